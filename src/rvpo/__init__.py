@@ -1,9 +1,12 @@
 """Train language models on many rewards at once so that none is neglected, and see which one would be."""
 
+from typing import Any
+
 from rvpo.advantages import PRESETS, AdvantageResult, compute_advantages
 from rvpo.aggregations import AGGREGATIONS as METHODS
 from rvpo.diagnostics import AdvantageStats, conflict, forecast
 from rvpo.errors import ConfigError, IntegrationError, RewardError, RvpoError
+from rvpo.rewards.channels import Channel, scalar_reward, vector_reward
 from rvpo.schedules import EffectiveChannels
 
 __version__ = "0.1.0"
@@ -13,13 +16,27 @@ __all__ = [
     "PRESETS",
     "AdvantageResult",
     "AdvantageStats",
+    "Channel",
     "ConfigError",
     "EffectiveChannels",
     "IntegrationError",
+    "RVPOConfig",
+    "RVPOTrainer",
     "RewardError",
     "RvpoError",
     "__version__",
     "compute_advantages",
     "conflict",
     "forecast",
+    "scalar_reward",
+    "vector_reward",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the TRL trainer when it is first asked for: `import rvpo` needs neither torch nor TRL."""
+    if name in ("RVPOConfig", "RVPOTrainer"):
+        from rvpo.integrations import trl_trainer
+
+        return getattr(trl_trainer, name)
+    raise AttributeError(f"module 'rvpo' has no attribute {name!r}")

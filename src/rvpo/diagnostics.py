@@ -3,16 +3,27 @@
 Pure functions of logged rewards (and advantages), used by the trainer's metrics and by audits.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from rvpo._arrays import Array, as_array, compute_dtype, namespace
 from rvpo.aggregations import Aggregate
 from rvpo.schedules import entropy
 from rvpo.zscores import Channels, divide, group_statistics
 
-__all__ = ["AdvantageStats", "GroupStats", "conflict", "forecast", "group_stats", "summarise"]
+__all__ = [
+    "AdvantageStats",
+    "GroupStats",
+    "by_label",
+    "conflict",
+    "forecast",
+    "group_conflict",
+    "group_forecast",
+    "group_stats",
+    "summarise",
+]
 
 
 class GroupStats(NamedTuple):
@@ -154,20 +165,38 @@ def _centred(values: Float[Array, "P G M"]) -> tuple[Array, Array, Array, Array]
     return deviations, present, std, count
 
 
+def mean_over_groups(values: Float[Array, "P M"]) -> Float[Array, " M"]:
+    """Return the mean over the groups whose value is not NaN; NaN without any."""
+    xp = namespace(values)
+    known = ~xp.isnan(values)
+    return ratio(xp.sum(xp.where(known, values, 0.0), axis=0), xp.sum(xp.astype(known, values.dtype), axis=0))
+
+
+def group_conflict(rewards: Float[Array, "P G M"]) -> Float[Array, "P M"]:
+    """Correlation of each channel with the sum of the others, inside each group; see `conflict`."""
+    deviations, _, std, _ = _centred(rewards)
+    xp = namespace(deviations)
+    z = divide(deviations, std, std > 0)
+    rest = xp.sum(z, axis=2, keepdims=True) - z
+    norm = xp.sqrt(xp.sum(z * z, axis=1) * xp.sum(rest * rest, axis=1))
+    return ratio(xp.sum(z * rest, axis=1), norm)
+
+
 def conflict(rewards: Float[Array, "P G M"]) -> Float[Array, " M"]:
     """Correlation of each channel with the sum of the others inside the group, averaged over live groups.
 
     `corr_g(Z_j, sum_{i != j} Z_i)` in [-1, 1]: below 0, what raises the rest lowers this channel. Missing
     values count as the channel's group mean. NaN where the channel is never live beside another live one.
     """
-    deviations, _, std, _ = _centred(rewards)
+    return mean_over_groups(group_conflict(rewards))
+
+
+def group_forecast(rewards: Float[Array, "P G M"], advantages: Float[Array, "P G"]) -> Float[Array, "P M"]:
+    """Covariance of each channel with the advantages, inside each group; see `forecast`."""
+    deviations, _, _, count = _centred(rewards)
     xp = namespace(deviations)
-    z = divide(deviations, std, std > 0)
-    rest = xp.sum(z, axis=2, keepdims=True) - z
-    product = xp.sum(z * rest, axis=1)
-    norm = xp.sqrt(xp.sum(z * z, axis=1) * xp.sum(rest * rest, axis=1))
-    live = norm > 0
-    return ratio(xp.sum(divide(product, norm, live), axis=0), xp.sum(xp.astype(live, z.dtype), axis=0))
+    signal = xp.astype(as_array(advantages), deviations.dtype)[..., None]
+    return ratio(xp.sum(deviations * signal, axis=1), count[:, 0, :] - 1.0)
 
 
 def forecast(rewards: Float[Array, "P G M"], advantages: Float[Array, "P G"]) -> Float[Array, " M"]:
@@ -177,10 +206,37 @@ def forecast(rewards: Float[Array, "P G M"], advantages: Float[Array, "P G"]) ->
     that have a value, averaged over the groups with at least two (arXiv 2602.06869). Only the sign and the
     ratios between channels mean something: eta depends on the optimiser. NaN where no group has two values.
     """
-    deviations, present, _, count = _centred(rewards)
-    xp = namespace(deviations)
-    signal = xp.astype(as_array(advantages), deviations.dtype)[..., None]
-    products = xp.sum(deviations * signal * present, axis=1)
-    enough = count[:, 0, :] >= 2
-    covariance = divide(products, count[:, 0, :] - 1.0, enough)
-    return ratio(xp.sum(covariance, axis=0), xp.sum(xp.astype(enough, deviations.dtype), axis=0))
+    return mean_over_groups(group_forecast(rewards, advantages))
+
+
+def by_label(
+    groups: GroupStats, labels: Int[Array, "P M"], number: int, extra: Mapping[str, Float[Array, "P M"]]
+) -> dict[str, Float[Array, " L"]]:
+    """Channel diagnostics where column j holds another channel for each prompt: one value per label.
+
+    `labels[p, j]` in [0, number) says what column j is for prompt p, -1 that it is nothing there. Returns
+    mean, std, dead, missing and weight as `AdvantageStats` defines them, missing only over prompts that have
+    the channel, and the mean of each `extra` over its groups. NaN: no group has a value.
+    """
+    xp = namespace(groups.mean)
+    member = xp.astype(labels[..., None] == xp.arange(number), groups.mean.dtype)
+
+    def total(values: Float[Array, "P M"]) -> Float[Array, " L"]:
+        return xp.sum(values[..., None] * member, axis=(0, 1))
+
+    def share(part: Float[Array, "P M"], of: Array) -> Float[Array, " L"]:
+        return ratio(total(part), total(xp.astype(of, groups.mean.dtype)))
+
+    size = groups.advantages.shape[1] * xp.ones_like(groups.count)
+    has, spread = groups.count > 0, groups.count >= 2
+    result = {
+        "mean": share(groups.mean * groups.count, groups.count),
+        "std": share(groups.std * xp.astype(spread, groups.std.dtype), spread),
+        "dead": share(xp.astype(has & (groups.std == 0), groups.std.dtype), has),
+        "missing": share(size - groups.count, size),
+        "weight": share(groups.weight, groups.count),
+    }
+    for name, values in extra.items():
+        known = ~xp.isnan(values)
+        result[name] = share(xp.where(known, values, 0.0), known)
+    return result

@@ -32,6 +32,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rvpo.rewards.channels import scalar_reward
+
 __all__ = ["correctness_reward", "format_reward"]
 
 Completion = str | Sequence[Mapping[str, object]]
@@ -41,6 +43,7 @@ _LOWEST = -3.0
 _TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<response>", "</response>")
 
 
+@scalar_reward(range=(0.0, 1.0))
 def format_reward(completions: Sequence[Completion], ground_truth: Sequence[str], **kwargs: object) -> list[float]:
     r"""Reward the output form: 1 when a completion has the blocks its ground truth has, else 0.
 
@@ -77,6 +80,7 @@ def format_reward(completions: Sequence[Completion], ground_truth: Sequence[str]
     ]
 
 
+@scalar_reward(range=(_LOWEST, _HIGHEST))
 def correctness_reward(
     completions: Sequence[Completion], ground_truth: Sequence[str], **kwargs: object
 ) -> list[float]:

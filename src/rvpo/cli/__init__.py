@@ -1,0 +1,1 @@
+"""The command line: `rvpo COMMAND`, one file per command."""

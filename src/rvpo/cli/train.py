@@ -1,0 +1,223 @@
+"""`rvpo train`: TRL's GRPO script with RVPO's advantages, from a YAML file and overrides."""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rvpo.errors import ConfigError, RvpoError, unknown_name
+from rvpo.integrations.trl_config import RVPOConfig, as_mapping
+from rvpo.integrations.trl_trainer import RVPOTrainer
+
+# TRL is first imported by trl_trainer, behind the check of its version.
+import torch  # isort: skip
+from transformers import TrainerCallback  # isort: skip
+from transformers.trainer_utils import get_last_checkpoint  # isort: skip
+from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config  # isort: skip
+
+from rvpo.cli.data import load_rows
+from rvpo.cli.summary import print_summary, write_log
+from rvpo.tasks.policy import load_tokenizer
+
+__all__ = ["BUILT_IN_REWARDS", "RVPOScriptArguments", "main", "run"]
+
+BUILT_IN_REWARDS = {
+    "tool_format": "rvpo.rewards.tool_calling.format_reward",
+    "tool_correctness": "rvpo.rewards.tool_calling.correctness_reward",
+    "notes_mention": "rvpo.tasks.notes.mention_reward",
+    "notes_brevity": "rvpo.tasks.notes.brevity_reward",
+    "accuracy_reward": "trl.rewards.accuracy_reward",
+    "think_format_reward": "trl.rewards.think_format_reward",
+}
+
+EXAMPLES = """
+examples:
+  rvpo train --config configs/rlla_tiny.yaml
+  rvpo train --config configs/rlla_tiny.yaml --method gdpo --max_steps 50 --output_dir runs/gdpo
+  rvpo train --model_name_or_path Qwen/Qwen2.5-1.5B-Instruct --dataset_name rows.parquet \\
+      --reward_funcs tool_format my_rewards.helpful --k_schedule linear --k 0.5 --k_end 2.0
+  rvpo train --config run.yaml --resume_from_checkpoint last
+  accelerate launch --num_processes 4 -m rvpo.cli.main train --config run.yaml
+"""
+
+
+@dataclass
+class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
+    """What is trained on and how it is scored."""
+
+    reward_funcs: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Rewards, each a channel or a vector of them: a built-in name ("
+            + ", ".join(BUILT_IN_REWARDS)
+            + ") or a dotted path to a function, or to a class that is called without arguments."
+        },
+    )
+    dataset_columns: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Columns to add by dotted path, as JSON: "
+            '\'{"ground_truth": "reward_model.ground_truth"}\'. dataset_name is a hub name, a folder, or a '
+            "local jsonl, parquet or csv file."
+        },
+    )
+    eval_dataset_name: str | None = field(
+        default=None, metadata={"help": "Rows for evaluation; default: the test split of dataset_name."}
+    )
+
+
+def load_reward(name: str) -> Callable[..., Any]:
+    """Return a reward by built-in name or dotted path; a class is called without arguments."""
+    path = BUILT_IN_REWARDS.get(name, name)
+    if "." not in path:
+        raise unknown_name("reward", name, [*BUILT_IN_REWARDS, "a dotted path such as my_module.my_reward"])
+    module_name, _, attribute = path.rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        reward: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"cannot load reward {name!r}: {error}") from error
+    return reward() if isinstance(reward, type) else reward
+
+
+class StopGracefully(TrainerCallback):
+    """Stop at the end of the step, with a checkpoint, on SIGINT or SIGTERM to any process of the run."""
+
+    def __init__(self) -> None:
+        self.stopped_by: int | None = None
+
+    def __enter__(self) -> "StopGracefully":
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in self._before:
+            signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.stopped_by = number
+        signal.signal(number, self._before[signal.Signals(number)])  # a second signal stops at once
+        print("\nrvpo: finishing the current step, then saving; once more stops at once", file=sys.stderr, flush=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask the trainer to save and stop; all processes decide together, or they would wait for each other."""
+        number = self.stopped_by or 0
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            shared = torch.tensor([number], device=args.device)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+            number = int(shared)
+        if number:
+            self.stopped_by = number
+            control.should_save = control.should_training_stop = True
+
+
+def checkpoint_to_resume(wanted: str | None, output_dir: str) -> str | None:
+    """Return the checkpoint folder that `--resume_from_checkpoint` means; "last" is the newest of the run."""
+    if wanted is None or wanted.lower() in ("false", "no"):
+        return None
+    if wanted.lower() in ("last", "true", "yes"):
+        newest = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+        if newest is None:
+            raise ConfigError(f"there is no checkpoint in {output_dir} to resume from")
+        return str(newest)
+    if not os.path.isdir(wanted):
+        raise ConfigError(f"there is no checkpoint folder {wanted}")
+    return wanted
+
+
+def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) -> RVPOTrainer:
+    """Return the trainer that the configuration describes."""
+    for name, value in {
+        "model_name_or_path": model.model_name_or_path,
+        "dataset_name": script.dataset_name,
+        "reward_funcs": script.reward_funcs,
+    }.items():
+        if not value:
+            raise ConfigError(f"{name} is not set; give it in the config file or as --{name}")
+    init = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
+    args.model_init_kwargs = {**init, **(args.model_init_kwargs or {})}
+    columns = as_mapping("dataset_columns", script.dataset_columns)
+    common = {"config": script.dataset_config, "columns": columns, "streaming": script.dataset_streaming}
+    evaluates = args.eval_strategy != "no"
+    return RVPOTrainer(
+        model=model.model_name_or_path,
+        reward_funcs=[load_reward(name) for name in script.reward_funcs or ()],
+        args=args,
+        train_dataset=load_rows(script.dataset_name, script.dataset_train_split, **common),
+        eval_dataset=load_rows(script.eval_dataset_name or script.dataset_name, script.dataset_test_split, **common)
+        if evaluates
+        else None,
+        processing_class=load_tokenizer(
+            model.model_name_or_path, revision=model.model_revision, padding_side="left", truncation_side="left"
+        ),
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+    )
+
+
+def run(
+    script: RVPOScriptArguments,
+    args: RVPOConfig,
+    model: ModelConfig,
+    *,
+    prepare: Callable[[RVPOTrainer], None] = lambda trainer: None,
+) -> int:
+    """Train; save the model, `metrics.jsonl` and a table at the end. Returns the exit status.
+
+    `prepare` may change the trainer, for example its callbacks, before it trains.
+    """
+    checkpoint = checkpoint_to_resume(args.resume_from_checkpoint, args.output_dir)
+    trainer = build_trainer(script, args, model)
+    prepare(trainer)
+    with StopGracefully() as stop:
+        trainer.add_callback(stop)
+        trainer.train(resume_from_checkpoint=checkpoint)
+    folder = Path(args.output_dir)
+    if stop.stopped_by is None:
+        trainer.save_model(args.output_dir)
+    if trainer.accelerator.is_main_process:
+        write_log(trainer.state.log_history, folder)
+        title = f"{args.method}, {trainer.state.global_step} of {trainer.state.max_steps} steps"
+        print_summary(trainer.state.log_history, folder, title=title)
+        if stop.stopped_by is not None:
+            print(f"interrupted; go on with the same command and --resume_from_checkpoint last --output_dir {folder}")
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return 0 if stop.stopped_by is None else 128 + stop.stopped_by
+
+
+def parse(arguments: Sequence[str]) -> tuple[RVPOScriptArguments, RVPOConfig, ModelConfig]:
+    """Return the configuration from command line and YAML, or raise ConfigError naming what does not fit."""
+    parser = TrlParser(
+        (RVPOScriptArguments, RVPOConfig, ModelConfig),
+        prog="rvpo train",
+        description="Train a language model on many rewards at once. Options are those of TRL's GRPO and RVPO's own; "
+        "--config FILE reads them from YAML, the command line comes first.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    words = [word for argument in arguments for word in _split_config(argument)]
+    try:
+        return parser.parse_args_and_config(words)  # type: ignore[no-any-return]
+    except RvpoError:
+        raise
+    except (ValueError, OSError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _split_config(argument: str) -> list[str]:
+    """Return `--config=FILE` as two words, the only form that TrlParser knows."""
+    return ["--config", argument.removeprefix("--config=")] if argument.startswith("--config=") else [argument]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    return run(*parse(arguments))

@@ -1,0 +1,1 @@
+"""RVPO inside the trainers that people run, through their own hooks."""

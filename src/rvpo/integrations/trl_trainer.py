@@ -1,0 +1,302 @@
+"""RVPO in TRL: `RVPOTrainer` is `GRPOTrainer` with another way from rewards to advantages.
+
+    from rvpo import RVPOConfig, RVPOTrainer
+
+    trainer = RVPOTrainer(
+        model="Qwen/Qwen2.5-1.5B-Instruct",
+        reward_funcs=[format_reward, correctness_reward],
+        args=RVPOConfig(output_dir="run", k_schedule="linear", k=0.5, k_end=2.0),
+        train_dataset=dataset,
+    )
+    trainer.train()
+
+`RVPOMixin` is the whole difference, and sits on any trainer that scores as `GRPOTrainer` does, for example
+`class RVPOGMPOTrainer(RVPOMixin, GMPOTrainer): ...`. It overrides two methods: one collects the channels, the
+other replaces the advantages that TRL computed. A base class that scores elsewhere is refused.
+"""
+
+import inspect
+import json
+import math
+import textwrap
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rvpo.advantages import AdvantageResult, compute_advantages
+from rvpo.aggregations import UNIT_RANGE
+from rvpo.diagnostics import by_label, group_conflict, group_forecast
+from rvpo.errors import IntegrationError
+from rvpo.integrations.trl_config import RVPOConfig
+from rvpo.rewards.channels import ChannelMatrix, Declaration, Returned, assemble, check_rows, declaration
+
+# TRL is imported by trl_config, behind the check of its version.
+import torch  # isort: skip
+from accelerate.utils import gather_object  # isort: skip
+from trl import GRPOTrainer  # isort: skip
+
+__all__ = ["RVPOConfig", "RVPOMixin", "RVPOTrainer"]
+
+STATE_FILE = "rvpo_state.json"
+
+
+class RVPOMixin:
+    """The method, on top of a trainer that scores as `trl.GRPOTrainer` does."""
+
+    # What is used of GRPOTrainer.
+    args: RVPOConfig
+    accelerator: Any
+    model: Any
+    num_generations: int
+    num_generations_eval: int
+    reward_func_names: list[str]
+    reward_funcs: list[Any]
+    reward_weights: Any
+    state: Any
+    _get_output_dir: Any
+    _logs: dict[str, Any]
+    _metrics: dict[str, Any]
+
+    # Returns of the reward functions for the newest rollouts; empty until the trainer has asked for them.
+    _returned: list[Returned]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _check_base(type(self))
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.args, RVPOConfig):
+            raise IntegrationError(
+                f"{type(self).__name__} needs args=RVPOConfig(...), got {type(self.args).__name__}; "
+                "RVPOConfig takes every option of GRPOConfig"
+            )
+        self._schedule = self.args.schedule()
+        self._returned = []
+        self._anchor: dict[str, float] = {}
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any, **kwargs: Any) -> Any:
+        """Score as TRL does, and keep every channel of every rollout of all processes."""
+        functions = self.reward_funcs
+        adapters = [
+            _Adapter(function, name, declares) if (declares := declaration(function)).is_vector else None
+            for function, name in zip(functions, self.reward_func_names, strict=True)
+        ]
+        self.reward_funcs = [
+            function if adapter is None else adapter.as_scalar()
+            for function, adapter in zip(functions, adapters, strict=True)
+        ]
+        try:
+            scalars = super()._calculate_rewards(inputs, prompts, completions, *rest, **kwargs)  # type: ignore[misc]
+        finally:
+            self.reward_funcs = functions
+        # Gathered by TRL: (N, functions), NaN for None. The rows of a vector reward are gathered in the same order.
+        values = scalars.double().cpu().numpy()
+        self._returned = [
+            Returned(
+                name,
+                declaration(function),
+                float(self.reward_weights[index]),
+                values[:, index].tolist() if adapter is None else gather_object(adapter.rows),
+            )
+            for index, (function, name, adapter) in enumerate(
+                zip(functions, self.reward_func_names, adapters, strict=True)
+            )
+        ]
+        return scalars
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """Generate and score as TRL does, then put RVPO's advantages in the place of TRL's."""
+        self._returned = []
+        output = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        if not self._returned:
+            raise IntegrationError(
+                f"{type(self).__name__} did not call _calculate_rewards: rvpo cannot see the rewards"
+            )
+        matrix = assemble(
+            self._returned,
+            self._group_size(),
+            ranges=self.args.mapping("channel_ranges"),
+            weights=self.args.mapping("channel_weights"),
+        )
+        result = self._advantages(matrix, output)
+        advantages = torch.as_tensor(result.advantages)
+        local = output["advantages"].shape[0]
+        if advantages.numel() != local * self.accelerator.num_processes:
+            raise IntegrationError(
+                f"{advantages.numel()} rollouts were scored, but {self.accelerator.num_processes} processes "
+                f"with {local} rollouts each are trained on"
+            )
+        start = self.accelerator.process_index * local
+        output["advantages"] = advantages[start : start + local].to(output["advantages"])
+        self._log_channels(matrix, result)
+        return output
+
+    def _group_size(self) -> int:
+        return self.num_generations if self.model.training else self.num_generations_eval
+
+    def _advantages(self, matrix: ChannelMatrix, output: Mapping[str, Any]) -> AdvantageResult:
+        """Return the advantages of all processes' rollouts; the same on every process."""
+        options = self.args.advantage_options()
+        if options["method"] in UNIT_RANGE:
+            options["ranges"] = matrix.ranges
+        if options.get("anchor") == "average":
+            options["anchor"] = self._average_anchor(matrix)
+        if options["whiten"] == "token":
+            lengths = output["completion_mask"].sum(dim=1)
+            options["lengths"] = self.accelerator.gather(lengths).cpu().numpy()
+        k = self._schedule(self.state.global_step, self.state.max_steps)
+        return compute_advantages(matrix.values, group_size=self._group_size(), k=k, weights=matrix.weights, **options)
+
+    def _average_anchor(self, matrix: ChannelMatrix) -> np.ndarray:
+        """Return where each prompt's channels stand on [0, 1]: a moving average over generations, by name or tag."""
+        low, high = matrix.ranges[:, 0], matrix.ranges[:, 1]
+        unit = (matrix.values - low) / (high - low)
+        rollout_labels = np.repeat(matrix.labels, self._group_size(), axis=0)
+        for index, name in enumerate(matrix.names):
+            now = unit[(rollout_labels == index) & ~np.isnan(unit)]
+            if now.size and (self.model.training or name not in self._anchor):
+                decay = self.args.anchor_decay if name in self._anchor else 0.0
+                self._anchor[name] = decay * self._anchor.get(name, 0.0) + (1 - decay) * float(now.mean())
+        known = np.asarray([self._anchor.get(name, 0.0) for name in matrix.names] + [0.0])
+        anchor: np.ndarray = np.clip(known[matrix.labels], 0.0, 1.0)
+        return anchor
+
+    def _log_channels(self, matrix: ChannelMatrix, result: AdvantageResult) -> None:
+        """Add RVPO's metrics and the channels' columns to what TRL logs."""
+        mode = "train" if self.model.training else "eval"
+        metrics = self._metrics[mode]
+        for name, value in channel_metrics(matrix, result, self._group_size()).items():
+            metrics[name].append(value)
+        table = self._logs
+        for name, column in matrix.columns.items():
+            if column and isinstance(column[0], Mapping):
+                # Written as JSON: as a parquet struct each row would carry the names of all prompts' criteria.
+                texts = [json.dumps({key: _none_if_nan(value) for key, value in row.items()}) for row in column]
+                if "extra" in table:  # TRL 1.0 on; before, its table has no room for text
+                    table["extra"][f"{name}/channels"].extend(texts)
+            elif name not in self.reward_func_names:
+                table["rewards"][name].extend(column)
+        # TRL has just appended its own advantages for these rollouts.
+        used = result.advantages.tolist()
+        for _ in range(min(len(used), len(table["advantages"]))):
+            table["advantages"].pop()
+        table["advantages"].extend(used)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as TRL does; refuse to go on if the rollouts were scored past this class."""
+        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if not self._returned:
+            raise IntegrationError(
+                f"{type(self).__name__} trains on advantages that rvpo did not compute; "
+                "its base class scores rollouts elsewhere and cannot take RVPO"
+            )
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        if self._anchor and self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            (folder / STATE_FILE).write_text(json.dumps({"anchor": self._anchor}))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        file = Path(checkpoint or "") / STATE_FILE
+        if checkpoint and file.is_file():
+            self._anchor = {str(name): float(mean) for name, mean in json.loads(file.read_text())["anchor"].items()}
+
+
+class RVPOTrainer(RVPOMixin, GRPOTrainer):  # type: ignore[misc]
+    """`GRPOTrainer` with Reward-Variance Policy Optimization (arXiv 2605.05750): same arguments, `RVPOConfig`.
+
+    Reward functions are TRL's, sync or async, or vector rewards (`rvpo.rewards.vector_reward`). None or NaN is
+    a missing value; a rollout without any value gets advantage 0.
+    """
+
+    _tag_names = ("trl", "rvpo")
+    _name = "RVPO"
+    _paper = {  # noqa: RUF012  TRL's name and type
+        "title": "RVPO: Risk-Sensitive Alignment via Variance Regularization",
+        "id": "2605.05750",
+        "citation": textwrap.dedent("""\
+            @article{montero2026rvpo,
+                title        = {{RVPO: Risk-Sensitive Alignment via Variance Regularization}},
+                author       = {Ivan Montero and Tomasz Jurczyk and Bhuwan Dhingra},
+                year         = 2026,
+                eprint       = {arXiv:2605.05750},
+            }"""),
+    }
+
+
+class _Adapter:
+    """A vector reward for one batch: TRL gets one number per completion to log, the rows are kept."""
+
+    def __init__(self, function: Callable[..., Any], name: str, declares: Declaration) -> None:
+        self.function, self.name, self.declares = function, name, declares
+        self.rows: list[dict[str, float]] = []
+
+    def as_scalar(self) -> Callable[..., Any]:
+        """Return a reward function of TRL's kind; a coroutine function if the vector reward is asynchronous."""
+        called = self.function if inspect.isroutine(self.function) else self.function.__call__  # type: ignore[operator]
+        if inspect.iscoroutinefunction(called):
+
+            @wraps(called)
+            async def scalar(**kwargs: Any) -> list[float | None]:
+                return self._keep(await self.function(**kwargs), len(kwargs["completions"]))
+        else:
+
+            @wraps(called)
+            def scalar(**kwargs: Any) -> list[float | None]:
+                return self._keep(self.function(**kwargs), len(kwargs["completions"]))
+
+        return scalar
+
+    def _keep(self, returned: object, number: int) -> list[float | None]:
+        """Keep the rows; return the mean of each row's values, None without any."""
+        self.rows = check_rows(returned, self.name, self.declares, number)
+        present = [[value for value in row.values() if not math.isnan(value)] for row in self.rows]
+        return [sum(row) / len(row) if row else None for row in present]
+
+
+def channel_metrics(matrix: ChannelMatrix, result: AdvantageResult, group_size: int) -> dict[str, float]:
+    """Return the metrics of one generation, by the names under which they are logged.
+
+    `rvpo/...`: k, effective_channels, active_channels, offset_share, unscored (rollouts without any value).
+    `channels/NAME/...`: mean, std (inside groups), dead (share of groups), missing (share of rollouts),
+    weight (share in the advantage), conflict (with the other channels) and forecast (first-order change).
+    """
+    stats = result.stats
+    rewards = matrix.values.reshape(-1, group_size, matrix.values.shape[1])
+    extra = {
+        "conflict": group_conflict(rewards),
+        "forecast": group_forecast(rewards, result.advantages.reshape(-1, group_size)),
+    }
+    channels = by_label(result.groups, matrix.labels, len(matrix.names), extra)
+    metrics = {
+        "rvpo/k": float(stats.k),
+        "rvpo/effective_channels": float(stats.effective_channels),
+        "rvpo/active_channels": float(stats.active_channels),
+        "rvpo/offset_share": float(stats.offset_share),
+        "rvpo/unscored": float(stats.rollouts - stats.scored),
+    }
+    for index, name in enumerate(matrix.names):
+        for kind, values in channels.items():
+            metrics[f"channels/{name}/{kind}"] = float(values[index])
+    return metrics
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _check_base(trainer: type) -> None:
+    """Raise IntegrationError unless advantages come from GRPOTrainer's own code, where the mixin replaces them."""
+    if not issubclass(trainer, GRPOTrainer):
+        raise IntegrationError(f"{trainer.__name__} does not derive from trl.GRPOTrainer and cannot take RVPO")
+    below = trainer.__mro__[trainer.__mro__.index(RVPOMixin) + 1 :]
+    for base in below[: below.index(GRPOTrainer)]:
+        if "_generate_and_score_completions" in vars(base):
+            raise IntegrationError(
+                f"{base.__name__} computes advantages itself, in its own _generate_and_score_completions: rvpo "
+                "would not be used for all rollouts. Use RVPOTrainer, or a base that changes the loss only"
+            )

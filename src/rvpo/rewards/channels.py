@@ -1,0 +1,297 @@
+"""What a reward declares about its channels, and the way from reward functions' returns to a matrix (N, M).
+
+A *scalar* reward is a reward function as TRL has it: one float or None per completion, one channel named
+after the function. A *vector* reward returns several named channels per completion:
+
+    @vector_reward("correct", Channel("concise", range=(0, 10), weight=0.5))
+    def graded(completions, answer, **kwargs):
+        return [[1.0, 7.5] for _ in completions]              # or {"correct": 1.0, "concise": 7.5}
+
+    @vector_reward(range=(0, 1))                              # names come with each completion
+    def rubric(completions, **kwargs):
+        return [{"accuracy/dose": 1.0, "tone/polite": None} for _ in completions]
+
+None or NaN is a missing value. With names declared, all prompts have the same channels. Without, each prompt
+has the channels that its completions name (a rubric of its own); what stands before the first "/" of such a
+name is its tag, and metrics are kept per tag, because a criterion of one prompt says nothing of another's.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from rvpo.errors import RewardError
+
+__all__ = [
+    "Channel",
+    "ChannelMatrix",
+    "Declaration",
+    "Returned",
+    "assemble",
+    "declaration",
+    "scalar_reward",
+    "vector_reward",
+]
+
+Row = Mapping[str, float | None]
+Ranges = Mapping[str, Sequence[float]]
+Weights = Mapping[str, float]
+RewardFunction = TypeVar("RewardFunction", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What is known of a reward channel before any value is seen."""
+
+    name: str
+    """Name in logs and tables."""
+    range: tuple[float, float] | None = None
+    """Lowest and highest possible value; needed by methods that compare channels. None: not declared."""
+    weight: float = 1.0
+    """Importance, >= 0."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a reward function declares: its channels, or what all its channels have in common."""
+
+    channels: tuple[Channel, ...] = ()
+    """Named channels, the same for every prompt; empty: names come with each completion."""
+    template: Channel = Channel("")
+    """Range and weight of the channels that are not named beforehand."""
+    is_vector: bool = True
+    """The function returns several channels per completion, not one number."""
+
+
+def scalar_reward(
+    *, range: tuple[float, float] | None = None, weight: float = 1.0
+) -> Callable[[RewardFunction], RewardFunction]:
+    """Declare range and weight of a reward function that returns one number per completion."""
+
+    def declare(function: RewardFunction) -> RewardFunction:
+        function.rvpo_declaration = Declaration(template=Channel("", range, weight), is_vector=False)  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def vector_reward(
+    *channels: Channel | str, range: tuple[float, float] | None = None, weight: float = 1.0
+) -> Callable[[RewardFunction], RewardFunction]:
+    """Declare that a reward function (or class with `__call__`) returns several channels per completion.
+
+    With channel names or `Channel`s the return is, per completion, a sequence of their values in order or a
+    mapping from name to value (an absent name is missing). Without, it is a mapping. `range` and `weight`
+    hold for channels that do not state their own.
+    """
+    named = tuple(Channel(c, range, weight) if isinstance(c, str) else c for c in channels)
+    if len({channel.name for channel in named}) < len(named):
+        raise RewardError(f"channel names must differ, got {[channel.name for channel in named]}")
+
+    def declare(function: RewardFunction) -> RewardFunction:
+        function.rvpo_declaration = Declaration(named, Channel("", range, weight))  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def declaration(function: object) -> Declaration:
+    """Return what a reward function declares; a function that declares nothing is a scalar reward."""
+    found = getattr(function, "rvpo_declaration", None)
+    return found if isinstance(found, Declaration) else Declaration(is_vector=False)
+
+
+@dataclass(frozen=True)
+class ChannelMatrix:
+    """The channels of a batch side by side. N = P x G rollouts, rollouts of a prompt next to each other."""
+
+    values: Float[np.ndarray, "N M"]
+    """NaN: no value."""
+    labels: Int[np.ndarray, "P M"]
+    """Index in `names` of what column j holds for prompt p; -1 where the prompt has no such channel."""
+    names: list[str]
+    """Channel names, or tags of channels that differ between prompts."""
+    weights: Float[np.ndarray, " M"]
+    ranges: Float[np.ndarray, "M 2"]
+    """Declared ranges; (0, 1) where none is declared."""
+    columns: dict[str, list[Any]]
+    """What a completions table shows of it: one column per channel, or one of name -> value mappings."""
+
+
+def _number(value: object, where: str) -> float:
+    """Return a reward as a float, None as NaN; raise RewardError for anything else, infinities included."""
+    if value is None:
+        return math.nan
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise RewardError(f"{where} returned {value!r}; a reward is a number, or None for 'no value'") from None
+    if math.isinf(number):
+        raise RewardError(f"{where} returned {number}; return None for 'no value', or a finite number")
+    return number
+
+
+def check_rows(returned: object, name: str, declared: Declaration, number_of_rollouts: int) -> list[dict[str, float]]:
+    """Return a vector reward's rows as name -> value (NaN: missing), one per rollout.
+
+    Raises RewardError, naming function, rollout and channel, for what a vector reward must not return.
+    """
+    if not isinstance(returned, Sequence) or len(returned) != number_of_rollouts:
+        size = len(returned) if isinstance(returned, Sequence) else type(returned).__name__
+        raise RewardError(
+            f"vector reward {name!r} must return {number_of_rollouts} rows, one a completion; got {size}"
+        )
+    names = [channel.name for channel in declared.channels]
+    rows = []
+    for index, row in enumerate(returned):
+        where = f"vector reward {name!r}, completion {index}"
+        if not isinstance(row, Mapping):
+            if not names:
+                raise RewardError(f"{where} returned {type(row).__name__}; without declared names a row is a mapping")
+            if not isinstance(row, Sequence) or len(row) != len(names):
+                raise RewardError(f"{where} returned {row!r} for the {len(names)} channels {names}")
+            row = dict(zip(names, row, strict=True))
+        unknown = [key for key in row if names and key not in names]
+        if unknown:
+            raise RewardError(f"{where} returned channels {unknown} that are not among the declared {names}")
+        rows.append({str(key): _number(value, f"{where}, channel {key!r}") for key, value in row.items()})
+    return rows
+
+
+def _check_range(values: Float[np.ndarray, " N"], channel: Channel) -> None:
+    """Raise RewardError for the first value outside the channel's declared range."""
+    if channel.range is None:
+        return
+    low, high = channel.range
+    slack = 1e-6 * (high - low)
+    outside = np.flatnonzero((values < low - slack) | (values > high + slack))
+    if outside.size:
+        raise RewardError(
+            f"reward {values[outside[0]]} of channel {channel.name!r}, completion {outside[0]} of the batch, lies "
+            f"outside its declared range [{low}, {high}]; declare the true range or mend the reward"
+        )
+
+
+class Returned(NamedTuple):
+    """What one reward function returned for the batch."""
+
+    function: str
+    declares: Declaration
+    weight: float
+    """Weight of the function; multiplies those of its channels."""
+    values: Sequence[float] | Sequence[Row]
+    """N numbers of a scalar reward, or N rows of a vector reward."""
+
+
+class _Block(NamedTuple):
+    """Columns of the matrix that one reward function fills."""
+
+    values: Float[np.ndarray, "N W"]
+    channels: list[Channel]
+    names: list[list[str]]
+    """For each prompt the name of its channels, in the order of the columns."""
+    columns: dict[str, list[Any]]
+
+
+def _named(returned: Returned) -> _Block:
+    """Return the columns of a reward whose channels are the same for every prompt."""
+    declares = returned.declares
+    own = declares.channels if declares.is_vector else (replace(declares.template, name=returned.function),)
+    columns: dict[str, list[Any]] = {}
+    for channel in own:
+        cells = [row.get(channel.name) if isinstance(row, Mapping) else row for row in returned.values]
+        columns[channel.name] = [math.nan if cell is None else cell for cell in cells]
+    values = np.asarray(list(columns.values()), dtype=np.float64).T
+    return _Block(values, list(own), [[channel.name for channel in own]], columns)
+
+
+def _ragged(returned: Returned, group_size: int) -> _Block:
+    """Place each prompt's own channels side by side, in the order in which its rollouts name them."""
+    rows = [row for row in returned.values if isinstance(row, Mapping)]
+    groups = [rows[start : start + group_size] for start in range(0, len(rows), group_size)]
+    names = [list(dict.fromkeys(name for row in group for name in row)) for group in groups]
+    values = np.full((len(rows), max(map(len, names), default=0)), np.nan)
+    for index, row in enumerate(rows):
+        for column, name in enumerate(names[index // group_size]):
+            value = row.get(name)
+            values[index, column] = math.nan if value is None else value
+    template = replace(returned.declares.template, name=returned.function)
+    tags = [[_tag(returned.function, name) for name in group] for group in names]
+    return _Block(values, [template] * values.shape[1], tags, {returned.function: [dict(row) for row in rows]})
+
+
+def _tag(function: str, name: str) -> str:
+    """Return under which name a ragged channel is counted: the function and the name's part before "/"."""
+    return f"{function}/{name.split('/', 1)[0]}" if "/" in name else function
+
+
+def _configured(channel: Channel, returned: Returned, ranges: Ranges, weights: Weights) -> Channel:
+    """Return the channel with the range and weight that the configuration gives it."""
+    pair = ranges.get(channel.name, channel.range)
+    weight = weights.get(channel.name, channel.weight)
+    return replace(
+        channel,
+        range=None if pair is None else (float(pair[0]), float(pair[1])),
+        weight=float(weight) * returned.weight,
+    )
+
+
+def assemble(
+    rewards: Sequence[Returned], group_size: int, *, ranges: Ranges | None = None, weights: Weights | None = None
+) -> ChannelMatrix:
+    """Put the returns of several reward functions side by side.
+
+    Args:
+        rewards: one entry a function.
+        group_size: G.
+        ranges: declared range by channel name (or function name, if names come with each completion).
+        weights: importance likewise.
+
+    Raises:
+        RewardError: a value outside its declared range, two channels of one name, a range or weight for a
+            channel that does not exist.
+    """
+    blocks = [
+        _ragged(r, group_size) if r.declares.is_vector and not r.declares.channels else _named(r) for r in rewards
+    ]
+    channels = []
+    for returned, block in zip(rewards, blocks, strict=True):
+        for column, channel in enumerate(block.channels):
+            configured = _configured(channel, returned, ranges or {}, weights or {})
+            _check_range(block.values[:, column], configured)
+            channels.append(configured)
+    _check_names(rewards, blocks, {*(ranges or {}), *(weights or {})})
+    names = list(dict.fromkeys(name for block in blocks for group in block.names for name in group))
+    prompts = len(rewards[0].values) // group_size
+    return ChannelMatrix(
+        values=np.concatenate([block.values for block in blocks], axis=1),
+        labels=np.concatenate([_labels(block, names, prompts) for block in blocks], axis=1),
+        names=names,
+        weights=np.asarray([channel.weight for channel in channels]),
+        ranges=np.asarray([channel.range or (0.0, 1.0) for channel in channels]).reshape(-1, 2),
+        columns={name: column for block in blocks for name, column in block.columns.items()},
+    )
+
+
+def _labels(block: _Block, names: list[str], prompts: int) -> Int[np.ndarray, "P W"]:
+    """Return the index in `names` of each prompt's channels, -1 past its last one."""
+    labels = np.full((len(block.names), block.values.shape[1]), -1)
+    position = {name: index for index, name in enumerate(names)}
+    for prompt, group in enumerate(block.names):
+        labels[prompt, : len(group)] = [position[name] for name in group]
+    return np.broadcast_to(labels, (prompts, labels.shape[1]))
+
+
+def _check_names(rewards: Sequence[Returned], blocks: Sequence[_Block], configured: set[str]) -> None:
+    """Raise RewardError for two channels of one name, or a configured channel that does not exist."""
+    shown = [name for block in blocks for name in block.columns]
+    twice = sorted({name for name in shown if shown.count(name) > 1})
+    if twice:
+        raise RewardError(f"several reward channels are named {twice}; rename one so that logs can tell them apart")
+    unknown = sorted(configured - set(shown))
+    if unknown:
+        raise RewardError(f"channel_ranges or channel_weights name {unknown}, but the channels are {sorted(shown)}")

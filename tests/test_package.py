@@ -1,0 +1,158 @@
+"""The package itself: its public names, and that its core is fast to import and knows no trainer."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rvpo
+
+SOURCE = Path(rvpo.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+LAYERS = [
+    "_arrays",
+    "errors",
+    "zscores",
+    "aggregations",
+    "schedules",
+    "diagnostics",
+    "inputs",
+    "advantages",
+]
+"""The core from the bottom up: each module imports only those before it."""
+
+
+LAZY = {"RVPOConfig", "RVPOTrainer"}
+"""Names of the package that import TRL when they are asked for."""
+
+
+def name_of(path):
+    """Dotted name of a source file."""
+    return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+
+
+def exported(path):
+    """`__all__` as written in the file, or None."""
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and [ast.unparse(t) for t in statement.targets] == ["__all__"]:
+            return ast.literal_eval(statement.value)
+    return None
+
+
+def defined(path):
+    """Names bound anywhere in the file."""
+    names = set()
+    for statement in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match statement:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Assign(targets=targets):
+                names |= {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                names.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                names |= {alias.asname or alias.name for alias in aliases}
+    return names
+
+
+def imported(path):
+    """Modules of rvpo that the file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "rvpo"}
+
+
+def loaded_by(statement):
+    """Names of all modules that a fresh interpreter holds after the statement."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stderr == ""
+    return set(json.loads(run.stdout))
+
+
+def order(name):
+    """Constants, then classes, then the rest, each by name."""
+    kind = 0 if name.isupper() else 1 if name[0].isupper() else 2
+    return kind, name
+
+
+@pytest.mark.parametrize("path", [m for m in MODULES if exported(m) is not None], ids=name_of)
+def test_all_is_sorted_and_its_names_exist(path):
+    names = exported(path)
+    assert names == sorted(set(names), key=order)
+    assert set(names) - LAZY <= defined(path)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_module_of_the_core_says_what_is_public(name):
+    assert exported(SOURCE / f"{name}.py")
+
+
+def test_public_names_of_the_package_are_complete():
+    public = {name for name in vars(rvpo) if not name.startswith("_") and name != "Any"}
+    submodules = {name for name in public if f"rvpo.{name}" in sys.modules}
+    assert public - submodules == set(rvpo.__all__) - {"__version__"} - LAZY
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'RVPOTrainre'"):
+        rvpo.RVPOTrainre  # noqa: B018
+
+
+def test_version_is_the_one_of_the_project():
+    text = (SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{rvpo.__version__}"\n' in text
+
+
+def test_importing_rvpo_loads_nothing_heavy():
+    heavy = {"torch", "trl", "transformers", "datasets", "openai", "matplotlib", "pandas", "verl", "ray", "peft"}
+    assert loaded_by("import rvpo") & heavy == set()
+
+
+def test_computing_advantages_of_lists_loads_nothing_heavy():
+    loaded = loaded_by("import rvpo; rvpo.compute_advantages([[[1.0, None], [0.0, 1.0]]])")
+    assert "numpy" in loaded
+    assert loaded & {"torch", "trl", "transformers", "pandas"} == set()
+
+
+def test_advantages_know_no_trainer_task_or_command_line():
+    loaded = loaded_by("import rvpo.advantages")
+    beyond = {"audit", "cli", "data", "evals", "integrations", "judging", "report", "tasks"}
+    assert {name.split(".")[1] for name in loaded if name.startswith("rvpo.")} & beyond == set()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_module_of_the_core_imports_only_lower_ones(name):
+    below = {f"rvpo.{layer}" for layer in LAYERS[: LAYERS.index(name)]}
+    for module in imported(SOURCE / f"{name}.py"):
+        assert module in below or module.rpartition(".")[0] in below, module
+
+
+@pytest.mark.parametrize(
+    ("folder", "unknown"),
+    [
+        ("rewards", ["advantages", "integrations", "cli", "audit"]),
+        ("judging", ["advantages", "integrations", "cli", "audit"]),
+        ("audit", ["integrations", "cli", "tasks"]),
+    ],
+)
+def test_data_flows_one_way(folder, unknown):
+    files = sorted((SOURCE / folder).rglob("*.py"))
+    if not files:
+        pytest.skip(f"no rvpo.{folder} yet")
+    for path in files:
+        for module in imported(path):
+            assert module.split(".")[1:2] not in [[name] for name in unknown], f"{name_of(path)} imports {module}"
+
+
+def test_no_module_is_named_like_a_trainer():
+    # It would shadow the trainer for code that is run from its folder.
+    assert {path.stem for path in MODULES} & {"trl", "verl", "torch", "openai", "datasets"} == set()
