@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 
 with install_import_hook(
     ["rvpo.advantages", "rvpo.aggregations", "rvpo.diagnostics", "rvpo.inputs", "rvpo.schedules", "rvpo.zscores"],
-    "beartype.beartype",
+    "shape_checks.check",
 ):
     import rvpo  # noqa: F401
 

@@ -188,6 +188,14 @@ def test_a_batch_without_prompts_gives_no_advantages(method, shape):
     assert result.stats.prompts == result.stats.rollouts == 0
 
 
+def test_a_rollout_with_dead_channels_only_is_scored_even_where_these_are_masked():
+    # Rollout 4 has the dead channel 1 alone: A = 0, and it counts. A = 1 1 -1 -1 0: mean 0, squares 4, over 4.
+    rewards = np.array([[[1.0, 0.5], [1.0, 0.5], [0.0, 0.5], [0.0, 0.5], [NAN, 0.5]]])
+    result = compute_advantages(rewards, dead_channels="mask", eps=0.0)
+    np.testing.assert_allclose(result.advantages, [[1.0, 1.0, -1.0, -1.0, 0.0]], atol=1e-12)
+    assert float(result.stats.scored) == 5
+
+
 def test_equal_advantages_are_0_after_whitening():
     # Opposite channels in every rollout: each rollout has Z = (z, -z), so all A are equal and not 0.
     rewards = np.array([[[0.1, 0.9], [0.9, 0.1]], [[0.1, 0.9], [0.9, 0.1]]])
@@ -196,12 +204,11 @@ def test_equal_advantages_are_0_after_whitening():
     np.testing.assert_array_equal(advantages_of(rewards, k=2.0, eps=0.0), np.zeros((2, 2)))
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_advantages_equal_but_for_rounding_are_0_after_recentring_and_whitening(seed):
+@pytest.mark.parametrize("recenter", [False, True])
+def test_advantages_equal_but_for_rounding_are_0_after_whitening(recenter):
     # Rollout g holds the same values as rollout 0, moved on by g channels: equal soft minima, summed in another order.
-    values = np.random.default_rng(seed).normal(size=5)
-    rewards = np.array([[np.roll(values, g) for g in range(5)]])
-    for recenter in (False, True):
+    for values in np.random.default_rng(0).normal(size=(20, 5)):
+        rewards = np.array([[np.roll(values, g) for g in range(5)]])
         advantages = advantages_of(rewards, k=1.3, eps=0.0, recenter=recenter)
         np.testing.assert_array_equal(advantages, np.zeros((1, 5)))
 
@@ -210,8 +217,17 @@ def test_advantages_equal_but_for_rounding_are_0_after_recentring_and_whitening(
 def test_equal_rewards_are_dead_whatever_the_size_of_the_group(rollouts):
     # The sum of many equal floats is not exact, so their mean differs from each of them in its last digits.
     values = np.random.default_rng(1).normal(size=200)
-    rewards = np.broadcast_to(values, (1, rollouts, 200))
+    rewards = np.ascontiguousarray(np.broadcast_to(values, (1, rollouts, 200)))
     assert (compute_advantages(rewards).groups.std == 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e-14, 1e-9, 1e9])
+def test_whitening_without_eps_takes_out_the_scale_of_the_advantages(scale):
+    # GDPO takes weights as they are: small ones give small sums, which are no rounding errors.
+    rewards = np.random.default_rng(14).random((3, 4, 2))
+    settings = {"method": "gdpo", "eps": 0.0, "recenter": True}
+    scaled = advantages_of(rewards, weights=[scale, 2 * scale], **settings)
+    np.testing.assert_allclose(scaled, advantages_of(rewards, weights=[1.0, 2.0], **settings), atol=1e-9)
 
 
 def test_spread_next_to_nothing_is_still_a_spread():
@@ -229,13 +245,26 @@ def test_huge_rewards_give_their_zscores_or_an_error_but_no_zeros(size):
     np.testing.assert_allclose(advantages, [[math.sqrt(0.5), -math.sqrt(0.5)]], atol=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e100, 1e160, 1e308, -1e308])
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"rvpo_policy", "tchebycheff"}))
+def test_huge_equal_rewards_are_dead_or_an_error(size, method):
+    # Their sum, and so their mean, may overflow; the second channel must keep its z-scores.
+    rewards = np.array([[[size, 0.0], [size, 1.0]]])
+    try:
+        advantages = advantages_of(rewards, method=method, k=0.0, eps=0.0)
+    except RewardError:
+        return
+    assert np.isfinite(advantages).all()
+    assert advantages[0, 1] == -advantages[0, 0]
+    if method in ZSCORE_METHODS:
+        assert advantages[0, 1] > 0.5
+
+
 def test_a_weight_next_to_nothing_does_not_make_infinities():
     # Rollout 0: Z = (-z, z) with z = sqrt(1/2), pi = (1e-20, 1), k = 100: 1e-20 e^(70.7) = 5.1e10 is all that
     # counts: A = -z - log(1e-20)/100. Rollout 1: Z = (z, -z): A = -z.
     z = math.sqrt(0.5)
-    advantages = advantages_of(
-        [[[0.0, 1.0], [1.0, 0.0]]], k=100.0, weights=[1e-20, 1.0], eps=0.0, whiten=False
-    )
+    advantages = advantages_of([[[0.0, 1.0], [1.0, 0.0]]], k=100.0, weights=[1e-20, 1.0], eps=0.0, whiten=False)
     np.testing.assert_allclose(advantages, [[-z + 20 * math.log(10) / 100, -z]], atol=1e-9)
 
 
@@ -360,7 +389,7 @@ def test_one_failure_in_a_nearly_dead_channel(rollouts):
 
 
 def test_the_soft_minimum_leaves_an_offset_per_prompt_that_recentring_takes_out():
-    rewards = np.random.default_rng(12).random((64, 8, 17)) < np.linspace(0.1, 0.9, 17)
+    rewards = binary(12, (64, 8, 17), rate=np.linspace(0.1, 0.9, 17))
     plain = compute_advantages(rewards, k=2.0)
     recentred = compute_advantages(rewards, k=2.0, recenter=True)
     mean = compute_advantages(rewards, k=0.0)
@@ -371,7 +400,7 @@ def test_the_soft_minimum_leaves_an_offset_per_prompt_that_recentring_takes_out(
 
 def test_a_lost_verdict_must_not_count_as_0():
     rng = np.random.default_rng(13)
-    clean = (rng.random((128, 16, 5)) < 0.5).astype(float)
+    clean = rng.random((128, 16, 5))
     lost = rng.random(clean.shape) < 0.1
 
     def similarity(rewards):
@@ -380,7 +409,7 @@ def test_a_lost_verdict_must_not_count_as_0():
 
     masked, filled = similarity(np.where(lost, NAN, clean)), similarity(np.where(lost, 0.0, clean))
     assert masked > 0.9
-    assert filled < masked - 0.05
+    assert filled < 0.8
 
 
 def test_rvpo_teaches_a_rare_success_less_than_the_mean_and_the_policy_level_teaches_it_more():

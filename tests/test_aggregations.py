@@ -186,6 +186,13 @@ def test_tchebycheff_ideal_point_matters_only_through_the_weights():
     np.testing.assert_allclose(near, [[0.75, -0.25, -0.25, -0.25]], atol=1e-12)
 
 
+def test_tchebycheff_centres_over_the_rollouts_with_a_channel_that_counts():
+    # Channel 1 is dead and masked; rollout 3 has nothing else. U = r_0 - 1 = 0 0 -1 of the others, mean -1/3.
+    rewards = np.array([[[1.0, 0.5], [1.0, 0.5], [0.0, 0.5], [np.nan, 0.5]]])
+    advantages = by_hand(rewards, "tchebycheff", k=2.0, dead_channels="mask")
+    np.testing.assert_allclose(advantages, [[1 / 3, 1 / 3, -2 / 3, 0.0]], atol=1e-12)
+
+
 def test_rvpo_policy_by_hand():
     # m = (1/2, 1/4). With k = 4 log 3, exp(-k m) = (1/9, 1/3): weights 1/4 and 3/4.
     # Rollout 0: 1/4 * 1/2 + 3/4 * 3/4 = 11/16; 1: 1/8 - 3/16 = -1/16; 2 and 3: -1/8 - 3/16 = -5/16.
@@ -226,6 +233,23 @@ def test_rvpo_policy_at_infinite_k_is_the_lowest_channel_alone():
     # Channel 1 has the lower mean; its deviations are 3/4 and -1/4.
     advantages = by_hand(RARE, "rvpo_policy", k=math.inf)
     np.testing.assert_allclose(advantages, [[0.75, -0.25, -0.25, -0.25]], atol=1e-12)
+
+
+def test_rvpo_policy_batch_anchor_is_on_the_common_scale():
+    # Channel 0 as 6 r - 3 on (-3, 3): its batch mean 0 stands for 1/2, channel 1 has 1/4. Weights 1/4 and 3/4.
+    stretched = RARE * np.array([6.0, 1.0]) - np.array([3.0, 0.0])
+    settings = {"k": 4 * math.log(3), "anchor": "batch", "ranges": [(-3.0, 3.0), (0.0, 1.0)]}
+    advantages = by_hand(stretched, "rvpo_policy", **settings)
+    np.testing.assert_allclose(advantages, [[11 / 16, -1 / 16, -5 / 16, -5 / 16]], atol=1e-12)
+
+
+def test_rvpo_policy_batch_anchor_is_over_the_values_present():
+    # Channel 1 loses two of its three zeros: its mean over what is left, 1/2, is that of channel 0. Equal weights;
+    # deviations of channel 1: 1/2 (rollout 0), none, -1/2 (rollout 2), none.
+    rewards = RARE.copy()
+    rewards[0, [1, 3], 1] = np.nan
+    advantages = by_hand(rewards, "rvpo_policy", k=3.0, anchor="batch")
+    np.testing.assert_allclose(advantages, [[0.5, 0.25, -0.5, -0.25]], atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["rvpo_policy", "tchebycheff"])

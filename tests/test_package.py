@@ -14,8 +14,8 @@ SOURCE = Path(rvpo.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 LAYERS = [
-    "_arrays",
     "errors",
+    "_arrays",
     "zscores",
     "aggregations",
     "schedules",

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, device, is_array_api_obj
 
+from rvpo.errors import RewardError
+
 Array = Any
 """An array of any library that follows the array API standard: NumPy, torch, JAX, CuPy, ..."""
 
@@ -18,7 +20,12 @@ def namespace(array: Array) -> Any:
 
 def as_array(values: Any) -> Array:
     """Return arrays as they are and nested Python lists as a float64 NumPy array, where None becomes NaN."""
-    return values if is_array_api_obj(values) else np.asarray(values, dtype=np.float64)
+    if is_array_api_obj(values):
+        return values
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise RewardError(f"rewards must be an array or nested lists of numbers and None: {error}") from error
 
 
 def compute_dtype(array: Array) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
 from jaxtyping import Bool, Float
 
 from rvpo._arrays import Array, as_array, compute_dtype, device, namespace
@@ -116,6 +117,7 @@ def compute_advantages(
     aggregation = find_method(method, options)
     check_settings(k, method, ddof, eps, dead_channels, whiten, lengths)
     rewards = as_array(rewards)
+    xp = namespace(rewards)
     batch = check_batch(rewards, group_size, weights, ranges, method)
     options = with_anchor(options, batch)
 
@@ -133,7 +135,9 @@ def compute_advantages(
         groups = groups._replace(advantages=advantages)
     if whiten and not (whiten is True and method in OWN_SCALE):
         tokens = token_counts(lengths, advantages) if whiten == "token" else None
-        advantages = _whiten(advantages, groups.kept, tokens, ddof=ddof, eps=eps)
+        # What rounding is measured by: z-scores are of order 1, and so are sums of them, or as small as the weights.
+        unit = xp.clip(xp.max(batch.weights), max=1.0)
+        advantages = _whiten(advantages, groups.kept, tokens, unit, ddof=ddof, eps=eps)
     return AdvantageResult(_like_input(advantages, groups.kept, rewards), groups)
 
 
@@ -149,6 +153,7 @@ def _whiten(
     advantages: Float[Array, "P G"],
     kept: Bool[Array, "P G"],
     tokens: Float[Array, "P G"] | None,
+    unit: Float[Array, ""],
     *,
     ddof: int,
     eps: float,
@@ -160,9 +165,9 @@ def _whiten(
     mean = xp.sum(weight * advantages) / xp.clip(total, min=1.0)
     deviations = advantages - mean
     std = xp.sqrt(xp.sum(weight * deviations * deviations) / xp.clip(total - ddof, min=1.0))
-    # Equal advantages may differ in their last bit; without this an eps of 0 would blow that up to 1.
-    largest = xp.max(xp.abs(advantages * xp.astype(kept, advantages.dtype)))
-    return divide(deviations, std + eps, std > 1e-12 * largest)
+    # Equal advantages may differ by the rounding of what was added up to them; an eps of 0 would blow that up to 1.
+    size = xp.sqrt(xp.sum(weight * advantages * advantages) / xp.clip(total, min=1.0))
+    return divide(deviations, std + eps, std > 1e-12 * xp.maximum(size, unit))
 
 
 def _like_input(advantages: Float[Array, "P G"], kept: Bool[Array, "P G"], rewards: Array) -> Array:
@@ -189,10 +194,10 @@ def _channels(batch: Batch, start: int, stop: int, *, ddof: int, eps: float, mas
     xp = namespace(batch.rewards)
     block = xp.astype(batch.rewards[start:stop, ...], compute_dtype(batch.rewards))
     missing = None
-    if not bool(xp.isfinite(xp.sum(block))):  # one cheap pass tells that nothing is missing or infinite
+    if not _sum_is_finite(block):  # one cheap pass tells that nothing is missing or infinite
         missing = xp.isnan(block)
         block = xp.where(missing, 0.0, block)
-        if not bool(xp.isfinite(xp.sum(block))):
+        if not _sum_is_finite(block):
             refuse(
                 xp.isinf(block),
                 block,
@@ -207,16 +212,28 @@ def _channels(batch: Batch, start: int, stop: int, *, ddof: int, eps: float, mas
         outside = outside if missing is None else outside & ~missing
         refuse(outside, block, start, "lies outside its range; declare the channel's true range with ranges=")
     weights = batch.weights if batch.weights.shape[0] == 1 else batch.weights[start:stop, ...]
-    return standardize(
-        block,
-        missing,
-        weights=weights,
-        low=low,
-        width=width,
-        ddof=ddof,
-        eps=eps,
-        mask_dead=mask_dead,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        channels = standardize(
+            block,
+            missing,
+            weights=weights,
+            low=low,
+            width=width,
+            ddof=ddof,
+            eps=eps,
+            mask_dead=mask_dead,
+        )
+    if not _sum_is_finite(channels.mean) or not _sum_is_finite(channels.std):
+        limit = float(xp.finfo(block.dtype).max) ** 0.5 / block.shape[1]
+        refuse(xp.abs(block) > limit, block, start, f"is too large to square; rescale rewards beyond {limit:.0e}")
+    return channels
+
+
+def _sum_is_finite(values: Float[Array, "P G M"]) -> bool:
+    """Tell whether the values' sum is finite; NumPy would warn of the infinities that this looks for."""
+    xp = namespace(values)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(xp.isfinite(xp.sum(values)))
 
 
 def _bind(

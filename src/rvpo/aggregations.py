@@ -101,9 +101,12 @@ def soft_min(
     low = lowest(values, active)
     decay = xp.expm1((low - values) * active * k_pg1)
     total = xp.sum(pi * decay, axis=2, keepdims=True)
-    advantages = low - xp.log1p(total) / k_pg1
+    weights = pi * (1.0 + decay)
+    whole = xp.sum(weights, axis=2, keepdims=True)  # 1 + total, but exact where one tiny pi is all that is left
     # Without an active channel pi and total are 0, and so are the advantage and the weights.
-    return Aggregate(advantages[..., 0], pi * (1.0 + decay) / (1.0 + total))
+    whole = xp.where(whole > 0, whole, 1.0)
+    log_sum = xp.where(total > -0.5, xp.log1p(xp.clip(total, min=-0.5)), xp.log(whole))
+    return Aggregate((low - log_sum / k_pg1)[..., 0], weights / whole)
 
 
 def minimum(values: Float[Array, "P G M"], pi: Float[Array, "#P #G M"], active: Float[Array, "#P #G M"]) -> Aggregate:
@@ -211,7 +214,8 @@ def corr_grpo(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
 
     rho is the Pearson correlation of channels l and m inside the group, with the rows and columns of dead
     channels set to 0. `sum_lm rho_lm = sum_g (sum_j z_gj)^2 / (n - ddof)` with pure z-scores, so no M x M
-    matrix is formed. Where values are missing, n is each channel's own. k is unused; no batch whitening.
+    matrix is formed. Where values are missing, n is each channel's own. Channels that cancel leave eps alone
+    under the root, or 0 as the advantage with eps = 0. k is unused; no batch whitening.
     """
     xp = namespace(channels.z)
     live = channels.live
@@ -219,8 +223,9 @@ def corr_grpo(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
     pure = divide(channels.std + channels.eps, channels.std, live)
     unit = divide(channels.z * pure, xp.sqrt(xp.clip(channels.count - channels.ddof, min=1.0)), live)
     correlations = xp.sum(xp.sum(unit, axis=2) ** 2, axis=1, keepdims=True)
-    any_live = xp.any(live, axis=2)
-    advantages = divide(centred_sum(channels), xp.sqrt(correlations + channels.eps), any_live)
+    rounding = 1e-12
+    scale = xp.where(correlations > rounding, correlations, 0.0) + channels.eps
+    advantages = divide(centred_sum(channels), xp.sqrt(scale), xp.any(live, axis=2) & (scale > 0))
     return Aggregate(advantages, weighted_sum(channels)[1])
 
 

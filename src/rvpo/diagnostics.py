@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int
 
-from rvpo._arrays import Array, as_array, compute_dtype, namespace
+from rvpo._arrays import Array, as_array, compute_dtype, device, namespace
 from rvpo.aggregations import Aggregate
 from rvpo.schedules import entropy
 from rvpo.zscores import Channels, divide, group_statistics
@@ -129,19 +129,21 @@ def summarise(groups: GroupStats) -> AdvantageStats:
     dtype = groups.advantages.dtype
     scored = xp.astype(groups.scored, dtype)
     number_scored = xp.sum(scored)
+    in_use = xp.max(scored, axis=1, keepdims=True)
     has_channel = xp.astype(groups.count > 0, dtype)
     has_spread = xp.astype(groups.count >= 2, dtype)
     live = xp.astype(groups.std > 0, dtype)
     values, with_channel = xp.sum(groups.count, axis=0), xp.sum(has_channel, axis=0)
     size = float(max(prompts * rollouts, 1))
+    number = xp.asarray(float(prompts), dtype=dtype, device=device(groups.advantages))
     return AdvantageStats(
         prompts=prompts,
         rollouts=prompts * rollouts,
         channels=groups.count.shape[1],
         scored=number_scored,
         dropped=number_scored - xp.sum(xp.astype(groups.kept, dtype)),
-        k=xp.mean(groups.k),
-        active_channels=xp.mean(xp.sum(live, axis=1)),
+        k=ratio(xp.sum(xp.where(in_use > 0, groups.k, 0.0)), xp.sum(in_use)),
+        active_channels=ratio(xp.sum(live), number),
         effective_channels=ratio(xp.sum(groups.effective * scored), number_scored),
         offset_share=offset_share(groups.advantages, groups.kept),
         mean=ratio(xp.sum(groups.mean * groups.count, axis=0), values),
@@ -178,7 +180,8 @@ def group_conflict(rewards: Float[Array, "P G M"]) -> Float[Array, "P M"]:
     xp = namespace(deviations)
     z = divide(deviations, std, std > 0)
     rest = xp.sum(z, axis=2, keepdims=True) - z
-    norm = xp.sqrt(xp.sum(z * z, axis=1) * xp.sum(rest * rest, axis=1))
+    own, others = xp.sum(z * z, axis=1), xp.sum(rest * rest, axis=1)
+    norm = xp.where(others > 1e-20 * own, xp.sqrt(own * others), 0.0)  # others that cancel leave rounding only
     return ratio(xp.sum(z * rest, axis=1), norm)
 
 

@@ -3,9 +3,10 @@
 import inspect
 from typing import Any, NamedTuple
 
-from jaxtyping import Bool, Float
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
 
-from rvpo._arrays import Array, as_array, compute_dtype, device, namespace
+from rvpo._arrays import Array, compute_dtype, device, namespace
 from rvpo.aggregations import AGGREGATIONS, RISK_SENSITIVE, UNIT_RANGE, Aggregation
 from rvpo.errors import ConfigError, RewardError, unknown_name
 from rvpo.schedules import EffectiveChannels, RiskCoefficient, check_k
@@ -37,7 +38,7 @@ def check_settings(
     k: RiskCoefficient,
     method: str,
     ddof: int,
-    eps: float,
+    eps: Any,
     dead_channels: str,
     whiten: object,
     lengths: object,
@@ -53,7 +54,7 @@ def check_settings(
         check_k(k)
     if ddof not in (0, 1):
         raise ConfigError(f"ddof must be 0 or 1, got {ddof!r}")
-    if not 0 <= eps < float("inf"):
+    if not isinstance(eps, float | int | np.floating | np.integer) or not 0 <= eps < float("inf"):
         raise ConfigError(f"eps must be a finite number >= 0, got {eps!r}")
     if dead_channels not in ("keep", "mask"):
         raise ConfigError(f"dead_channels must be 'keep' or 'mask', got {dead_channels!r}")
@@ -78,8 +79,9 @@ def check_batch(rewards: Array, group_size: int | None, weights: Any, ranges: An
             f"weights must have shape ({channels},) or ({prompts}, {channels}) for rewards of {channels} "
             f"channels and {prompts} prompts, got {tuple(weights.shape)}"
         )
-    valid = xp.all((weights >= 0) & (weights < xp.inf)) & xp.all(xp.any(weights > 0, axis=-1))
-    if not bool(valid):
+    with np.errstate(over="ignore"):
+        total = xp.sum(weights, axis=-1)
+    if not bool(xp.all(weights >= 0) & xp.all((total > 0) & (total < xp.inf))):
         raise RewardError(f"weights must be finite, >= 0 and not all 0, got {weights}")
     weights = xp.reshape(weights, (-1, 1, channels))
     if ranges is None and method not in UNIT_RANGE:
@@ -87,13 +89,13 @@ def check_batch(rewards: Array, group_size: int | None, weights: Any, ranges: An
     return Batch(rewards, weights, _check_ranges((0.0, 1.0) if ranges is None else ranges, rewards))
 
 
-def _grouped(rewards: Array, group_size: int | None) -> Float[Array, "P G M"]:
+def _grouped(rewards: Array, group_size: int | None) -> Shaped[Array, "P G M"]:
     """Return the rewards as (P, G, M)."""
     shape = tuple(rewards.shape)
     if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
         raise RewardError(f"group_size must be a whole number >= 1, got {group_size!r}")
-    if len(shape) not in (2, 3) or shape[-1] == 0:
-        raise RewardError(f"rewards must be (P, G, M), or (N, M) with group_size, with M >= 1; got {shape}")
+    if len(shape) not in (2, 3) or 0 in shape[1:]:
+        raise RewardError(f"rewards must be (P, G, M), or (N, M) with group_size, with G, M >= 1; got {shape}")
     if len(shape) == 3:
         if group_size not in (None, shape[1]):
             raise RewardError(f"group_size={group_size}, but the rewards {shape} have {shape[1]} rollouts a prompt")
@@ -180,7 +182,7 @@ def _batch_means(rewards: Float[Array, "P G M"]) -> Float[Array, "1 1 M"]:
 def token_counts(lengths: Any, advantages: Float[Array, "P G"]) -> Float[Array, "P G"]:
     """Return the number of tokens of each response in the advantages' shape and type."""
     xp = namespace(advantages)
-    lengths = xp.astype(as_array(lengths), advantages.dtype)
+    lengths = _as_floats(lengths, advantages)
     prompts, rollouts = advantages.shape
     if lengths.shape not in ((prompts, rollouts), (prompts * rollouts,)):
         raise RewardError(f"lengths must be ({prompts}, {rollouts}) or flat, got {tuple(lengths.shape)}")

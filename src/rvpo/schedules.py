@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from jaxtyping import Float
 
 from rvpo._arrays import Array, namespace
@@ -59,7 +60,7 @@ class EffectiveChannels:
     ) -> Float[Array, "P 1"]:
         """Return k for each group of the batch, to k_max / 2^steps, for an aggregation as a function of k."""
         xp = namespace(channels.z)
-        number = xp.sum(channels.active, axis=2)
+        number = xp.broadcast_to(xp.sum(channels.active, axis=2), channels.z.shape[:2])
         counted = xp.astype(number > 0, number.dtype)
         rollouts = xp.clip(xp.sum(counted, axis=1, keepdims=True), min=1.0)
         low = xp.zeros_like(rollouts)
@@ -82,9 +83,9 @@ def entropy(weights: Float[Array, "... M"]) -> Float[Array, "..."]:
     return -xp.sum(weights * xp.log(weights + xp.finfo(weights.dtype).smallest_normal), axis=-1)
 
 
-def check_k(k: float) -> float:
+def check_k(k: Any) -> float:
     """Return k as a float; raise ConfigError unless it is a number >= 0 (inf is allowed)."""
-    if isinstance(k, bool) or not isinstance(k, float | int) or not k >= 0:
+    if isinstance(k, bool) or not isinstance(k, float | int | np.floating | np.integer) or not k >= 0:
         raise ConfigError(f"the risk coefficient k must be a number >= 0 (0: mean, inf: minimum), got {k!r}")
     return float(k)
 
@@ -92,6 +93,14 @@ def check_k(k: float) -> float:
 def progress(step: int, total_steps: int) -> float:
     """Return the share of the run that is done, in [0, 1]; a run of no steps is at its end."""
     return min(max(step / total_steps, 0.0), 1.0) if total_steps > 0 else 1.0
+
+
+def _ends(start: float, end: float) -> tuple[float, float]:
+    """Return both ends of a curve; raise ConfigError unless they are finite numbers >= 0."""
+    ends = check_k(start), check_k(end)
+    if math.inf in ends:
+        raise ConfigError(f"a curve from k = {start} to {end} needs finite ends; use method 'hard_min' for k = inf")
+    return ends
 
 
 def constant(k: float) -> Schedule:
@@ -102,13 +111,13 @@ def constant(k: float) -> Schedule:
 
 def linear(start: float, end: float) -> Schedule:
     """k(step) = start + (end - start) * step / total_steps. The paper's: 0.5 to 2.0."""
-    first, last = check_k(start), check_k(end)
+    first, last = _ends(start, end)
     return lambda step, total_steps: first + (last - first) * progress(step, total_steps)
 
 
 def cosine(start: float, end: float) -> Schedule:
     """k(step) = end + (start - end) * (1 + cos(pi * step / total_steps)) / 2: slow at both ends."""
-    first, last = check_k(start), check_k(end)
+    first, last = _ends(start, end)
     return lambda now, total: last + (first - last) * (1 + math.cos(math.pi * progress(now, total))) / 2
 
 

@@ -87,7 +87,7 @@ def group_statistics(
         deviations = deviations * present
     squares = xp.sum(deviations * deviations, axis=1, keepdims=True)
     std = xp.sqrt(squares / xp.clip(count - ddof, min=1.0))
-    rounding = 8.0 * xp.finfo(values.dtype).eps * xp.abs(mean)
+    rounding = xp.clip(count, min=8.0) * xp.finfo(values.dtype).eps * xp.abs(mean)
     return deviations, mean, xp.where((count >= 2) & (std > rounding), std, 0.0)
 
 

@@ -83,7 +83,11 @@ def load_reward(name: str) -> Callable[..., Any]:
         reward: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"cannot load reward {name!r}: {error}") from error
-    return reward() if isinstance(reward, type) else reward
+    if isinstance(reward, type):
+        reward = reward()
+        if not hasattr(reward, "__name__"):
+            reward.__name__ = attribute  # TRL names the reward by it
+    return reward
 
 
 class StopGracefully(TrainerCallback):

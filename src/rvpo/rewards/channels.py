@@ -127,7 +127,7 @@ def _number(value: object, where: str) -> float:
     if value is None:
         return math.nan
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value if not isinstance(value, str | bytes) else None)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise RewardError(f"{where} returned {value!r}; a reward is a number, or None for 'no value'") from None
     if math.isinf(number):
@@ -135,11 +135,17 @@ def _number(value: object, where: str) -> float:
     return number
 
 
+def _as_list(values: Any) -> Any:
+    """Return arrays and tensors as nested lists, everything else as it is."""
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
 def check_rows(returned: object, name: str, declared: Declaration, number_of_rollouts: int) -> list[dict[str, float]]:
     """Return a vector reward's rows as name -> value (NaN: missing), one per rollout.
 
     Raises RewardError, naming function, rollout and channel, for what a vector reward must not return.
     """
+    returned = _as_list(returned)
     if not isinstance(returned, Sequence) or len(returned) != number_of_rollouts:
         size = len(returned) if isinstance(returned, Sequence) else type(returned).__name__
         raise RewardError(
@@ -149,6 +155,7 @@ def check_rows(returned: object, name: str, declared: Declaration, number_of_rol
     rows = []
     for index, row in enumerate(returned):
         where = f"vector reward {name!r}, completion {index}"
+        row = _as_list(row)
         if not isinstance(row, Mapping):
             if not names:
                 raise RewardError(f"{where} returned {type(row).__name__}; without declared names a row is a mapping")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoTokenizer,
     PreTrainedTokenizerFast,
@@ -68,7 +68,8 @@ def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
 def byte_tokenizer(
     texts: Iterable[str], size: int, *, chat_template: str | None = None, extra: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer of `size` tokens on texts; `extra` strings are one token each."""
+    """Train a byte-level BPE tokenizer of `size` tokens on texts; `extra` strings are one token each
+    (words only where they stand alone)."""
     tokenizer = Tokenizer(models.BPE())
     split_digits = pre_tokenizers.Split(Regex(r"\d"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split_digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
@@ -82,7 +83,7 @@ def byte_tokenizer(
             show_progress=False,
         ),
     )
-    tokenizer.add_tokens(list(extra))
+    tokenizer.add_tokens([AddedToken(text, single_word=text.isidentifier(), normalized=False) for text in extra])
     return _fast(tokenizer, chat_template)
 
 

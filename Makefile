@@ -1,0 +1,37 @@
+# Each target works on a fresh machine with python3 and make: it installs what it needs into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: install quickstart test check bench clean
+
+install: $(INSTALLED)
+
+# verl is there for the agreement tests alone. It pins packages that one function of it does not need, hence
+# --no-deps; what that function does need is the group "agreement".
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[trl]' --group dev --group agreement
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl
+	touch $@
+
+quickstart: install
+	$(BIN)/rvpo quickstart
+
+test: install
+	$(BIN)/pytest
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet --doctest-modules src --doctest-glob='*.md' README.md docs
+
+bench: install
+	$(BIN)/python benchmarks/advantages.py
+	$(BIN)/python benchmarks/trainer_step.py
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

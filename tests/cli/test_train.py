@@ -1,0 +1,315 @@
+"""The command line: what it prints and returns, in a real run of a tiny policy and with input that is wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rvpo import __version__
+from rvpo.cli.main import main
+
+YAML = """
+model_name_or_path: policy
+dataset_name: rows.jsonl
+dataset_columns: {topics: task.topics}
+reward_funcs: [notes_brevity, my_rewards.mention, my_rewards.Wordy]
+output_dir: run
+k_schedule: linear
+k: 0.5
+k_end: 2.0
+max_steps: 2
+logging_steps: 1
+per_device_train_batch_size: 8
+num_generations: 4
+max_completion_length: 8
+learning_rate: 1e-3
+seed: 3
+save_strategy: steps
+save_steps: 1
+use_cpu: true
+bf16: false
+gradient_checkpointing: false
+report_to: none
+disable_tqdm: true
+dataloader_pin_memory: false
+"""
+
+REWARDS = """
+import os, signal
+from rvpo import scalar_reward, vector_reward
+from rvpo.tasks.notes import mention_reward as mention
+
+calls = 0
+
+class Wordy:
+    def __call__(self, completions, **columns):
+        return [len(text.split()) / 8 for text in completions]
+
+def signalling(completions, **columns):
+    global calls
+    calls += 1
+    if calls == 2:
+        for number in os.environ["TEST_SIGNALS"].split():
+            os.kill(os.getpid(), int(number))
+    return [float(len(text)) for text in completions]
+
+value = 3
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(tmp_path_factory):
+    from rvpo.tasks import notes
+    from rvpo.tasks.policy import build_policy, word_tokenizer
+
+    return build_policy(
+        tmp_path_factory.mktemp("cli") / "policy", word_tokenizer(notes.words()), hidden_size=32, layers=1
+    )
+
+
+@pytest.fixture
+def project(tmp_path, tiny_policy, monkeypatch):
+    """A folder with configuration, rows, rewards and a policy, that is the current one."""
+    from rvpo.tasks import notes
+
+    rows = [{"prompt": row["prompt"], "task": {"topics": row["topics"]}} for row in notes.prompts(8, seed=1)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "my_rewards.py").write_text(REWARDS)
+    (tmp_path / "run.yaml").write_text(YAML)
+    (tmp_path / "policy").symlink_to(tiny_policy)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    yield tmp_path
+    sys.modules.pop("my_rewards", None)
+
+
+def without(key):
+    return "\n".join(line for line in YAML.splitlines() if not line.startswith(key))
+
+
+def logged(folder):
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [entry for entry in entries if "rvpo/k" in entry]
+
+
+# --- A run ---
+
+
+def test_a_run_from_yaml_writes_the_model_the_metrics_and_a_table(project, capsys):
+    assert main(["train", "--config", "run.yaml"]) == 0
+    entries = logged(project / "run")
+    assert [entry["rvpo/k"] for entry in entries] == [0.5, 1.25]
+    for channel in ("brevity_reward", "mention_reward", "Wordy"):
+        assert 0 <= entries[0][f"channels/{channel}/mean"] <= 1
+    assert (project / "run" / "model.safetensors").exists()
+    assert (project / "run" / "tokenizer.json").exists()
+    out = capsys.readouterr().out
+    assert "rvpo, 2 of 2 steps" in out
+    for channel in ("brevity_reward", "mention_reward", "Wordy"):
+        row = next(line for line in out.splitlines() if line.startswith(f"│ {channel.removesuffix('_reward')} "))
+        assert f"{entries[-1][f'channels/{channel}/mean']:.3f}" in row
+    assert "run: run" in out
+
+
+def test_the_command_line_comes_before_yaml_and_config_may_be_one_word(project):
+    words = ["--output_dir", "other", "--max_steps", "1", "--k_schedule", "constant", "--k", "3"]
+    words += ["--reward_funcs", "notes_brevity"]
+    (project / "run.yaml").write_text(without("k_end"))
+    assert main(["train", "--config=run.yaml", *words]) == 0
+    assert not (project / "run").exists()
+    (entry,) = logged(project / "other")
+    assert entry["rvpo/k"] == 3.0
+    assert {name.split("/")[1] for name in entry if name.startswith("channels/")} == {"brevity_reward"}
+
+
+@pytest.mark.parametrize("yaml", ["reward_funcs: notes_brevity", "reward_funcs: [notes_brevity]"])
+def test_one_reward_may_be_written_without_a_list(project, yaml):
+    (project / "run.yaml").write_text(f"{without('reward_funcs')}\n{yaml}\n")
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
+    assert "channels/brevity_reward/mean" in logged(project / "run")[0]
+
+
+def test_evaluation_rows_may_come_from_another_file(project):
+    (project / "eval.jsonl").write_text((project / "rows.jsonl").read_text())
+    words = ["--eval_dataset_name", "eval.jsonl", "--eval_strategy", "steps", "--eval_steps", "1"]
+    words += ["--per_device_eval_batch_size", "8", "--max_steps", "1"]
+    assert main(["train", "--config", "run.yaml", *words]) == 0
+    entries = [json.loads(line) for line in (project / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("eval_channels/brevity_reward/mean" in entry for entry in entries)
+
+
+@pytest.mark.parametrize("wanted", ["last", "true", "run/checkpoint-1", "yaml"])
+def test_a_run_is_resumed_from_its_checkpoint(project, wanted):
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
+    words = ["--resume_from_checkpoint", wanted]
+    if wanted == "yaml":
+        (project / "run.yaml").write_text(YAML + "resume_from_checkpoint: true\n")
+        words = []
+    assert main(["train", "--config", "run.yaml", "--max_steps", "3", *words]) == 0
+    assert [entry["step"] for entry in logged(project / "run")] == [1, 2, 3]
+
+
+def test_no_resuming_starts_anew(project):
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
+    assert main(["train", "--config", "run.yaml", "--resume_from_checkpoint", "false"]) == 0
+    assert [entry["step"] for entry in logged(project / "run")] == [1, 2]
+
+
+def signalled(project, monkeypatch, *numbers):
+    """Status of a run whose second step sends signals to its own process."""
+    monkeypatch.setenv("TEST_SIGNALS", " ".join(str(int(number)) for number in numbers))
+    words = ["--reward_funcs", "my_rewards.signalling", "--max_steps", "9", "--save_strategy", "no"]
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    status = main(["train", "--config", "run.yaml", *words])
+    assert {number: signal.getsignal(number) for number in before} == before
+    return status
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_and_saves(project, monkeypatch, capsys, number, status):
+    assert signalled(project, monkeypatch, number) == status
+    assert [path.name for path in (project / "run").glob("checkpoint-*")] == ["checkpoint-2"]
+    assert [entry["step"] for entry in logged(project / "run")] == [1, 2]
+    assert not (project / "run" / "model.safetensors").exists()  # the run is not done
+    said = capsys.readouterr()
+    assert "--resume_from_checkpoint last --output_dir run" in said.out
+    assert "once more stops at once" in said.err
+
+
+def test_a_second_ctrl_c_stops_at_once(project, monkeypatch):
+    assert signalled(project, monkeypatch, signal.SIGINT, signal.SIGINT) == 130
+    assert not list((project / "run").glob("checkpoint-*"))
+
+
+# --- Help ---
+
+
+def rvpo(*words, cwd=None):
+    """Run the installed command in a process of its own."""
+    command = [str(Path(sys.executable).with_name("rvpo")), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
+
+
+def test_help_names_every_command_and_has_examples():
+    done = rvpo("--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for text in ("train", "quickstart", "examples:", "rvpo train --config"):
+        assert text in done.stdout
+
+
+def test_help_of_train_has_examples_and_the_options_of_rvpo_and_trl(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for text in ("examples:", "--resume_from_checkpoint last", "--k_schedule", "--num_generations", "notes_mention"):
+        assert text in shown
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"rvpo {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["trian"]])
+def test_a_missing_or_unknown_command_is_status_2(capsys, words):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+# --- Input that is wrong ---
+
+WRONG = {
+    "no configuration file": (["--config", "gone.yaml"], "gone.yaml"),
+    "config without a file": (["--config"], "--config"),
+    "unknown key": (["--config", "unknown.yaml"], "k_shedule"),
+    "yaml that is a list": (["--config", "list.yaml"], "list.yaml"),
+    "yaml that is empty": (["--config", "empty.yaml"], "empty.yaml"),
+    "yaml that is broken": (["--config", "broken.yaml"], "broken.yaml"),
+    "unknown option": (["--config", "run.yaml", "--k_shedule", "linear"], "--k_shedule"),
+    "unknown method": (["--config", "run.yaml", "--method", "rvop"], "unknown method 'rvop': did you mean 'rvpo'?"),
+    "unknown reward": (
+        ["--config", "run.yaml", "--reward_funcs", "notes_brevty"],
+        "unknown reward 'notes_brevty': did you mean 'notes_brevity'?",
+    ),
+    "no such module": (["--config", "run.yaml", "--reward_funcs", "gone.reward"], "cannot load reward 'gone.reward'"),
+    "no such function": (
+        ["--config", "run.yaml", "--reward_funcs", "my_rewards.gone"],
+        "cannot load reward 'my_rewards.gone'",
+    ),
+    "no module before the dot": (["--config", "run.yaml", "--reward_funcs", ".gone"], "cannot load reward '.gone'"),
+    "a reward that cannot be called": (
+        ["--config", "run.yaml", "--reward_funcs", "my_rewards.value"],
+        "my_rewards.value",
+    ),
+    "no rows": (["--config", "run.yaml", "--dataset_name", "gone.jsonl"], "there is no file gone.jsonl"),
+    "no such column": (
+        ["--config", "run.yaml", "--dataset_columns", '{"topics": "task.topic"}'],
+        "there is no 'topic' on the path 'task.topic' of a row; there is ['topics']",
+    ),
+    "columns that are no mapping": (
+        ["--config", "run.yaml", "--dataset_columns", "topics=task.topics"],
+        "dataset_columns must be a JSON mapping",
+    ),
+    "no model": (["--config", "nomodel.yaml"], "model_name_or_path is not set; give it in the config file or as --"),
+    "no rewards": (["--config", "norewards.yaml"], "reward_funcs is not set; give it in the config file or as --"),
+    "no data": (["--config", "nodata.yaml"], "dataset_name is not set; give it in the config file or as --"),
+    "no such model": (["--config", "run.yaml", "--model_name_or_path", "./gone"], "./gone"),
+    "nothing to resume": (
+        ["--config", "run.yaml", "--resume_from_checkpoint", "last"],
+        "there is no checkpoint in run to resume from",
+    ),
+    "no such checkpoint": (
+        ["--config", "run.yaml", "--resume_from_checkpoint", "run/checkpoint-7"],
+        "there is no checkpoint folder run/checkpoint-7",
+    ),
+    "batch that does not fit": (["--config", "run.yaml", "--num_generations", "3"], "num_generations"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG.values(), ids=WRONG)
+def test_wrong_input_is_one_line_and_status_2(project, capsys, words, message):
+    (project / "unknown.yaml").write_text(YAML + "k_shedule: linear\n")
+    (project / "list.yaml").write_text("- a\n")
+    (project / "empty.yaml").write_text("")
+    (project / "broken.yaml").write_text("a: [1\nb: }")
+    for file, key in {"nomodel": "model_name", "norewards": "reward_funcs", "nodata": "dataset_name"}.items():
+        (project / f"{file}.yaml").write_text(without(key))
+    assert main(["train", *words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    ours = [line for line in said if line.startswith("rvpo: error: ")]
+    assert len(ours) == 1
+    assert message in ours[0]
+    assert said[-1] == ours[0]
+    assert "Traceback" not in "\n".join(said)
+
+
+def test_wrong_input_of_the_installed_command_is_one_line_and_status_2(project):
+    done = rvpo("train", "--config", "gone.yaml", cwd=project)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("rvpo: error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_error_of_the_users_own_reward_is_not_hidden(project):
+    (project / "my_rewards.py").write_text("def reward(completions, **columns):\n    return 1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "--config", "run.yaml", "--reward_funcs", "my_rewards.reward"])
+
+
+def test_a_reward_that_returns_nonsense_is_one_line_and_status_2(project, capsys):
+    reward = "@rvpo.vector_reward('a')\ndef reward(completions, **columns):\n    return [[1.0]]\n"
+    (project / "my_rewards.py").write_text(f"import rvpo\n\n{reward}")
+    assert main(["train", "--config", "run.yaml", "--reward_funcs", "my_rewards.reward"]) == 2
+    assert "rvpo: error: vector reward 'reward' must return 8 rows" in capsys.readouterr().err

@@ -1,0 +1,101 @@
+"""Metrics and moving averages worked out group by group and rollout by rollout, as their docstrings define them."""
+
+import math
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+
+def zscore(column, eps):
+    seen = column[~np.isnan(column)]
+    if seen.size < 2 or np.all(seen == seen[0]):
+        return np.where(np.isnan(column), np.nan, 0.0)
+    return (column - seen.mean()) / (seen.std(ddof=1) + eps)
+
+
+def shares(z, prior, k):
+    """Weight of each channel in each rollout of a group: softmax of log prior - k z over the values present."""
+    powers = np.where(np.isnan(z), 0.0, prior * np.exp(-k * np.nan_to_num(z)))
+    return powers / np.maximum(powers.sum(axis=1, keepdims=True), 1e-300)
+
+
+def entropy(weights):
+    positive = weights[weights > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def offset_share(advantages, scored):
+    kept = [group[seen] for group, seen in zip(advantages, scored, strict=True) if seen.any()]
+    mean = np.concatenate(kept).mean()
+    between = sum(group.size * (group.mean() - mean) ** 2 for group in kept)
+    return between / ((np.concatenate(kept) - mean) ** 2).sum()
+
+
+def conflict(z, column):
+    own = z[:, column]
+    rest = z.sum(axis=1) - own
+    norm = np.sqrt((own @ own) * (rest @ rest))
+    return [own @ rest / norm] if norm > 1e-12 else []
+
+
+def expected_metrics(values, labels, group_size, advantages, *, k, weights):
+    """Name -> value for method rvpo; a channel without a value to average is NaN."""
+    groups = values.reshape(-1, group_size, values.shape[1])
+    advantages = np.asarray(advantages).reshape(-1, group_size)
+    cells = defaultdict(lambda: defaultdict(list))
+    effective, active, unscored = [], [], 0
+    for rewards, names, signal in zip(groups, labels, advantages, strict=True):
+        z = np.stack([zscore(column, 1e-4) for column in rewards.T], axis=1)
+        pure = np.nan_to_num(np.stack([zscore(column, 0.0) for column in rewards.T], axis=1))
+        weight = shares(z, np.asarray(weights), k)
+        scored = ~np.isnan(rewards).all(axis=1)
+        effective += [np.exp(entropy(row)) for row in weight[scored]]
+        unscored += int((~scored).sum())
+        active.append(sum(len(set(column[~np.isnan(column)])) > 1 for column in rewards.T))
+        for column, name in enumerate(names):
+            if name is None:
+                continue
+            has = ~np.isnan(rewards[:, column])
+            seen = rewards[has, column]
+            cell = cells[name]
+            cell["mean"] += seen.tolist()
+            cell["std"] += [seen.std(ddof=1)] if seen.size > 1 else []
+            cell["dead"] += [float(len(set(seen)) < 2)] if seen.size else []
+            cell["missing"] += (~has).tolist()
+            cell["weight"] += weight[has, column].tolist()
+            cell["conflict"] += conflict(pure, column)
+            cell["forecast"] += [float((seen - seen.mean()) @ signal[has]) / (seen.size - 1)] if seen.size > 1 else []
+    metrics = {
+        "rvpo/k": float(k),
+        "rvpo/effective_channels": np.mean(effective),
+        "rvpo/active_channels": np.mean(active),
+        "rvpo/offset_share": offset_share(advantages, ~np.isnan(groups).all(axis=2)),
+        "rvpo/unscored": float(unscored),
+    }
+    for name, kinds in cells.items():
+        for kind, found in kinds.items():
+            metrics[f"channels/{name}/{kind}"] = float(np.mean(found)) if found else np.nan
+    return metrics
+
+
+def assert_metrics(entry, expected, prefix=""):
+    """The log entry has these metrics of rvpo, with these values, and no others."""
+    ours = (f"{prefix}rvpo/", f"{prefix}channels/")
+    logged = {key.removeprefix(prefix): value for key, value in entry.items() if key.startswith(ours)}
+    assert set(logged) == set(expected)
+    for name, value in expected.items():
+        if math.isnan(value):
+            assert logged[name] is None or math.isnan(logged[name]), name
+        else:
+            assert logged[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+
+
+def moving_average(values, labels, averages, *, group_size, decay):
+    """Move each label's average by the mean of its values; return where each prompt's columns stand then."""
+    groups = values.reshape(-1, group_size, values.shape[1])
+    for label in {name for group in labels for name in group if name}:
+        where = [(p, c) for p, group in enumerate(labels) for c, name in enumerate(group) if name == label]
+        mean = np.nanmean(np.concatenate([groups[prompt][:, column] for prompt, column in where]))
+        averages[label] = decay * averages[label] + (1 - decay) * mean if label in averages else mean
+    return [[averages.get(name, 0.0) for name in group] for group in labels]

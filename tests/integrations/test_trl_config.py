@@ -1,0 +1,216 @@
+"""RVPOConfig: what is refused and how, and that YAML and command line say the same as Python."""
+
+import math
+
+import pytest
+from trl import GRPOConfig, TrlParser
+
+from rvpo import ConfigError, EffectiveChannels, RVPOConfig
+from rvpo.integrations.trl_config import as_mapping
+
+CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
+
+
+def config(**options):
+    return RVPOConfig(output_dir="run", **CPU, **options)
+
+
+def parse(tmp_path, yaml, *words):
+    """Configuration from YAML lines and a command line."""
+    file = tmp_path / "run.yaml"
+    file.write_text("output_dir: run\nuse_cpu: true\nbf16: false\nreport_to: none\n" + yaml)
+    return TrlParser((RVPOConfig,)).parse_args_and_config(["--config", str(file), *words])[0]
+
+
+def test_the_defaults_are_the_papers_with_k_1():
+    made = config()
+    assert made.advantage_options() == {
+        "method": "rvpo",
+        "ddof": 1,
+        "eps": 1e-4,
+        "dead_channels": "keep",
+        "recenter": False,
+        "whiten": True,
+    }
+    assert [made.schedule()(step, 10) for step in (0, 5, 10)] == [1.0, 1.0, 1.0]
+
+
+def test_every_option_of_trl_is_there_with_its_default():
+    stock = GRPOConfig(output_dir="run", **CPU).to_dict()
+    ours = config().to_dict()
+    assert {name: ours[name] for name in stock if name != "logging_dir"} == {
+        name: value for name, value in stock.items() if name != "logging_dir"
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "rvop"}, "unknown method 'rvop': did you mean 'rvpo'?"),
+        ({"k": -1.0}, "k must be a number >= 0"),
+        ({"k": math.nan}, "k must be a number >= 0"),
+        ({"k_schedule": "lineer"}, "unknown schedule 'lineer': did you mean 'linear'?"),
+        ({"k_schedule": "linear"}, "k_schedule 'linear' needs k_end"),
+        ({"k_schedule": "cosine"}, "k_schedule 'cosine' needs k_end"),
+        ({"k_schedule": "linear", "k_end": -2.0}, "k must be a number >= 0"),
+        ({"k_end": 2.0}, "k_end has no effect with k_schedule 'constant'; remove one of them"),
+        ({"k_steps": {"0": 1.0}}, "k_steps has no effect with k_schedule 'constant'; remove one of them"),
+        ({"effective_share": 0.5}, "effective_share has no effect with k_schedule 'constant'"),
+        ({"effective_share_end": 0.5}, "effective_share_end has no effect with k_schedule 'constant'"),
+        ({"k_schedule": "step"}, "a step schedule starts at share 0"),
+        ({"k_schedule": "step", "k_steps": {"0.5": 1.0}}, "a step schedule starts at share 0"),
+        ({"k_schedule": "step", "k_steps": {"0": "much"}}, "k_steps"),
+        ({"k_schedule": "step", "k_steps": {"start": 1.0}}, "k_steps"),
+        ({"k_schedule": "effective"}, "k_schedule 'effective' needs effective_share"),
+        ({"k_schedule": "effective", "effective_share": 1.5}, "0 < share <= 1"),
+        ({"k_schedule": "effective", "effective_share": 0.5, "effective_share_end": 0.0}, "0 < share <= 1"),
+        ({"k_schedule": "effective", "effective_share": 0.5, "method": "gdpo"}, "'gdpo' has no risk coefficient"),
+        ({"whiten": "tokens"}, "whiten must be true, false, sequence or token, got 'tokens'"),
+        ({"anchor_decay": 1.0}, r"anchor_decay must be in [0, 1), got 1.0"),
+        ({"dead_channels": "drop"}, "dead_channels must be 'keep' or 'mask', got 'drop'"),
+        ({"std_ddof": 2}, "ddof must be 0 or 1, got 2"),
+        ({"std_eps": -1.0}, "eps must be a finite number >= 0, got -1.0"),
+        ({"method_options": "share=1"}, "method_options must be a JSON mapping, got 'share=1'"),
+        ({"method_options": "[1]"}, "method_options must be a mapping, got [1]"),
+        ({"method": "cvar", "method_options": {"shar": 0.3}}, "method 'cvar' has no option 'shar'; it takes share"),
+        ({"method_options": {"anchor": "average"}}, "method 'rvpo' has no option 'anchor'"),
+        ({"method": "rvpo_policy", "method_options": {"anchor": "averege"}}, "averege"),
+        ({"channel_weights": [1.0]}, "channel_weights must be a mapping, got [1.0]"),
+        ({"channel_weights": {"a": "x"}}, "channel_weights"),
+        ({"channel_weights": {"a": -1.0}}, "channel_weights"),
+        ({"channel_ranges": {"a": 3}}, "channel_ranges"),
+        ({"channel_ranges": {"a": [1, 0]}}, "channel_ranges"),
+        ({"channel_ranges": "{'a': [0, 1]}"}, "channel_ranges must be a JSON mapping"),
+    ],
+    ids=str,
+)
+def test_an_option_that_cannot_be_used_is_an_error_before_any_model_is_loaded(options, message):
+    with pytest.raises(ConfigError) as error:
+        config(**options)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"k": 3.0}, [3.0, 3.0, 3.0]),
+        ({"k": math.inf}, [math.inf] * 3),
+        ({"k_schedule": "linear", "k": 0.5, "k_end": 2.0}, [0.5, 1.25, 2.0]),
+        ({"k_schedule": "linear", "k": 2.0, "k_end": 0.0}, [2.0, 1.0, 0.0]),
+        ({"k_schedule": "cosine", "k": 0.5, "k_end": 2.0}, [0.5, 1.25, 2.0]),
+        ({"k_schedule": "step", "k_steps": {"0": 0.5, "0.5": 2, "1": "inf"}}, [0.5, 2.0, math.inf]),
+        ({"k_schedule": "step", "k_steps": '{"0": 0.5, "0.9": 2}'}, [0.5, 0.5, 2.0]),
+    ],
+    ids=str,
+)
+def test_the_schedule_is_the_one_configured(options, expected):
+    schedule = config(**options).schedule()
+    assert [schedule(step, 10) for step in (0, 5, 10)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("end", "shares"), [(0.4, [0.8, 0.6, 0.4]), (None, [0.8, 0.8, 0.8])])
+def test_the_effective_share_goes_to_its_end(end, shares):
+    schedule = config(k_schedule="effective", effective_share=0.8, effective_share_end=end).schedule()
+    found = [schedule(step, 10) for step in (0, 5, 10)]
+    assert all(isinstance(k, EffectiveChannels) for k in found)
+    assert [k.share for k in found] == pytest.approx(shares)
+
+
+YAML = """
+method: rvpo_policy
+k_schedule: step
+k_steps: {0: 0.5, 0.5: .inf}
+method_options: {anchor: average, signal: zscore}
+channel_weights:
+  format: 0.5
+channel_ranges: '{"correct": [-3, 3]}'
+whiten: false
+recenter: true
+std_eps: 1e-6
+std_ddof: 0
+dead_channels: mask
+"""
+
+
+def test_yaml_gives_what_python_gives(tmp_path):
+    read = parse(tmp_path, YAML)
+    assert read.advantage_options() == {
+        "method": "rvpo_policy",
+        "ddof": 0,
+        "eps": 1e-6,
+        "dead_channels": "mask",
+        "recenter": True,
+        "whiten": False,
+        "anchor": "average",
+        "signal": "zscore",
+    }
+    assert read.channel_weights == {"format": 0.5}
+    assert read.channel_ranges == {"correct": [-3, 3]}
+    assert [read.schedule()(step, 4) for step in (0, 1, 2, 4)] == [0.5, 0.5, math.inf, math.inf]
+
+
+def test_the_command_line_comes_before_yaml(tmp_path):
+    words = ["--method", "cvar", "--method_options", '{"share": 0.25}', "--k_schedule", "constant", "--k", "inf"]
+    read = parse(tmp_path, "method: gdpo\nk: 2\nwhiten: token\nstd_ddof: 0\n", *words, "--whiten", "sequence")
+    assert read.advantage_options()["method"] == "cvar"
+    assert read.advantage_options()["share"] == 0.25
+    assert read.advantage_options()["whiten"] == "sequence"
+    assert read.advantage_options()["ddof"] == 0
+    assert read.schedule()(0, 1) == math.inf
+
+
+@pytest.mark.parametrize(("yaml", "k"), [("k: .inf", math.inf), ("k: inf", math.inf), ("k: 1e-1", 0.1), ("k: 2", 2.0)])
+def test_k_is_read_from_every_way_of_writing_a_number(tmp_path, yaml, k):
+    assert parse(tmp_path, yaml).schedule()(0, 1) == k
+
+
+@pytest.mark.parametrize(("written", "meant"), [("true", True), ("false", False), ("token", "token"), ("True", True)])
+def test_whiten_is_read_from_yaml_and_command_line(tmp_path, written, meant):
+    assert parse(tmp_path, f"whiten: {written}").advantage_options()["whiten"] == meant
+    assert parse(tmp_path, "", "--whiten", written).advantage_options()["whiten"] == meant
+
+
+def test_an_unknown_key_in_yaml_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="k_shedule"):
+        parse(tmp_path, "k_shedule: linear")
+
+
+def test_an_unknown_option_on_the_command_line_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="k_shedule"):
+        parse(tmp_path, "", "--k_shedule", "linear")
+
+
+def test_trls_own_checks_still_hold():
+    with pytest.raises(ValueError, match="num_generations"):
+        config(num_generations=3, per_device_train_batch_size=8)
+
+
+def test_every_option_has_a_help_text():
+    added = set(RVPOConfig.__dataclass_fields__) - set(GRPOConfig.__dataclass_fields__)
+    assert added >= {"method", "k", "k_schedule", "whiten", "channel_weights"}
+    for name in added:
+        assert len(RVPOConfig.__dataclass_fields__[name].metadata["help"]) > 20, name
+
+
+def test_the_configuration_survives_its_own_dictionary():
+    options = {
+        "method": "cvar",
+        "method_options": '{"share": 0.5}',
+        "channel_ranges": {"a": [0, 1]},
+        "whiten": "token",
+    }
+    first = config(**options)
+    again = config(**{name: first.to_dict()[name] for name in options})
+    assert again.advantage_options() == first.advantage_options()
+    assert again.channel_ranges == {"a": [0, 1]}
+
+
+@pytest.mark.parametrize("value", [None, {"a": 1}, '{"a": 1}'])
+def test_a_mapping_may_be_written_as_json(value):
+    assert as_mapping("columns", value) == (None if value is None else {"a": 1})
+
+
+@pytest.mark.parametrize("value", ["{", "[1]", "3", [1], 3])
+def test_what_is_no_mapping_is_an_error_that_names_the_option(value):
+    with pytest.raises(ConfigError, match="columns must be a"):
+        as_mapping("columns", value)

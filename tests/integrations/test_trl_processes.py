@@ -1,0 +1,182 @@
+"""Two processes over gloo, launched as users launch them: each trains on its part of the same advantages."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import graders
+import numpy as np
+import pandas
+import pytest
+from packaging.version import Version
+from recording import read_records
+from reference import assert_metrics, expected_metrics, moving_average
+
+from rvpo import compute_advantages
+
+SCRIPT = Path(__file__).parent / "scripts" / "train_recorded.py"
+NAMES = ["sure_warm", "graded", "gappy_async", "rubric", "marked"]
+SPLIT = {"per_device_train_batch_size": 6, "max_steps": 3}  # 12 rollouts: the middle group of 4 lies on both
+RUNS = {
+    "linear": {
+        "rewards": NAMES,
+        "options": {
+            **SPLIT,
+            "k_schedule": "linear",
+            "k": 0.5,
+            "k_end": 2.0,
+            "eval_strategy": "steps",
+            "eval_steps": 2,
+            "num_generations_eval": 2,
+            "per_device_eval_batch_size": 3,
+            "log_completions": True,
+        },
+    },
+    "token": {
+        "rewards": ["gappy", "rubric"],
+        "options": {**SPLIT, "whiten": "token", "steps_per_generation": 2, "max_steps": 2},
+    },
+    "average": {
+        "rewards": ["rubric", "sure_warm"],
+        "options": {**SPLIT, "method": "rvpo_policy", "method_options": {"anchor": "average"}},
+    },
+    "interrupted": {"rewards": ["sure_warm"], "options": {**SPLIT, "max_steps": 9}, "interrupt_rank": 1},
+}
+
+
+def free_port():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def out(policy, rows, tmp_path_factory):
+    """Folder with the records of both processes."""
+    folder = tmp_path_factory.mktemp("processes")
+    rows.to_parquet(folder / "rows.parquet")
+    order = {
+        "policy": str(policy),
+        "rows": str(folder / "rows.parquet"),
+        "out": str(folder),
+        "processes": 2,
+        "runs": [{"name": name, **run} for name, run in RUNS.items()],
+    }
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command = [*launch, "--main_process_port", str(free_port()), str(SCRIPT), json.dumps(order)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def records(out, name):
+    """For each generation the records of rank 0 and 1."""
+    return list(zip(*(read_records(out / f"{name}-{rank}.jsonl") for rank in (0, 1)), strict=True))
+
+
+def joined(pair, key):
+    return pair[0][key] + pair[1][key]
+
+
+def float32(values):
+    return np.asarray(values, dtype=np.float32)
+
+
+def k_at(step):
+    return 0.5 + 1.5 * step / 3
+
+
+def table(pair, names, group_size=4):
+    return graders.matrix(names, joined(pair, "prompts"), joined(pair, "completions"), group_size)
+
+
+def test_each_rank_trains_on_its_slice_of_what_one_process_computes(out):
+    pairs = [pair for pair in records(out, "linear") if pair[0]["training"]]
+    assert len(pairs) == 3
+    for pair in pairs:
+        values, _, weights = table(pair, NAMES)
+        assert values.shape[0] == 12
+        expected = compute_advantages(values, group_size=4, k=k_at(pair[0]["step"]), weights=weights).advantages
+        np.testing.assert_array_equal(float32(pair[0]["advantages"]), float32(expected[:6]))
+        np.testing.assert_array_equal(float32(pair[1]["advantages"]), float32(expected[6:]))
+
+
+def test_the_rollouts_of_a_prompt_lie_on_both_ranks_and_differ(out):
+    for first, second in records(out, "linear"):
+        if first["training"]:
+            assert first["prompts"][-2:] == second["prompts"][:2]
+            assert first["completions"] != second["completions"]
+
+
+def test_evaluation_over_two_ranks_is_that_of_one(out):
+    pairs = [pair for pair in records(out, "linear") if not pair[0]["training"]]
+    assert {pair[0]["step"] for pair in pairs} >= {2}
+    for pair in pairs:
+        values, _, weights = table(pair, NAMES, group_size=2)
+        assert values.shape[0] == 6
+        expected = compute_advantages(values, group_size=2, k=k_at(pair[0]["step"]), weights=weights).advantages
+        np.testing.assert_array_equal(float32(joined(pair, "advantages")), float32(expected))
+
+
+def test_metrics_and_k_are_those_of_all_ranks_rollouts_on_every_rank(out):
+    histories = [json.loads((out / f"linear-{rank}.log.json").read_text())["history"] for rank in (0, 1)]
+    pairs = [pair for pair in records(out, "linear") if pair[0]["training"]]
+    for history in histories:
+        entries = [entry for entry in history if "rvpo/k" in entry]
+        for entry, pair in zip(entries, pairs, strict=True):
+            values, labels, weights = table(pair, NAMES)
+            expected = expected_metrics(
+                values, labels, 4, joined(pair, "advantages"), k=k_at(entry["step"] - 1), weights=weights
+            )
+            assert_metrics(entry, expected)
+
+
+def test_whitening_over_tokens_uses_the_lengths_of_all_ranks(out):
+    pairs = records(out, "token")
+    assert len(pairs) == 1
+    for pair in pairs:
+        values, _, _ = table(pair, ["gappy", "rubric"])
+        assert values.shape[0] == 24
+        lengths = np.asarray(joined(pair, "lengths"))
+        assert len(set(lengths)) > 2
+        expected = compute_advantages(values, group_size=4, k=1.0, whiten="token", lengths=lengths).advantages
+        np.testing.assert_array_equal(float32(joined(pair, "advantages")), float32(expected))
+
+
+def test_the_moving_average_is_the_same_on_every_rank(out):
+    names = ["rubric", "sure_warm"]
+    averages = {}
+    for pair in records(out, "average"):
+        values, labels, weights = table(pair, names)
+        anchor = moving_average(values, labels, averages, group_size=4, decay=0.9)
+        expected = compute_advantages(
+            values, group_size=4, method="rvpo_policy", weights=weights, anchor=anchor
+        ).advantages
+        np.testing.assert_allclose(joined(pair, "advantages"), expected, rtol=0, atol=3e-7)
+
+
+def test_the_completions_table_holds_all_ranks_rollouts(out):
+    pair = records(out, "linear")[0]
+    found = pandas.read_parquet(out / "linear" / "completions" / "completions_00001.parquet")
+    assert found["completion"].tolist() == joined(pair, "completions")
+    np.testing.assert_allclose(found["advantage"], joined(pair, "advantages"), atol=3e-7)
+    tone = [graders.value("tone", *texts) for texts in zip(found["prompt"], found["completion"], strict=True)]
+    np.testing.assert_array_equal(found["tone"].astype(float), np.asarray(tone, dtype=float))
+    if Version(version("trl")) < Version("1.0"):
+        return  # its table has no room for the rubrics' rows
+    rubrics = [graders.rubric_row(*texts) for texts in zip(found["prompt"], found["completion"], strict=True)]
+    assert [set(json.loads(cell)) for cell in found["rubric/channels"]] == [set(row) for row in rubrics]
+
+
+def test_a_signal_to_one_rank_stops_both_with_a_checkpoint(out):
+    ends = [json.loads((out / f"interrupted-{rank}.log.json").read_text()) for rank in (0, 1)]
+    assert [end["stopped_by"] for end in ends] == [signal.SIGTERM, signal.SIGTERM]
+    steps = {end["step"] for end in ends}
+    assert len(steps) == 1
+    assert steps <= {1, 2}
+    assert (out / "interrupted" / f"checkpoint-{steps.pop()}" / "model.safetensors").exists()
