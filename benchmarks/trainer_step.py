@@ -52,6 +52,7 @@ def trainer(cls, config, folder, rows, options):
         processing_class=load_tokenizer(folder),
     )
     made.create_optimizer_and_scheduler(10**6)
+    made.current_gradient_accumulation_steps = 1  # what train() sets
     return made
 
 

@@ -5,9 +5,10 @@
 
 The tokenizer (byte pairs, names of tools and parameters one token each) is trained on the rows. The policy is a
 Qwen2 of about 1 million parameters whose chat template keeps the tools' names and parameters and the end of the
-dialogue, and leaves out the instructions that all prompts share. Supervised answers have their thoughts cut to one
-sentence, and each is seen with its tools renamed and reordered at random, so that the policy learns to copy from
-the prompt. It calls tools badly but not never: enough for both reward channels to move.
+dialogue, and leaves out the instructions that all prompts share. It is fine-tuned on the supervised answers, their
+thoughts cut to one sentence, and on as many prompts of the rows answered by a call of one of their tools at random
+with made-up values: so small a policy does not learn in minutes to read an unknown tool's name off the prompt. The
+rows' own answers are not used. What is left to learn from the rewards is which tool to call, and the form.
 """
 
 import argparse
@@ -40,6 +41,7 @@ CHAT_TEMPLATE = """\
 {% endif -%}
 """
 TAGS = ("<tool_call>", "</tool_call>", "<response>", "</response>")
+VALUES = ("1", "10", "True", "en", 1, 10, True)
 THOUGHT = "<think> I should use the appropriate tool with proper parameters to respond to the user's need. </think>"
 
 
@@ -48,20 +50,22 @@ def answer_of(output: str) -> str:
     return THOUGHT + re.sub(r"^.*?</think>", "", output, count=1, flags=re.DOTALL)
 
 
-def renamed(row: dict[str, str], names: list[str], draw: random.Random) -> tuple[list[dict[str, str]], str]:
-    """Return a supervised row as a chat and an answer, its tools shuffled and renamed in both."""
-    head, *tools = re.split(
-        r"^\d+\. Name: ", row["instruction"].split("**Steps for Each Turn**")[0], flags=re.MULTILINE
+def tools_of(system: str) -> list[tuple[str, list[str]]]:
+    """Return name and parameters of each tool that a system prompt lists."""
+    shown = re.split(r"^\d+\. Name: ", system.split("**Steps for Each Turn**")[0], flags=re.MULTILINE)[1:]
+    return [(tool.partition("\n")[0], re.findall(r'"([^"]+)": \{"description"', tool)) for tool in shown]
+
+
+def random_call(system: str, draw: random.Random) -> str:
+    """Return an answer that calls one of the prompt's tools with made-up values, one in five of a broken form."""
+    name, parameters = draw.choice(tools_of(system))
+    call = json.dumps({"name": name, "parameters": {key: draw.choice(VALUES) for key in parameters}})
+    answer = f"{THOUGHT}\n<tool_call>\n{call}\n</tool_call>"
+    return (
+        answer
+        if draw.random() < 0.8
+        else draw.choice([answer.removeprefix(THOUGHT), answer + "\n", f"{THOUGHT}\n{call}"])
     )
-    answer = answer_of(row["output"])
-    shown = []
-    for tool, new in zip(tools, draw.sample(names, len(tools)), strict=True):
-        old, _, rest = tool.partition("\n")
-        shown.append(f"{new}\n{rest.rstrip()}\n")
-        answer = answer.replace(f'"name": {json.dumps(old)}', f'"name": {json.dumps(new)}')
-    draw.shuffle(shown)
-    system = head + "".join(f"{number}. Name: {tool}" for number, tool in enumerate(shown, 1))
-    return [{"role": "system", "content": system}, {"role": "user", "content": row["input"]}], answer
 
 
 def main() -> None:
@@ -69,19 +73,24 @@ def main() -> None:
     parser.add_argument("--rows", required=True, help="RLLA rows as parquet; only the prompts train the tokenizer")
     parser.add_argument("--sft", required=True, help="supervised rows as JSON: instruction, input, output")
     parser.add_argument("--out", type=Path, default=Path("runs/rlla_policy"))
-    parser.add_argument("--steps", type=int, default=700, help="steps of supervised fine-tuning (default: 700)")
+    parser.add_argument("--steps", type=int, default=300, help="steps of supervised fine-tuning (default: 300)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     supervised = json.loads(Path(options.sft).read_text())
     rows = load_dataset("parquet", data_files=options.rows, split="train")
-    chats = [[{"role": "system", "content": row["instruction"]}] for row in supervised]
-    tools = [chat[0]["content"] for chat in [*chats, *rows["prompt"]]]
-    names = sorted({name for tool in tools for name in re.findall(r"^\d+\. Name: (.+)$", tool, re.MULTILINE)})
-    parameters = sorted({name for tool in tools for name in re.findall(r'"(\w{4,})": \{"description"', tool)})
     draw = random.Random(options.seed)
-    examples = [renamed(row, names, draw) for _ in range(20) for row in supervised]
-    chats = [chat for chat, _ in examples[: len(supervised)]] + list(rows["prompt"])
+    chats = [
+        [{"role": "system", "content": row["instruction"]}, {"role": "user", "content": row["input"]}]
+        for row in supervised
+    ]
+    examples = [(chat, answer_of(row["output"])) for chat, row in zip(chats, supervised, strict=True)]
+    of_rows = [chat for chat in rows["prompt"] if tools_of(chat[0]["content"])]
+    examples += [(chat, random_call(chat[0]["content"], draw)) for _ in range(8) for chat in of_rows]
+    chats += of_rows
+    tools = [tool for chat in chats for tool in tools_of(chat[0]["content"])]
+    names = sorted({name for name, _ in tools})
+    parameters = sorted({name for _, names in tools for name in names if len(name) > 3 and name.isidentifier()})
     plain = byte_tokenizer([], 300, chat_template=CHAT_TEMPLATE)
     texts = [plain.apply_chat_template(chat, tokenize=False) for chat in chats]
     tokenizer = byte_tokenizer(
@@ -96,7 +105,7 @@ def main() -> None:
     ]
     # A few very long dialogues would set the time of every padded batch.
     pairs = [(prompt, answer) for prompt, answer in pairs if len(prompt) + len(answer) < 1500]
-    folder = build_policy(options.out, tokenizer, hidden_size=128, layers=3, max_length=4096, seed=options.seed)
+    folder = build_policy(options.out, tokenizer, hidden_size=128, layers=2, max_length=4096, seed=options.seed)
 
     def report(step: int, loss: float) -> None:
         if step % 50 == 0:

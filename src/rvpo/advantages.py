@@ -11,7 +11,7 @@ One of two channels met is worth less than the mean of both says: that is the va
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -66,9 +66,9 @@ def compute_advantages(
     ranges: Any = None,
     ddof: int = 1,
     eps: float = 1e-4,
-    dead_channels: Literal["keep", "mask"] = "keep",
+    dead_channels: str = "keep",
     recenter: bool = False,
-    whiten: bool | Literal["sequence", "token"] = True,
+    whiten: bool | str = True,
     lengths: Any = None,
     **options: Any,
 ) -> AdvantageResult:

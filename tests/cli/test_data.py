@@ -94,6 +94,7 @@ def test_the_prompt_may_be_another_column(tmp_path):
         load_rows(path, "train")
 
 
+@pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(
     ("path", "message"),
     [
@@ -102,9 +103,10 @@ def test_the_prompt_may_be_another_column(tmp_path):
         ("answer.text", "no 'text' on the path 'answer.text' of a row; there is str"),
     ],
 )
-def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path, path, message):
+def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path, path, message, streaming):
+    file = str(jsonl(tmp_path / "rows.jsonl"))
     with pytest.raises(ConfigError, match=message):
-        load_rows(str(jsonl(tmp_path / "rows.jsonl")), "train", columns={"truth": path})
+        load_rows(file, "train", columns={"truth": path}, streaming=streaming)
 
 
 def test_a_missing_file_is_an_error(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rvpo import __version__
+from rvpo.cli import train
 from rvpo.cli.main import main
 
 YAML = """
@@ -38,7 +39,7 @@ dataloader_pin_memory: false
 """
 
 REWARDS = """
-import os, signal
+import os, time
 from rvpo import scalar_reward, vector_reward
 from rvpo.tasks.notes import mention_reward as mention
 
@@ -54,7 +55,11 @@ def signalling(completions, **columns):
     if calls == 2:
         for number in os.environ["TEST_SIGNALS"].split():
             os.kill(os.getpid(), int(number))
+            time.sleep(0.2)  # two signals at once may arrive as one
     return [float(len(text)) for text in completions]
+
+def is_held_out(completions, held_out=None, **columns):
+    return [float(held_out is not None)] * len(completions)
 
 value = 3
 """
@@ -135,12 +140,46 @@ def test_one_reward_may_be_written_without_a_list(project, yaml):
 
 
 def test_evaluation_rows_may_come_from_another_file(project):
-    (project / "eval.jsonl").write_text((project / "rows.jsonl").read_text())
+    rows = [json.loads(line) for line in (project / "rows.jsonl").read_text().splitlines()]
+    (project / "eval.jsonl").write_text("".join(json.dumps(row | {"held_out": True}) + "\n" for row in rows))
     words = ["--eval_dataset_name", "eval.jsonl", "--eval_strategy", "steps", "--eval_steps", "1"]
-    words += ["--per_device_eval_batch_size", "8", "--max_steps", "1"]
+    words += ["--per_device_eval_batch_size", "8", "--max_steps", "1", "--reward_funcs", "my_rewards.is_held_out"]
     assert main(["train", "--config", "run.yaml", *words]) == 0
     entries = [json.loads(line) for line in (project / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert any("eval_channels/brevity_reward/mean" in entry for entry in entries)
+    assert [e["channels/is_held_out/mean"] for e in entries if "channels/is_held_out/mean" in e] == [0.0]
+    assert [e["eval_channels/is_held_out/mean"] for e in entries if "eval_channels/is_held_out/mean" in e] == [1.0]
+
+
+def test_lora_is_trained_and_saved(project):
+    words = ["--use_peft", "true", "--lora_r", "2", "--lora_target_modules", "q_proj", "v_proj", "--max_steps", "1"]
+    assert main(["train", "--config", "run.yaml", *words]) == 0
+    assert json.loads((project / "run" / "adapter_config.json").read_text())["r"] == 2
+    assert not (project / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("words", [["--dtype", "bfloat16"], ["--model_init_kwargs", '{"dtype": "bfloat16"}']])
+def test_the_model_is_loaded_as_configured(project, words):
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1", *words]) == 0
+    assert json.loads((project / "run" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_release_of_trl_without_quantization_is_served(project, monkeypatch):
+    class Before(train.RVPOTrainer):
+        """The arguments of GRPOTrainer up to TRL 1.0."""
+
+        def __init__(self, model, reward_funcs, args, train_dataset, eval_dataset, processing_class, peft_config):
+            super().__init__(
+                model=model,
+                reward_funcs=reward_funcs,
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                peft_config=peft_config,
+            )
+
+    monkeypatch.setattr(train, "RVPOTrainer", Before)
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
 
 
 @pytest.mark.parametrize("wanted", ["last", "true", "run/checkpoint-1", "yaml"])
@@ -150,14 +189,16 @@ def test_a_run_is_resumed_from_its_checkpoint(project, wanted):
     if wanted == "yaml":
         (project / "run.yaml").write_text(YAML + "resume_from_checkpoint: true\n")
         words = []
-    assert main(["train", "--config", "run.yaml", "--max_steps", "3", *words]) == 0
-    assert [entry["step"] for entry in logged(project / "run")] == [1, 2, 3]
+    assert main(["train", "--config", "run.yaml", "--max_steps", "3", "--k", "1", *words]) == 0
+    entries = logged(project / "run")
+    assert [entry["step"] for entry in entries] == [1, 2, 3]
+    assert [entry["rvpo/k"] for entry in entries] == pytest.approx([0.5, 1 + 1 / 3, 1 + 2 / 3])
 
 
 def test_no_resuming_starts_anew(project):
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
-    assert main(["train", "--config", "run.yaml", "--resume_from_checkpoint", "false"]) == 0
-    assert [entry["step"] for entry in logged(project / "run")] == [1, 2]
+    assert main(["train", "--config", "run.yaml", "--k", "1", "--resume_from_checkpoint", "false"]) == 0
+    assert [entry["rvpo/k"] for entry in logged(project / "run")] == [1.0, 1.5]
 
 
 def signalled(project, monkeypatch, *numbers):

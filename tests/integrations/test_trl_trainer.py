@@ -1,5 +1,6 @@
 """What RVPOTrainer trains on, logs, saves and refuses, in real training runs of a tiny policy on the CPU."""
 
+import inspect
 import json
 import math
 from collections import Counter
@@ -246,6 +247,13 @@ def test_weights_and_ranges_of_the_configuration_come_before_those_declared(run)
     assert_same(generation["advantages"], expected)
 
 
+def test_an_object_with_a_coroutine_is_awaited_where_trl_made_no_event_loop_for_it(run, monkeypatch):
+    """TRL up to 1.12 makes the loop for coroutine functions only."""
+    monkeypatch.setattr("trl.trainer.grpo_trainer.is_async_callable", inspect.iscoroutinefunction, raising=False)
+    generation = run([graders.sure_warm, *functions(["judge"])]).generations[0]
+    assert_same(generation["advantages"], expected_advantages(["sure_warm", "judge"], generation))
+
+
 def test_a_partial_of_a_coroutine_function_is_awaited(run):
     async def warm(prompts, completions, kind, **kwargs):
         return graders.each(prompts, completions, lambda p, c: [graders.value(kind, p, c)])
@@ -383,6 +391,22 @@ def test_the_completions_table_has_every_channel_and_the_advantages_used(run, tm
         np.testing.assert_array_equal(table[channel].astype(float), np.asarray(expected, dtype=float), err_msg=channel)
 
 
+def test_the_completions_table_of_an_evaluation_keeps_advantages_beside_their_completions(run, tmp_path):
+    """The table holds the newest rollouts: those of the evaluation, and before them some of the training."""
+    options = {"per_device_train_batch_size": 16, "per_device_eval_batch_size": 8, "num_generations_eval": 2}
+    trainer = run([graders.sure_warm], log_completions=True, eval_strategy="steps", eval_steps=1, **options)
+    newest = [
+        pair
+        for generation in trainer.generations
+        for pair in zip(generation["completions"], generation["advantages"], strict=True)
+    ][-16:]
+    assert not trainer.generations[-1]["training"]
+    assert len(trainer.generations[-1]["completions"]) == 8
+    table = completions_table(tmp_path / "run", 1)
+    assert table["completion"].tolist() == [completion for completion, _ in newest]
+    np.testing.assert_allclose(table["advantage"], [advantage for _, advantage in newest], atol=3e-7)
+
+
 def test_the_completions_table_has_a_rubrics_rows_as_json(run, tmp_path):
     trainer = run([graders.rubric], log_completions=True)
     if "extra" not in trainer._logs:
@@ -434,7 +458,7 @@ def test_a_channel_with_a_taken_name_is_refused_or_shown_unharmed(build, tmp_pat
 def test_the_model_card_cites_the_paper(run, tmp_path):
     run([graders.sure_warm], save_strategy="steps", save_steps=1)
     card = (tmp_path / "run" / "README.md").read_text()
-    assert "2605.05750" in card
+    assert "huggingface.co/papers/2605.05750" in card
     assert "RVPO: Risk-Sensitive Alignment via Variance Regularization" in card
     assert "@article{montero2026rvpo" in card
     assert "- rvpo" in card.split("---")[1]
@@ -476,10 +500,11 @@ def test_the_moving_average_of_a_rubric_is_kept_by_tag(run):
 
 def test_evaluation_does_not_move_the_average(run):
     options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 4}
-    trainer = run([graders.sure_warm], max_steps=3, **options, **POLICY)
+    names = ["sure_warm", "marked"]
+    trainer = run(rewards_of(names), max_steps=3, **options, **POLICY)
     training = [generation for generation in trainer.generations if generation["training"]]
     assert len(training) < len(trainer.generations)
-    assert_anchored(["sure_warm"], training, {})
+    assert_anchored(names, training, {})
 
 
 # --- What is refused ---

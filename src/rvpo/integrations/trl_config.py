@@ -1,9 +1,12 @@
 """Configuration of `RVPOTrainer`: everything of TRL's `GRPOConfig`, and how the channels become an advantage."""
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rvpo.advantages import compute_advantages
 from rvpo.aggregations import AGGREGATIONS
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.integrations.trl_version import check_trl
@@ -76,16 +79,27 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
             raise ConfigError(f"whiten must be true, false, sequence or token, got {self.whiten!r}")
         if not 0 <= self.anchor_decay < 1:
             raise ConfigError(f"anchor_decay must be in [0, 1), got {self.anchor_decay}")
-        self.schedule()
+        for channel, weight in (self.mapping("channel_weights") or {}).items():
+            if not _are_numbers(weight) or not 0 <= weight < math.inf:
+                raise ConfigError(f"channel_weights gives {channel!r} {weight!r}; a weight is a finite number >= 0")
+        for channel, pair in (self.mapping("channel_ranges") or {}).items():
+            is_pair = isinstance(pair, Sequence) and len(pair) == 2 and _are_numbers(*pair)
+            if not is_pair or not -math.inf < pair[0] < pair[1] < math.inf:
+                raise ConfigError(f"channel_ranges gives {channel!r} {pair!r}; a range is [low, high] with low < high")
+        self._try_out()
         super().__post_init__()
+
+    def _try_out(self) -> None:
+        """Compute advantages of two made-up rollouts: what cannot work fails here, before a model is loaded."""
+        options = self.advantage_options()
+        if options.get("anchor") == "average":  # the trainer's, which hands over the averages themselves
+            options["anchor"] = "group"
+        compute_advantages([[[0.0], [1.0]]], k=self.schedule()(0, 1), lengths=[[1, 1]], **options)
 
     def schedule(self) -> Schedule:
         """Return k as a function of the global step; raise ConfigError if its options do not fit together."""
-        unused: dict[str, Any] = {
-            "k_end": self.k_end,
-            "k_steps": self.k_steps,
-            "effective_share": self.effective_share,
-        }
+        names = ("k_end", "k_steps", "effective_share", "effective_share_end")
+        unused: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.k_schedule == "constant":
             options: dict[str, Any] = {"k": self.k}
         elif self.k_schedule in ("linear", "cosine"):
@@ -94,9 +108,9 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
                 raise ConfigError(f"k_schedule {self.k_schedule!r} needs k_end, the k at the end of the run")
         elif self.k_schedule == "step":
             unused.pop("k_steps")
-            options = {"values": {float(share): float(k) for share, k in (self.mapping("k_steps") or {}).items()}}
+            options = {"values": self._steps()}
         elif self.k_schedule == "effective":
-            options = {"share": unused.pop("effective_share"), "end": self.effective_share_end}
+            options = {"share": unused.pop("effective_share"), "end": unused.pop("effective_share_end")}
             if options["share"] is None:
                 raise ConfigError("k_schedule 'effective' needs effective_share, in (0, 1]")
         else:
@@ -105,6 +119,14 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
             if value is not None:
                 raise ConfigError(f"{name} has no effect with k_schedule {self.k_schedule!r}; remove one of them")
         return from_config(self.k_schedule, options)
+
+    def _steps(self) -> dict[float, float]:
+        """Return k_steps with numbers as keys: JSON has only text there."""
+        steps = self.mapping("k_steps") or {}
+        try:
+            return {float(share): float(k) for share, k in steps.items()}
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"k_steps must map shares of the run to k, got {steps}: {error}") from error
 
     def advantage_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `compute_advantages` that do not change over the run."""
@@ -121,6 +143,10 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
     def mapping(self, name: str) -> dict[str, Any] | None:
         """Return an option that is a mapping, or JSON of one, as a mapping."""
         return as_mapping(name, getattr(self, name))
+
+
+def _are_numbers(*values: object) -> bool:
+    return all(isinstance(value, float | int) and not isinstance(value, bool) for value in values)
 
 
 def as_mapping(name: str, value: object) -> dict[str, Any] | None:

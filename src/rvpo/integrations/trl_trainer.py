@@ -15,12 +15,12 @@
 other replaces the advantages that TRL computed. A base class that scores elsewhere is refused.
 """
 
+import asyncio
 import inspect
 import json
 import math
 import textwrap
 from collections.abc import Callable, Mapping
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class RVPOMixin:
             for function, name in zip(functions, self.reward_func_names, strict=True)
         ]
         self.reward_funcs = [
-            function if adapter is None else adapter.as_scalar()
+            function if adapter is None else adapter.as_scalar(awaited=hasattr(self, "async_loop"))
             for function, adapter in zip(functions, adapters, strict=True)
         ]
         try:
@@ -235,21 +235,24 @@ class _Adapter:
         self.function, self.name, self.declares = function, name, declares
         self.rows: list[dict[str, float]] = []
 
-    def as_scalar(self) -> Callable[..., Any]:
-        """Return a reward function of TRL's kind; a coroutine function if the vector reward is asynchronous."""
-        called = self.function if inspect.isroutine(self.function) else self.function.__call__  # type: ignore[operator]
-        if inspect.iscoroutinefunction(called):
+    def as_scalar(self, *, awaited: bool) -> Callable[..., Any]:
+        """Return a reward function of TRL's kind; a coroutine function if this one is and TRL `awaited` any.
 
-            @wraps(called)
-            async def scalar(**kwargs: Any) -> list[float | None]:
-                return self._keep(await self.function(**kwargs), len(kwargs["completions"]))
-        else:
+        TRL up to 1.12 does not see that an object with an asynchronous `__call__` is to be awaited, and then has
+        no event loop to do it in; such a reward runs in one of its own.
+        """
+        function = self.function
+        asynchronous = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
 
-            @wraps(called)
-            def scalar(**kwargs: Any) -> list[float | None]:
-                return self._keep(self.function(**kwargs), len(kwargs["completions"]))
+        async def keep_awaited(**kwargs: Any) -> list[float | None]:
+            return self._keep(await function(**kwargs), len(kwargs["completions"]))
 
-        return scalar
+        def keep(**kwargs: Any) -> list[float | None]:
+            if asynchronous:
+                return asyncio.run(keep_awaited(**kwargs))
+            return self._keep(function(**kwargs), len(kwargs["completions"]))
+
+        return keep_awaited if asynchronous and awaited else keep
 
     def _keep(self, returned: object, number: int) -> list[float | None]:
         """Keep the rows; return the mean of each row's values, None without any."""

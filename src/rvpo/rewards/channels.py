@@ -272,6 +272,9 @@ def assemble(
             _check_range(block.values[:, column], configured)
             channels.append(configured)
     _check_names(rewards, blocks, {*(ranges or {}), *(weights or {})})
+    if not channels:  # no prompt of the batch has any criterion: one column of missing values stands for that
+        blocks.append(_Block(np.full((len(rewards[0].values), 1), np.nan), [], [[]], {}))
+        channels.append(Channel(""))
     names = list(dict.fromkeys(name for block in blocks for group in block.names for name in group))
     prompts = len(rewards[0].values) // group_size
     return ChannelMatrix(
