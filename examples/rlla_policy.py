@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rows", required=True, help="RLLA rows as parquet; only the prompts train the tokenizer")
     parser.add_argument("--sft", required=True, help="supervised rows as JSON: instruction, input, output")
     parser.add_argument("--out", type=Path, default=Path("runs/rlla_policy"))
-    parser.add_argument("--steps", type=int, default=300, help="steps of supervised fine-tuning (default: 300)")
+    parser.add_argument("--steps", type=int, default=800, help="steps of supervised fine-tuning (default: 800)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 

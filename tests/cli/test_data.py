@@ -143,5 +143,5 @@ def test_a_file_that_cannot_be_read_is_an_error_that_names_it(tmp_path, text):
 
 def test_a_data_set_without_rows_is_an_error(tmp_path):
     (tmp_path / "rows.csv").write_text("prompt,answer\n")
-    with pytest.raises(ConfigError, match="has no rows in split 'train'"):
+    with pytest.raises(ConfigError, match=r"rows\.csv"):
         load_rows(str(tmp_path / "rows.csv"), "train")

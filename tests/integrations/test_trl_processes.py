@@ -10,11 +10,10 @@ from pathlib import Path
 
 import graders
 import numpy as np
-import pandas
 import pytest
 from packaging.version import Version
 from recording import read_records
-from reference import assert_metrics, expected_metrics, moving_average
+from reference import assert_metrics, completions_table, expected_metrics, moving_average
 
 from rvpo import compute_advantages
 
@@ -162,7 +161,7 @@ def test_the_moving_average_is_the_same_on_every_rank(out):
 
 def test_the_completions_table_holds_all_ranks_rollouts(out):
     pair = records(out, "linear")[0]
-    found = pandas.read_parquet(out / "linear" / "completions" / "completions_00001.parquet")
+    found = completions_table(out / "linear", 1)
     assert found["completion"].tolist() == joined(pair, "completions")
     np.testing.assert_allclose(found["advantage"], joined(pair, "advantages"), atol=3e-7)
     tone = [graders.value("tone", *texts) for texts in zip(found["prompt"], found["completion"], strict=True)]

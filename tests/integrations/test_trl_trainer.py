@@ -6,15 +6,12 @@ import math
 from collections import Counter
 from contextlib import suppress
 from functools import partial
-from importlib.metadata import version
 
 import graders
 import numpy as np
-import pandas
 import pytest
 import torch
-from packaging.version import Version
-from reference import assert_metrics, expected_metrics, moving_average
+from reference import assert_metrics, completions_table, expected_metrics, moving_average
 from safetensors.torch import load_file
 from trl import GRPOConfig, GRPOTrainer
 
@@ -368,12 +365,6 @@ def test_k_follows_the_global_step(run, options, steps_of_generations):
     trainer = run([graders.sure_warm], max_steps=4, k_schedule="linear", k=0.5, k_end=2.0, **options)
     logged = [(entry["step"] - 1, entry["rvpo/k"]) for entry in logs_with(trainer, "rvpo/k")]
     assert logged == [(step, 0.5 + 1.5 * step / 4) for step in steps_of_generations]
-
-
-def completions_table(folder, step):
-    if Version(version("trl")) < Version("0.29"):
-        pytest.skip("TRL before 0.29 writes no table of completions")
-    return pandas.read_parquet(folder / "completions" / f"completions_{step:05}.parquet")
 
 
 def test_the_completions_table_has_every_channel_and_the_advantages_used(run, tmp_path):

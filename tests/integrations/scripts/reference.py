@@ -1,10 +1,13 @@
-"""Metrics and moving averages worked out group by group and rollout by rollout, as their docstrings define them."""
+"""Metrics and moving averages worked out group by group, as their docstrings define them; what TRL has written."""
 
 import math
 from collections import defaultdict
+from importlib.metadata import version
 
 import numpy as np
+import pandas
 import pytest
+from packaging.version import Version
 
 
 def zscore(column, eps):
@@ -89,6 +92,13 @@ def assert_metrics(entry, expected, prefix=""):
             assert logged[name] is None or math.isnan(logged[name]), name
         else:
             assert logged[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+
+
+def completions_table(folder, step):
+    """The table of completions that TRL has written at a step."""
+    if Version(version("trl")) < Version("0.29"):
+        pytest.skip("TRL before 0.29 writes no table of completions")
+    return pandas.read_parquet(folder / "completions" / f"completions_{step:05}.parquet")
 
 
 def moving_average(values, labels, averages, *, group_size, decay):
