@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset, load_from_disk
-from datasets.exceptions import DatasetNotFoundError
+from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from rvpo.errors import ConfigError
 
 __all__ = ["load_rows"]
 
+UNREADABLE = (DatasetNotFoundError, DatasetGenerationError, ValueError, OSError, StopIteration, RuntimeError)
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
@@ -28,8 +29,14 @@ def load_rows(
     `reward_model`. A local file is one split, whatever it is called. Raises ConfigError if there is no such
     data set, split or column, or no column `prompt` in the end.
     """
-    rows = _load(name, split, config, streaming)
-    first = next(iter(rows), None)
+    try:
+        rows = _load(name, split, config, streaming)
+        first = next(iter(rows), None)
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
+        reason = error.__cause__ or error
+        raise ConfigError(f"cannot load data set {name!r}, split {split!r}: {reason}") from error
     if first is None:
         raise ConfigError(f"data set {name!r} has no rows in split {split!r}")
     for target, path in (columns or {}).items():
@@ -57,10 +64,7 @@ def _load(name: str, split: str, config: str | None, streaming: bool) -> Dataset
         if isinstance(saved, DatasetDict) and split not in saved:
             raise ConfigError(f"{name} has no split {split!r}, only {sorted(saved)}")
         return saved[split] if isinstance(saved, DatasetDict) else saved
-    try:
-        return load_dataset(name, name=config, split=split, streaming=streaming)
-    except (DatasetNotFoundError, ValueError, ConnectionError, FileNotFoundError) as error:
-        raise ConfigError(f"cannot load data set {name!r}, split {split!r}: {error}") from error
+    return load_dataset(name, name=config, split=split, streaming=streaming)
 
 
 def _pick(row: Mapping[str, Any], path: str) -> Any:

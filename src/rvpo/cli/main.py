@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = import_module(COMMANDS[parsed.command][0]).main(arguments[1:])
     except RvpoError as error:
-        print(f"rvpo: error: {error}", file=sys.stderr)
+        print(f"rvpo: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 __all__ = ["print_summary", "short_name", "sparkline", "write_log"]
@@ -17,9 +18,10 @@ METRICS_FILE = "metrics.jsonl"
 
 
 def write_log(history: Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    """Write every logged step as one line of JSON; return the file."""
+    """Write every logged step as one line of JSON, null where a value is not finite; return the file."""
     file = folder / METRICS_FILE
-    file.write_text("".join(json.dumps(entry) + "\n" for entry in history))
+    lines = [json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) for entry in history]
+    file.write_text("".join(line + "\n" for line in lines))
     return file
 
 
@@ -44,8 +46,13 @@ def short_name(channel: str) -> str:
     return channel.removesuffix("_reward")
 
 
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _series(history: Sequence[Mapping[str, Any]], key: str) -> list[float]:
-    return [float(entry[key]) for entry in history if entry.get(key) is not None]
+    values = [float(entry[key]) for entry in history if entry.get(key) is not None]
+    return [value for value in values if math.isfinite(value)]
 
 
 def _cell(values: Sequence[float], pick: int) -> str:
@@ -58,7 +65,7 @@ def print_summary(history: Sequence[Mapping[str, Any]], folder: Path, *, title: 
     names = [
         key[len("channels/") : -len("/mean")] for key in keys if key.startswith("channels/") and key.endswith("/mean")
     ]
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for column in ("channel", "first", "best", "last"):
         table.add_column(column, justify="left" if column == "channel" else "right", overflow="fold")
     table.add_column("mean reward")
@@ -68,11 +75,11 @@ def print_summary(history: Sequence[Mapping[str, Any]], folder: Path, *, title: 
         means = _series(history, f"channels/{name}/mean")
         last = [_cell(_series(history, f"channels/{name}/{kind}"), -1) for kind in ("dead", "missing", "weight")]
         best = f"{max(means):.3f}" if means else "-"
-        table.add_row(short_name(name), _cell(means, 0), best, _cell(means, -1), sparkline(means), *last)
+        table.add_row(escape(short_name(name)), _cell(means, 0), best, _cell(means, -1), sparkline(means), *last)
     console = Console()
     if names:
         console.print(table)
         console.print(
             "dead: share of groups without spread; weight: share in the advantage; both of the last log.", style="dim"
         )
-    console.print(f"run: {folder}", soft_wrap=True)
+    console.print(f"run: {folder}", soft_wrap=True, markup=False)

@@ -16,6 +16,7 @@ from rvpo.integrations.trl_trainer import RVPOTrainer
 
 # TRL is first imported by trl_trainer, behind the check of its version.
 import torch  # isort: skip
+import yaml  # isort: skip
 from transformers import TrainerCallback  # isort: skip
 from transformers.trainer_utils import get_last_checkpoint  # isort: skip
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config  # isort: skip
@@ -70,6 +71,11 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
         default=None, metadata={"help": "Rows for evaluation; default: the test split of dataset_name."}
     )
 
+    def __post_init__(self) -> None:
+        """Take one reward in YAML without the brackets of a list."""
+        given: Any = self.reward_funcs
+        self.reward_funcs = [given] if isinstance(given, str) else given
+
 
 def load_reward(name: str) -> Callable[..., Any]:
     """Return a reward by built-in name or dotted path; a class is called without arguments."""
@@ -81,8 +87,10 @@ def load_reward(name: str) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         reward: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"cannot load reward {name!r}: {error}") from error
+    if not callable(reward):
+        raise ConfigError(f"reward {name!r} is {type(reward).__name__}, not a function")
     if isinstance(reward, type):
         reward = reward()
         if not hasattr(reward, "__name__"):
@@ -123,9 +131,12 @@ class StopGracefully(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
-def checkpoint_to_resume(wanted: str | None, output_dir: str) -> str | None:
+def checkpoint_to_resume(wanted: str | bool | None, output_dir: str) -> str | None:
     """Return the checkpoint folder that `--resume_from_checkpoint` means; "last" is the newest of the run."""
-    if wanted is None or wanted.lower() in ("false", "no"):
+    if wanted is None:
+        return None
+    wanted = str(wanted)  # YAML's true
+    if wanted.lower() in ("false", "no"):
         return None
     if wanted.lower() in ("last", "true", "yes"):
         newest = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
@@ -151,6 +162,8 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     columns = as_mapping("dataset_columns", script.dataset_columns)
     common = {"config": script.dataset_config, "columns": columns, "streaming": script.dataset_streaming}
     evaluates = args.eval_strategy != "no"
+    quantization = get_quantization_config(model)
+    options = {} if quantization is None else {"quantization_config": quantization}  # an argument from TRL 1.1 on
     return RVPOTrainer(
         model=model.model_name_or_path,
         reward_funcs=[load_reward(name) for name in script.reward_funcs or ()],
@@ -159,12 +172,20 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
         eval_dataset=load_rows(script.eval_dataset_name or script.dataset_name, script.dataset_test_split, **common)
         if evaluates
         else None,
-        processing_class=load_tokenizer(
-            model.model_name_or_path, revision=model.model_revision, padding_side="left", truncation_side="left"
-        ),
-        quantization_config=get_quantization_config(model),
+        processing_class=_tokenizer(model),
         peft_config=get_peft_config(model),
+        **options,
     )
+
+
+def _tokenizer(model: ModelConfig) -> Any:
+    """Return the model's tokenizer; the first thing to fail if there is no such model."""
+    try:
+        return load_tokenizer(
+            model.model_name_or_path, revision=model.model_revision, padding_side="left", truncation_side="left"
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load model {model.model_name_or_path!r}: {error}") from error
 
 
 def run(
@@ -213,7 +234,9 @@ def parse(arguments: Sequence[str]) -> tuple[RVPOScriptArguments, RVPOConfig, Mo
         return parser.parse_args_and_config(words)  # type: ignore[no-any-return]
     except RvpoError:
         raise
-    except (ValueError, OSError, TypeError) as error:
+    except IndexError:
+        raise ConfigError("--config needs a file") from None
+    except (ValueError, OSError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise ConfigError(str(error)) from error
 
 

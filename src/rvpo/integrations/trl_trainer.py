@@ -11,8 +11,9 @@
     trainer.train()
 
 `RVPOMixin` is the whole difference, and sits on any trainer that scores as `GRPOTrainer` does, for example
-`class RVPOGMPOTrainer(RVPOMixin, GMPOTrainer): ...`. It overrides two methods: one collects the channels, the
-other replaces the advantages that TRL computed. A base class that scores elsewhere is refused.
+`class RVPOGMPOTrainer(RVPOMixin, GMPOTrainer): ...` (and, for GMPO's own defaults beside RVPO's options,
+`@dataclass class RVPOGMPOConfig(GMPOConfig, RVPOConfig): ...`). It overrides two methods: one collects the
+channels, the other replaces the advantages that TRL computed. A base class that scores elsewhere is refused.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ import inspect
 import json
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,15 @@ class RVPOMixin:
     # Returns of the reward functions for the newest rollouts; empty until the trainer has asked for them.
     _returned: list[Returned]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if GRPOTrainer in order and order.index(GRPOTrainer) < order.index(RVPOMixin):
+            raise IntegrationError(
+                f"{cls.__name__} lists a trainer before RVPOMixin, so that nothing of the mixin would run; "
+                f"write class {cls.__name__}(RVPOMixin, ...)"
+            )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _check_base(type(self))
         super().__init__(*args, **kwargs)
@@ -74,6 +85,7 @@ class RVPOMixin:
         self._schedule = self.args.schedule()
         self._returned = []
         self._anchor: dict[str, float] = {}
+        self._own_loop: asyncio.AbstractEventLoop | None = None
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any, **kwargs: Any) -> Any:
         """Score as TRL does, and keep every channel of every rollout of all processes."""
@@ -82,8 +94,12 @@ class RVPOMixin:
             _Adapter(function, name, declares) if (declares := declaration(function)).is_vector else None
             for function, name in zip(functions, self.reward_func_names, strict=True)
         ]
+        # TRL up to 1.12 does not see that an object with an asynchronous __call__ is to be awaited, and makes no
+        # event loop for it.
+        trl_awaits = hasattr(self, "async_loop") or hasattr(self, "async_reward_loop")
+        run = None if trl_awaits else self._run_here
         self.reward_funcs = [
-            function if adapter is None else adapter.as_scalar(awaited=hasattr(self, "async_loop"))
+            function if adapter is None else adapter.as_scalar(run)
             for function, adapter in zip(functions, adapters, strict=True)
         ]
         try:
@@ -131,6 +147,13 @@ class RVPOMixin:
         output["advantages"] = advantages[start : start + local].to(output["advantages"])
         self._log_channels(matrix, result)
         return output
+
+    def _run_here(self, awaitable: Coroutine[Any, Any, list[float | None]]) -> list[float | None]:
+        """Await a vector reward where TRL would not; one loop for the whole run, as clients keep connections in it."""
+        if self._own_loop is None:
+            self._own_loop = asyncio.new_event_loop()
+            weakref.finalize(self, self._own_loop.close)
+        return self._own_loop.run_until_complete(awaitable)
 
     def _group_size(self) -> int:
         return self.num_generations if self.model.training else self.num_generations_eval
@@ -235,12 +258,8 @@ class _Adapter:
         self.function, self.name, self.declares = function, name, declares
         self.rows: list[dict[str, float]] = []
 
-    def as_scalar(self, *, awaited: bool) -> Callable[..., Any]:
-        """Return a reward function of TRL's kind; a coroutine function if this one is and TRL `awaited` any.
-
-        TRL up to 1.12 does not see that an object with an asynchronous `__call__` is to be awaited, and then has
-        no event loop to do it in; such a reward runs in one of its own.
-        """
+    def as_scalar(self, run: Callable[[Any], list[float | None]] | None) -> Callable[..., Any]:
+        """Return a reward function of TRL's kind: awaited by TRL if this one is asynchronous, or else by `run`."""
         function = self.function
         asynchronous = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
 
@@ -248,11 +267,11 @@ class _Adapter:
             return self._keep(await function(**kwargs), len(kwargs["completions"]))
 
         def keep(**kwargs: Any) -> list[float | None]:
-            if asynchronous:
-                return asyncio.run(keep_awaited(**kwargs))
+            if asynchronous and run is not None:
+                return run(keep_awaited(**kwargs))
             return self._keep(function(**kwargs), len(kwargs["completions"]))
 
-        return keep_awaited if asynchronous and awaited else keep
+        return keep_awaited if asynchronous and run is None else keep
 
     def _keep(self, returned: object, number: int) -> list[float | None]:
         """Keep the rows; return the mean of each row's values, None without any."""

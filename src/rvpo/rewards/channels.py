@@ -19,6 +19,7 @@ name is its tag, and metrics are kept per tag, because a criterion of one prompt
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -36,6 +37,9 @@ __all__ = [
     "scalar_reward",
     "vector_reward",
 ]
+
+RESERVED = frozenset({"step", "prompt", "completion", "advantage"})
+"""Columns of TRL's completions table."""
 
 Row = Mapping[str, float | None]
 Ranges = Mapping[str, Sequence[float]]
@@ -101,6 +105,8 @@ def vector_reward(
 
 def declaration(function: object) -> Declaration:
     """Return what a reward function declares; a function that declares nothing is a scalar reward."""
+    while isinstance(function, partial) and not hasattr(function, "rvpo_declaration"):
+        function = function.func
     found = getattr(function, "rvpo_declaration", None)
     return found if isinstance(found, Declaration) else Declaration(is_vector=False)
 
@@ -299,9 +305,14 @@ def _labels(block: _Block, names: list[str], prompts: int) -> Int[np.ndarray, "P
 def _check_names(rewards: Sequence[Returned], blocks: Sequence[_Block], configured: set[str]) -> None:
     """Raise RewardError for two channels of one name, or a configured channel that does not exist."""
     shown = [name for block in blocks for name in block.columns]
-    twice = sorted({name for name in shown if shown.count(name) > 1})
+    # A vector reward's own name is taken too: TRL logs one number per function under it.
+    taken = shown + [r.function for r in rewards if r.declares.is_vector and r.declares.channels]
+    twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:
         raise RewardError(f"several reward channels are named {twice}; rename one so that logs can tell them apart")
+    reserved = sorted(set(shown) & RESERVED)
+    if reserved:
+        raise RewardError(f"reward channels cannot be named {reserved}: the completions table has such columns")
     unknown = sorted(configured - set(shown))
     if unknown:
         raise RewardError(f"channel_ranges or channel_weights name {unknown}, but the channels are {sorted(shown)}")
