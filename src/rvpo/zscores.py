@@ -84,7 +84,7 @@ def group_statistics(
     mean = xp.sum(values, axis=1, keepdims=True) / xp.clip(count, min=1.0)
     deviations = values - mean
     if present.shape[1] > 1:  # else nothing is missing
-        deviations = deviations * present
+        deviations *= present  # in place, here and below: a fresh large array costs more than the arithmetic
     squares = xp.sum(deviations * deviations, axis=1, keepdims=True)
     std = xp.sqrt(squares / xp.clip(count - ddof, min=1.0))
     rounding = xp.clip(count, min=8.0) * xp.finfo(values.dtype).eps * xp.abs(mean)
@@ -118,9 +118,11 @@ def standardize(
         count = xp.sum(present, axis=1, keepdims=True)
     deviations, mean, std = group_statistics(rewards, present, count, ddof=ddof)
     live = std > 0
+    z = deviations
+    z *= divide(xp.ones_like(std), std + eps, live)
     return Channels(
         rewards=rewards,
-        z=deviations * divide(xp.ones_like(std), std + eps, live),
+        z=z,
         mean=mean,
         std=std,
         count=count,
