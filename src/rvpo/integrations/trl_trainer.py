@@ -181,6 +181,7 @@ class RVPOMixin:
             if now.size and (self.model.training or name not in self._anchor):
                 decay = self.args.anchor_decay if name in self._anchor else 0.0
                 self._anchor[name] = decay * self._anchor.get(name, 0.0) + (1 - decay) * float(now.mean())
+        # A channel without any value so far is in no group either; its 0 is a placeholder that no weight is given.
         known = np.asarray([self._anchor.get(name, 0.0) for name in matrix.names] + [0.0])
         anchor: np.ndarray = np.clip(known[matrix.labels], 0.0, 1.0)
         return anchor
