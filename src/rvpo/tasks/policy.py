@@ -23,12 +23,20 @@ from transformers import (
     set_seed,
 )
 
-__all__ = ["build_policy", "byte_tokenizer", "load_tokenizer", "warm_start", "word_tokenizer"]
+__all__ = [
+    "SPECIAL",
+    "build_policy",
+    "byte_tokenizer",
+    "load_tokenizer",
+    "warm_start",
+    "word_tokenizer",
+    "wrap_tokenizer",
+]
 
 SPECIAL = ["<pad>", "<eos>", "<unk>"]
 
 
-def _fast(tokenizer: Tokenizer, chat_template: str | None = None) -> PreTrainedTokenizerFast:
+def wrap_tokenizer(tokenizer: Tokenizer, chat_template: str | None = None) -> PreTrainedTokenizerFast:
     """Wrap a tokenizer for transformers, padding on the left as generation needs."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -62,7 +70,7 @@ def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *dict.fromkeys(words)])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[2]))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return _fast(tokenizer)
+    return wrap_tokenizer(tokenizer)
 
 
 def byte_tokenizer(
@@ -84,7 +92,7 @@ def byte_tokenizer(
         ),
     )
     tokenizer.add_tokens([AddedToken(text, single_word=text.isidentifier(), normalized=False) for text in extra])
-    return _fast(tokenizer, chat_template)
+    return wrap_tokenizer(tokenizer, chat_template)
 
 
 def build_policy(

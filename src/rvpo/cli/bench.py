@@ -1,0 +1,133 @@
+"""`rvpo bench neglect`: every task, method and seed, trained in TRL; `rvpo bench findings`: what came out."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from rvpo.cli.live import LiveView
+from rvpo.cli.scores import print_scores
+from rvpo.errors import ConfigError
+from rvpo.suite.plan import CONTENDERS, Settings, cells, keep_settings
+from rvpo.suite.results import MEANS_FILE, channel_means, read_cells
+from rvpo.suite.schedule import run_cells
+from rvpo.tasks.catalog import TASKS
+
+__all__ = ["BUDGETS", "main", "seeds_of"]
+
+SIX = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy"]
+BUDGETS = {
+    "quick": (["rubric", "tools"], ["grpo", "gdpo", "rvpo", "rvpo_policy"], 1),
+    "full": (list(TASKS), SIX, 5),
+}
+"""Tasks, methods and number of seeds."""
+
+EXAMPLES = """
+examples:
+  rvpo bench neglect                             # two tasks, four methods, one seed: minutes
+  rvpo bench neglect --budget full --out results # all tasks, six methods, five seeds: hours
+  rvpo bench neglect --tasks noisy --methods gdpo,rvpo,cvar --seeds 0-7 --out noisy
+  rvpo bench findings results --out findings.md  # tables and verdicts from the finished cells
+
+A suite that was stopped goes on with the same command; finished cells are never trained again.
+"""
+
+
+def seeds_of(text: str) -> list[int]:
+    """Return seeds from "3" (how many), "0-4" or "1,5".
+
+    >>> seeds_of("3"), seeds_of("2-4"), seeds_of("1,5")
+    ([0, 1, 2], [2, 3, 4], [1, 5])
+    """
+    try:
+        if "," in text:
+            return [int(part) for part in text.split(",")]
+        first, dash, last = text.partition("-")
+        return list(range(int(first), int(last) + 1)) if dash else list(range(int(first)))
+    except ValueError:
+        raise ConfigError(f"seeds are a number, a range 0-4 or a list 1,5; got {text!r}") from None
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    top = argparse.ArgumentParser(
+        prog="rvpo bench",
+        description="Measure which method neglects which reward: real policies, real trainer, many tasks and seeds.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="neglect|findings")
+    tasks = "\n".join(f"  {task.name:<12} {task.summary}" for task in TASKS.values())
+    methods = "\n".join(f"  {one.name:<14} {one.label}" for one in CONTENDERS.values())
+    suite = commands.add_parser(
+        "neglect",
+        help="train the cells that are missing, then show the scores",
+        description=f"Train each task x method x seed that has no cell yet.\n\ntasks:\n{tasks}\n\nmethods:\n{methods}",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    defaults = Settings()
+    suite.add_argument(
+        "--budget", choices=BUDGETS, default="quick", help="what to run where not told (default: quick)"
+    )
+    suite.add_argument("--tasks", type=_names, help="comma-separated (default: those of the budget)")
+    suite.add_argument("--methods", type=_names, help="comma-separated (default: those of the budget)")
+    suite.add_argument("--seeds", type=seeds_of, help="3 (how many), 0-4 or 1,5 (default: those of the budget)")
+    suite.add_argument("--steps", type=int, default=defaults.steps, help=f"per run (default: {defaults.steps})")
+    suite.add_argument("--beta", type=float, default=defaults.beta, help="KL penalty to the warm start (default: 0)")
+    suite.add_argument(
+        "--learning-rate", type=float, default=defaults.learning_rate, help=f"(default: {defaults.learning_rate:g})"
+    )
+    suite.add_argument(
+        "--warm-start-steps",
+        type=int,
+        default=defaults.warm_start_steps,
+        help=f"fewer make a weaker start, for trials (default: {defaults.warm_start_steps})",
+    )
+    suite.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each (default: 2)")
+    suite.add_argument("--out", type=Path, default=Path("runs/neglect"), help="folder (default: runs/neglect)")
+    findings = commands.add_parser("findings", help="write the tables and verdicts of a finished suite as Markdown")
+    findings.add_argument("results", type=Path, help="folder of a suite")
+    findings.add_argument("--out", type=Path, help="file to write (default: the terminal)")
+    return top
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
+    if options.command == "findings":
+        from rvpo.suite.findings import findings
+
+        text = findings(options.results)
+        if options.out is None:
+            print(text, end="")
+        else:
+            options.out.write_text(text)
+            print(f"written: {options.out}")
+        return 0
+    return neglect(options)
+
+
+def neglect(options: argparse.Namespace) -> int:
+    """Train what is missing, write the channel means, show the scores."""
+    tasks, methods, seeds = BUDGETS[options.budget]
+    planned = cells(options.tasks or tasks, options.methods or methods, options.seeds or list(range(seeds)))
+    settings = Settings(
+        steps=options.steps,
+        beta=options.beta,
+        learning_rate=options.learning_rate,
+        warm_start_steps=options.warm_start_steps,
+    )
+    keep_settings(options.out, settings)
+    with LiveView() as show:
+        run_cells(options.out, planned, settings, workers=options.workers, show=show)
+    records = read_cells(options.out, planned)
+    file = options.out / MEANS_FILE
+    channel_means(read_cells(options.out)).to_parquet(file, index=False, compression="zstd")
+    print_scores(records)
+    print(f"cells: {options.out / 'cells'}\nheld-out mean of every channel at every evaluation: {file}")
+    print(f"report: rvpo report {options.out}    tables: rvpo bench findings {options.out}")
+    return 0

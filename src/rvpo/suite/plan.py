@@ -1,0 +1,113 @@
+"""What a suite consists of: contenders, cells, and the settings that all its cells share."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rvpo.errors import ConfigError, unknown_name
+from rvpo.tasks.catalog import TASKS
+
+__all__ = ["CONTENDERS", "Cell", "Contender", "Settings", "cells", "find_contender", "keep_settings"]
+
+SETTINGS_FILE = "suite.json"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A method with the k it runs at."""
+
+    name: str
+    label: str
+    """What tables show."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Fields of `RVPOConfig`."""
+
+
+PAPER_SCHEDULE = {"k_schedule": "linear", "k": 0.5, "k_end": 2.0}
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("grpo", "GRPO", {"method": "grpo"}),
+        Contender("gdpo", "GDPO", {"method": "gdpo"}),
+        Contender("rvpo", "RVPO 0.5-2", {"method": "rvpo", **PAPER_SCHEDULE}),
+        Contender("rvpo_k5", "RVPO k=5", {"method": "rvpo", "k": 5.0}),
+        Contender("hard_min", "hard-min", {"method": "hard_min"}),
+        Contender("rvpo_policy", "policy k=2", {"method": "rvpo_policy", "k": 2.0}),
+        Contender("mean_variance", "mean-var", {"method": "mean_variance", "k": 1.0}),
+        Contender("corr_grpo", "CorrGRPO", {"method": "corr_grpo"}),
+        Contender("dvao", "DVAO", {"method": "dvao"}),
+        Contender("gd2po", "GD2PO", {"method": "gd2po"}),
+        Contender("tchebycheff", "Tcheby k=2", {"method": "tchebycheff", "k": 2.0}),
+        Contender("cvar", "CVaR 1/3", {"method": "cvar", "method_options": {"share": 1 / 3}}),
+    )
+}
+"""Every contender by name; the first six are the suite's own choice."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a suite have in common."""
+
+    steps: int = 100
+    prompts_per_step: int = 8
+    num_generations: int = 8
+    learning_rate: float = 5e-4
+    beta: float = 0.0
+    """KL penalty to the warm start; 0 is TRL's default."""
+    evaluate_every: int = 10
+    held_out_prompts: int = 128
+    warm_start_steps: int = 300
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run."""
+
+    task: str
+    contender: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """File name without suffix."""
+        return f"{self.task}-{self.contender}-{self.seed}"
+
+
+def cells(tasks: Sequence[str], contenders: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    """Return every task x contender x seed, seed by seed, so that a suite cut short has whole seeds.
+
+    Raises ConfigError for an unknown task or contender, or none.
+    """
+    for task in tasks:
+        if task not in TASKS:
+            raise unknown_name("task", task, TASKS)
+    for name in contenders:
+        find_contender(name)
+    if not tasks or not contenders or not seeds:
+        raise ConfigError(f"a suite needs tasks, methods and seeds, got {tasks}, {contenders} and {seeds}")
+    return [Cell(task, name, seed) for seed in seeds for task in tasks for name in contenders]
+
+
+def find_contender(name: str) -> Contender:
+    """Return the contender of that name."""
+    if name not in CONTENDERS:
+        raise unknown_name("method", name, CONTENDERS)
+    return CONTENDERS[name]
+
+
+def keep_settings(folder: Path, settings: Settings) -> None:
+    """Write the settings into a new suite's folder; raise ConfigError if it holds cells of other settings."""
+    file = folder / SETTINGS_FILE
+    wanted = asdict(settings)
+    if file.is_file():
+        kept = json.loads(file.read_text())
+        different = {name: (kept.get(name), value) for name, value in wanted.items() if kept.get(name) != value}
+        if different:
+            told = ", ".join(f"{name} {old} there and {new} now" for name, (old, new) in different.items())
+            raise ConfigError(f"{folder} holds cells of other settings ({told}); choose another folder with --out")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(wanted, indent=2) + "\n")

@@ -1,0 +1,77 @@
+"""Plans, settings that must agree, and the file of a cell."""
+
+import math
+
+import pytest
+
+from rvpo.cli.bench import seeds_of
+from rvpo.errors import ConfigError
+from rvpo.suite.cell_file import columns_of_log, read_cell, write_cell
+from rvpo.suite.plan import Cell, Settings, cells, keep_settings
+from rvpo.suite.schedule import Standing
+
+
+def test_cells_come_seed_by_seed():
+    planned = cells(["rubric", "tools"], ["gdpo", "rvpo"], [0, 1])
+    assert [cell.name for cell in planned[:4]] == ["rubric-gdpo-0", "rubric-rvpo-0", "tools-gdpo-0", "tools-rvpo-0"]
+    assert {cell.seed for cell in planned[4:]} == {1}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "methods", "message"),
+    [(["rubrik"], ["gdpo"], "rubric"), (["rubric"], ["gdp"], "gdpo"), ([], ["gdpo"], "needs tasks")],
+)
+def test_unknown_names_are_told_with_the_known_ones(tasks, methods, message):
+    with pytest.raises(ConfigError, match=message):
+        cells(tasks, methods, [0])
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,", "3-x"])
+def test_seeds_that_cannot_be_read(text):
+    with pytest.raises(ConfigError, match="seeds are"):
+        seeds_of(text)
+
+
+def test_a_folder_keeps_to_its_settings(tmp_path):
+    keep_settings(tmp_path / "suite", Settings(steps=5))
+    keep_settings(tmp_path / "suite", Settings(steps=5))
+    with pytest.raises(ConfigError, match="steps 5 there and 6 now"):
+        keep_settings(tmp_path / "suite", Settings(steps=6))
+
+
+def test_a_cell_comes_back_as_it_was(tmp_path, make_record):
+    cell = make_record(means={"accuracy/dose": [0.25, 0.5], "context/person": [1.0, 0.75]})
+    write_cell(cell, tmp_path / "cell.parquet")
+    back = read_cell(tmp_path / "cell.parquet")
+    assert back.about == cell.about
+    assert back.prompts == cell.prompts
+    assert back.steps == [0, 10]
+    assert back.held_out == cell.held_out
+    assert back.samples == cell.samples
+    assert back.logged_steps == [5, 10]
+    assert back.log["rvpo/k"] == [0.5, 1.0]
+    assert math.isnan(back.log["channels/rubric_reward/accuracy/weight"][1])
+    (step, group, channel, rewards) = back.rollouts[0]
+    assert (step, group, channel, rewards[:2]) == (1, 0, "accuracy/dose", [1.0, 0.0])
+    assert math.isnan(rewards[2])  # missing stays missing
+    assert [file.name for file in tmp_path.iterdir()] == ["cell.parquet"]
+
+
+def test_a_log_becomes_columns_with_gaps():
+    history = [{"rvpo/k": 1.0, "channels/a/mean": 0.5, "step": 5}, {"rvpo/k": 2.0, "step": 10}, {"train_loss": 1}]
+    steps, log = columns_of_log(history)
+    assert steps == [5, 10]
+    assert log["rvpo/k"] == [1.0, 2.0]
+    assert log["channels/a/mean"][0] == 0.5
+    assert math.isnan(log["channels/a/mean"][1])
+
+
+def test_progress_and_time_left():
+    planned = [Cell("rubric", "gdpo", seed) for seed in range(4)]
+    standing = Standing(planned, Settings(steps=10), finished={planned[0]}, trained_before=1, began=100.0)
+    assert standing.done == 0.25
+    assert standing.seconds_left(160.0) is None  # an earlier run's cells tell nothing of this one's speed
+    standing.steps[planned[1]] = 5
+    assert standing.done == pytest.approx(1.5 / 4)
+    # half a cell took 60 s, two and a half are left
+    assert standing.seconds_left(160.0) == pytest.approx(300.0)
