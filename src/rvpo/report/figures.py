@@ -1,0 +1,256 @@
+"""The report's figures: numbers in, matplotlib figures out. Nothing is read, saved or shown here."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rvpo.report.curves import Panel, WeightMap, finite_mean
+from rvpo.report.drawing import (
+    BLUE,
+    DOTTED,
+    FAINT,
+    INK,
+    MUTED,
+    SMALL,
+    TEXT,
+    VERMILLION,
+    WIDTH,
+    Look,
+    axes_at,
+    bare_figure,
+    beside,
+    legend,
+    legend_rows,
+    line,
+    plain,
+    step_label,
+    title,
+    write,
+)
+from rvpo.report.neglect import CRITERIA, GROUP, Preference
+from rvpo.report.words import number, percent, signed
+
+__all__ = ["Final", "curves_figure", "neglect_figure", "overview_figure", "weights_figure"]
+
+
+@dataclass(frozen=True)
+class Final:
+    """Where a method's runs end."""
+
+    method: str
+    neglected: tuple[float, ...]
+    """Share of its channels that each run neglects, in [0, 1]."""
+    mean: tuple[float, ...]
+    """Held-out mean of each run."""
+
+
+def curves_figure(
+    panels: Sequence[Panel],
+    looks: Mapping[str, Look],
+    *,
+    limits: tuple[float, float] | None = (0.0, 1.0),
+    threshold: float | None = None,
+    columns: int = 3,
+    height: float = 122.0,
+) -> Figure:
+    """Draw one small multiple a panel: a line per method, and a band from its lowest to its highest run.
+
+    With `limits` all panels share that vertical axis, else each has its own. `threshold` is a dotted line in each. A
+    curve of one step is its marker; without panels the figure is an empty strip.
+    """
+    used = {one.method for panel in panels for one in panel.curves}
+    shown = [look for name, look in looks.items() if name in used]
+    head = 17.0 * legend_rows(shown)[0] + 14
+    gap, left, between = 52.0, 34.0, 36.0
+    figure = bare_figure(head + math.ceil(len(panels) / columns) * (height + gap) + 8)
+    legend(figure, shown)
+    width = (WIDTH - left - 6 - (columns - 1) * between) / columns
+    for index, panel in enumerate(panels):
+        row, column = divmod(index, columns)
+        axes = axes_at(figure, left + column * (width + between), head + 18 + row * (height + gap), width, height)
+        _curves(axes, panel, looks)
+        _scales(axes, limits, threshold)
+        if index + columns >= len(panels):
+            step_label(axes)
+    return figure
+
+
+def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
+    title(axes, panel.title, pad=6)
+    for one in panel.curves:
+        look = looks[one.method]
+        if one.runs > 1:
+            axes.fill_between(one.steps, one.low, one.high, color=look.colour, alpha=0.13, linewidth=0)
+        axes.add_line(line(look, one.steps, one.mean, every=max(len(one.steps) // 10, 1)))
+
+
+def _scales(axes: Axes, limits: tuple[float, float] | None, threshold: float | None) -> None:
+    """Set what the axes span, their ticks and their faint lines."""
+    axes.margins(x=0.03, y=0.12)
+    axes.autoscale_view()
+    if limits is not None:
+        room = 0.03 * (limits[1] - limits[0])
+        axes.set_ylim(limits[0] - room, limits[1] + room)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    axes.grid(axis="y", color=INK, alpha=FAINT, linewidth=0.6)
+    if threshold is not None:
+        axes.axhline(threshold, color=INK, alpha=MUTED, linewidth=0.8, linestyle=DOTTED)
+
+
+def weights_figure(maps: Sequence[WeightMap], looks: Mapping[str, Look], *, columns: int = 3) -> Figure:
+    """Draw one heat map a method: a row per channel, time to the right, darker for more weight, empty for NaN.
+
+    All maps share one scale, from 0 to the highest weight. The number beside a row is its last weight.
+    """
+    channels = sorted({name for one in maps for name in one.channels})
+    weights = [value for one in maps for row in one.values for value in row if math.isfinite(value)]
+    highest = max(weights, default=0.0) or 1.0
+    left, end, head, height, gap = 112.0, 38.0, 36.0, 16.0 * len(channels), 54.0
+    figure = bare_figure(head + math.ceil(len(maps) / columns) * (height + gap) + 4)
+    _scale_of_weights(figure, left, highest)
+    width = (WIDTH - left) / columns - end
+    for index, one in enumerate(maps):
+        row, column = divmod(index, columns)
+        axes = axes_at(figure, left + column * (width + end), head + 18 + row * (height + gap), width, height)
+        title(axes, looks[one.method].label, pad=6)
+        _heat(axes, one, channels, highest)
+        axes.set_yticks(range(len(channels)), [plain(name, 20) for name in channels] if column == 0 else None)
+        axes.tick_params(axis="y", labelleft=column == 0)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2.5, 5, 10]))
+        if index + columns >= len(maps):
+            step_label(axes)
+    return figure
+
+
+def _heat(axes: Axes, one: WeightMap, channels: Sequence[str], highest: float) -> None:
+    """Draw the rows of one heat map; a cell spans the steps since the one before."""
+    rows = dict(zip(one.channels, one.values, strict=True))
+    first = one.steps[0] - (one.steps[1] - one.steps[0] if len(one.steps) > 1 else 1)
+    edges = np.asarray([max(first, 0) if one.steps[0] > 0 else first, *one.steps])
+    for place, name in enumerate(channels):
+        values = np.asarray(rows.get(name, (math.nan,) * len(one.steps)), dtype=float)
+        known = values[np.isfinite(values)]
+        shades = np.tile(to_rgba(BLUE), (1, len(values), 1))
+        shades[0, :, 3] = np.clip(np.where(np.isfinite(values), values, 0.0) / highest, 0.0, 1.0)
+        axes.pcolormesh(edges, [place - 0.46, place + 0.46], shades)
+        beside(axes, place, number(float(known[-1]) if known.size else math.nan))
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(len(channels) - 0.5, -0.5))
+    axes.spines["bottom"].set_visible(False)
+
+
+def _scale_of_weights(figure: Figure, left: float, highest: float) -> None:
+    shades = np.tile(to_rgba(BLUE), (1, 12, 1))
+    shades[0, :, 3] = (np.arange(12) + 0.5) / 12
+    axes = axes_at(figure, left, 4, 120, 9)
+    axes.pcolormesh(range(13), [0, 1], shades)
+    axes.set(xticks=[], yticks=[])
+    axes.spines["bottom"].set_visible(False)
+    write(figure, left - 6, 12.5, "0", ha="right", fontsize=SMALL)
+    write(figure, left + 126, 12.5, f"{number(highest)}  weight of one channel in the advantage", fontsize=SMALL)
+
+
+def overview_figure(finals: Sequence[Final], looks: Mapping[str, Look]) -> Figure:
+    """Draw where the methods end: share neglected on the left, held-out mean on the right.
+
+    A faint dot is a run, the large marker the mean over runs, which is also written beside it.
+    """
+    left, between, end, head, height = 112.0, 22.0, 50.0, 42.0, 25.0 * len(finals)
+    figure = bare_figure(head + height + 26)
+    width = (WIDTH - left - between - 2 * end) / 2
+    names = [plain(looks[one.method].label, 20) for one in finals]
+    for side, heading in enumerate(("Share of channels neglected at the end", "Held-out mean at the end")):
+        axes = axes_at(figure, left + side * (width + end + between), head, width, height)
+        title(axes, heading, wide=True, pad=19)
+        hint = "less is better" if side == 0 else "more is better"
+        write(figure, left + side * (width + end + between), head - 8, hint, fontsize=SMALL, alpha=MUTED)
+        axes.set(xlim=(-0.03, 1.03), ylim=(len(finals) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
+        axes.set_xticklabels([f"{tick:.0%}" if side == 0 else f"{tick:g}" for tick in axes.get_xticks()])
+        axes.set_yticks(range(len(finals)), names if side == 0 else [""] * len(finals), fontsize=TEXT, color=INK)
+        axes.grid(axis="x", color=INK, alpha=FAINT, linewidth=0.6)
+        for place, final in enumerate(finals):
+            values, told = (final.neglected, percent) if side == 0 else (final.mean, number)
+            _ends(axes, place, values, looks[final.method], told)
+    return figure
+
+
+def _ends(axes: Axes, place: int, values: Sequence[float], look: Look, told: Callable[[float], str]) -> None:
+    """Draw one method's runs and their mean on its line."""
+    mean = finite_mean(values)
+    axes.axhline(place, color=INK, alpha=FAINT, linewidth=0.6)
+    if len(values) > 1:
+        axes.plot(values, [place] * len(values), "o", color=look.colour, alpha=0.45, markersize=3.5, markeredgewidth=0)
+    axes.plot([mean], [place], look.marker, color=look.colour, markersize=7.5, markeredgewidth=0)
+    beside(axes, place, told(mean), TEXT)
+
+
+def neglect_figure(given: Sequence[Preference]) -> Figure:
+    """Draw the picture of constraint neglect: the rewards of answers A and B, and their advantages by method."""
+    figure = bare_figure(300)
+    write(figure, 14, 26, "Two answers with the same mean reward: which one is learnt?", fontsize=15, weight="bold")
+    for x, colour, text in (
+        (14, VERMILLION, "A  best on the easy criteria, fails the critical one"),
+        (360, BLUE, "B  middling on all four"),
+    ):
+        write(figure, x, 51, "\N{BLACK SQUARE}", color=colour, fontsize=14)
+        write(figure, x + 17, 50, text, fontsize=11.5)
+    _rewards(figure)
+    _advantages(figure, given)
+    return figure
+
+
+def _pair_of_bars(axes: Axes, values: Sequence[tuple[float, float]], told: Callable[[float], str]) -> None:
+    """Draw a bar for A and one for B at each place, with its value at its end."""
+    for side, colour in enumerate((VERMILLION, BLUE)):
+        for place, pair in enumerate(values):
+            x, value = place + 0.38 * (side - 0.5), pair[side]
+            axes.bar(x, value, 0.35, color=colour, linewidth=0)
+            away, align = (4, "bottom") if value >= 0 else (-4, "top")
+            axes.annotate(
+                told(value),
+                xy=(x, value),
+                xytext=(0, away),
+                textcoords="offset points",
+                ha="center",
+                va=align,
+                fontsize=10.5,
+                color=INK,
+            )
+
+
+def _rewards(figure: Figure) -> None:
+    """Draw the rewards of both answers, criterion by criterion, and the mean that they share."""
+    left, width, mean = 14.0, 212.0, float(GROUP[0].mean())
+    write(figure, left, 84, "Rewards", fontsize=12, weight="bold")
+    write(figure, left + width, 84, f"mean of both {number(mean)}", ha="right", fontsize=10.5, alpha=MUTED)
+    axes = axes_at(figure, left, 100, width, 156)
+    _pair_of_bars(axes, list(zip(*GROUP[:2].tolist(), strict=True)), lambda value: number(value, 1))
+    axes.axhline(mean, color=INK, alpha=MUTED, linewidth=1, linestyle=DOTTED)
+    axes.set(xlim=(-0.5, len(CRITERIA) - 0.5), ylim=(0, 0.95), xticks=[], yticks=[])
+    for place, criterion in enumerate(CRITERIA):
+        weight = "bold" if criterion == "critical" else "normal"
+        x = left + (place + 0.5) * width / len(CRITERIA)
+        write(figure, x, 272, criterion, ha="center", fontsize=11.5, weight=weight)
+
+
+def _advantages(figure: Figure, given: Sequence[Preference]) -> None:
+    """Draw the advantages of both answers, method by method, and say which one each method prefers."""
+    left, width = 258.0, WIDTH - 268
+    write(figure, left, 84, "Advantages, by method", fontsize=12, weight="bold")
+    axes = axes_at(figure, left, 100, width, 156)
+    _pair_of_bars(axes, [(one.a, one.b) for one in given], signed)
+    ends = [0.0, *(value for one in given for value in (one.a, one.b))]
+    room = 0.14 * (max(ends) - min(ends))
+    axes.axhline(0, color=INK, alpha=0.5, linewidth=0.8)
+    axes.spines["bottom"].set_visible(False)
+    axes.set(xlim=(-0.5, len(given) - 0.5), ylim=(min(ends) - room, max(ends) + room), xticks=[], yticks=[])
+    for place, one in enumerate(given):
+        x = left + (place + 0.5) * width / len(given)
+        write(figure, x, 272, one.label, ha="center", fontsize=11.5, weight="bold")
+        write(figure, x, 288, one.verdict, ha="center", fontsize=11.5)
