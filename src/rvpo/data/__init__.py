@@ -1,0 +1,6 @@
+"""Rubric data sets as canonical rows: one loader per data set, counted findings, nothing dropped in silence."""
+
+from rvpo.data.load import LoadedRows, load_rubric_rows
+from rvpo.data.rows import RubricRow, write_rows
+
+__all__ = ["LoadedRows", "RubricRow", "load_rubric_rows", "write_rows"]

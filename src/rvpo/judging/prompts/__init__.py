@@ -1,0 +1,111 @@
+"""Prompts of the judge: files beside this one, whose hash is part of every verdict's key.
+
+A file holds the system message, a line "=== user" and the user message. Slots are written {{name}}; they are filled
+in one pass, so that text put into one slot is never read as another.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rvpo.errors import ConfigError
+
+__all__ = ["PROMPTS", "Messages", "Prompt", "Sheet", "load_prompt", "visible"]
+
+PROMPTS = {"criteria": "criteria.txt", "rating": "rating.txt"}
+SLOT = re.compile(r"\{\{(\w+)\}\}")
+SLOTS = frozenset({"nonce", "conversation", "answer", "criteria"})
+CRITERIA = "{{criteria}}"
+ENCODER = json.JSONEncoder(ensure_ascii=False)
+DIVIDER = "=== user\n"
+REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The judge's instructions."""
+
+    system: str
+    user: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the whole prompt; another wording is another judge."""
+        return hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
+
+    def sheet(self, conversation: Messages | str, answer: str) -> "Sheet":
+        """Return what all calls about one answer have in common."""
+        given = conversation if isinstance(conversation, str) else list(conversation)
+        quoted = {"conversation": _quoted(given), "answer": _quoted(answer)}
+        told = f"{self.digest}\0{quoted['conversation']}\0{quoted['answer']}"
+        slots = quoted | {"nonce": hashlib.sha256(told.encode()).hexdigest()[:12]}
+        before, after = (SLOT.sub(lambda slot: slots[slot[1]], part) for part in self.user.split(CRITERIA))
+        return Sheet(self.system, before, after, slots["nonce"][:4])
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A conversation and its answer, written for the judge once for all calls about it.
+
+    Both come first in a message and the criteria last, so that a server's prefix cache serves every call. Block tags
+    and ids carry a nonce: a hash of the judged text itself, which the text cannot contain, and which is the same
+    every time, so that equal requests are equal.
+    """
+
+    system: str
+    before: str
+    """The user message up to the criteria."""
+    after: str
+    mark: str
+    """What ids begin with."""
+
+    def messages(self, criteria: Sequence[tuple[str, str]]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+        """Return the chat messages for one call, and the id by which each criterion is asked for.
+
+        `criteria` are pairs of (mark, text); the mark, for example an importance, may be empty.
+        """
+        ids = tuple(f"{self.mark}-{number}" for number in range(1, len(criteria) + 1))
+        lines = []
+        for name, (mark, text) in zip(ids, criteria, strict=True):
+            entry = {"id": name, "importance": mark, "criterion": text} if mark else {"id": name, "criterion": text}
+            lines.append(_quoted(entry))
+        user = f"{self.before}{chr(10).join(lines)}{self.after}"
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": user}], ids
+
+
+def _quoted(value: object) -> str:
+    """Return a value as JSON; "<" is written as an escape, so that no text can open or close a block.
+
+    So is half of a surrogate pair, which a policy can produce and no request can carry.
+    """
+    text = ENCODER.encode(value).replace("<", "\\u003c")
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def visible(answer: str) -> str:
+    """Return an answer without its `<think>` blocks, which are not part of what a reader sees."""
+    return REASONING.sub("", answer).strip()
+
+
+def load_prompt(name: str | Path) -> Prompt:
+    """Return a prompt by name (a key of `PROMPTS`) or file. Raises ConfigError if the file does not fit."""
+    file = Path(__file__).parent / PROMPTS[str(name)] if str(name) in PROMPTS else Path(name)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read prompt {name}: {error}; built-in prompts are {sorted(PROMPTS)}") from None
+    system, divider, user = text.partition(DIVIDER)
+    used = set(SLOT.findall(user))
+    if not divider or not used <= SLOTS or "answer" not in used or user.count(CRITERIA) != 1 or SLOT.search(system):
+        raise ConfigError(
+            f"prompt {file} needs a system message, a line '{DIVIDER.strip()}' and a user message with the slots "
+            f"{{{{answer}}}} and, once, {CRITERIA} (known: {sorted(SLOTS)}); it has {sorted(used)}"
+        )
+    return Prompt(system.strip(), user.strip())

@@ -1,0 +1,102 @@
+"""Rubric rewards: every criterion of a prompt's own rubric is a channel, judged by an LLM or by rules.
+
+    reward = RubricReward(JudgeConfig(model="Qwen/Qwen3-8B", base_url="http://localhost:8001/v1", store="v.sqlite"))
+    trainer = RVPOTrainer(model=..., reward_funcs=[reward], train_dataset=rows, args=...)
+
+Rows need a column `rubric` (see `rvpo.data`): a list of criteria as mappings. With `aggregate="explicit"` or
+`"implicit"` the reward is one number, as in RaR (arXiv 2507.17746), and works in any trainer that takes a reward
+function; stock `GRPOTrainer` needs that.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rvpo.errors import ConfigError
+from rvpo.judging.config import JudgeConfig
+from rvpo.judging.criteria import Rubric, explicit_score
+from rvpo.judging.judge import Graded, Grader, Item, Judge
+from rvpo.rewards.channels import Channel, Declaration
+
+__all__ = ["RubricReward"]
+
+AGGREGATES = (None, "explicit", "implicit")
+
+
+class RubricReward:
+    """A reward function for TRL whose channels are the criteria of each prompt.
+
+    Returns per completion a mapping from channel name to 1.0 (good), 0.0 (bad) or None (no verdict), oriented so that
+    higher is better; a channel is named "tag/id" by the criterion's first tag. With an aggregate, one number in
+    [0, 1], or None if nothing is known: `explicit` is the weighted share of criteria that are good, `implicit` the
+    judge's own rating of the whole answer.
+
+    Args:
+        judge: a `Judge`, a `RuleJudge`, a `JudgeConfig`, or its fields as a mapping.
+        aggregate: None (one channel a criterion), "explicit" or "implicit".
+        name: under which the trainer logs it.
+
+    Raises:
+        ConfigError: an unknown aggregate, or "implicit" with a judge that cannot rate.
+        JudgeError: while training, if too many verdicts are missing or a budget is used up.
+    """
+
+    def __init__(
+        self, judge: Grader | JudgeConfig | Mapping[str, Any], *, aggregate: str | None = None, name: str = "rubric"
+    ) -> None:
+        if aggregate not in AGGREGATES:
+            raise ConfigError(f"aggregate must be one of {AGGREGATES}, got {aggregate!r}")
+        if isinstance(judge, Mapping):
+            judge = JudgeConfig.from_mapping(judge)
+        self.judge: Grader = Judge(judge) if isinstance(judge, JudgeConfig) else judge
+        if aggregate == "implicit" and not isinstance(self.judge, Judge):
+            raise ConfigError("aggregate 'implicit' is a rating by a language model; rules give none")
+        self.aggregate = aggregate
+        self.__name__ = name
+        self.rvpo_declaration = Declaration(template=Channel("", (0.0, 1.0)), is_vector=aggregate is None)
+
+    async def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        rubric: Sequence[Sequence[Mapping[str, Any]]],
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Grade the completions of a batch; see the class."""
+        items = [
+            Item(prompt, answer_text(completion), Rubric.from_rows(rows))
+            for prompt, completion, rows in zip(prompts, completions, rubric, strict=True)
+        ]
+        if self.aggregate == "implicit":
+            assert isinstance(self.judge, Judge)
+            return await self.judge.rate_many(items)
+        graded = await self.judge.grade_many(items)
+        self._log(graded, kwargs)
+        if self.aggregate == "explicit":
+            return [explicit_score(one.rubric, one.met()) for one in graded]
+        return [one.values() for one in graded]
+
+    async def close(self) -> None:
+        """Close the judge's connections and print its counts and cost."""
+        await self.judge.close()
+        print(f"{self.__name__}: {self.judge.summary()}", flush=True)
+
+    def _log(self, graded: Sequence[Graded], kwargs: Mapping[str, Any]) -> None:
+        """Log the share of each outcome, where the trainer hands over a way to."""
+        log_metric = kwargs.get("log_metric")
+        verdicts = [verdict for one in graded for verdict in one.verdicts.values()]
+        if log_metric is None or not verdicts:
+            return
+        for outcome in sorted({verdict.outcome for verdict in verdicts}):
+            share = sum(verdict.outcome == outcome for verdict in verdicts) / len(verdicts)
+            log_metric(f"{self.__name__}/{outcome}", share)
+
+
+def answer_text(completion: Any) -> str:
+    """Return a completion as text: itself, or what the assistant's last message says."""
+    if isinstance(completion, str):
+        return completion
+    said = [message.get("content") for message in completion if message.get("role", "assistant") == "assistant"]
+    last = said[-1] if said else ""
+    if isinstance(last, list):  # content in parts, as multimodal templates write it
+        return "".join(part.get("text", "") for part in last if isinstance(part, Mapping))
+    return last or ""

@@ -1,0 +1,160 @@
+"""The parser: what is read, what is not, and that nothing is invented."""
+
+import json
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rvpo.judging.verdicts import parse_rating, parse_verdicts
+
+
+def reply(*entries, **extra):
+    return json.dumps({"verdicts": list(entries), **extra})
+
+
+MET = {"id": "a", "reason": "r", "met": True}
+UNMET = {"id": "b", "reason": "r", "met": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (reply(MET, UNMET), {"a": True, "b": False}),
+        (f"Sure!\n```json\n{reply(MET, UNMET)}\n```\nDone.", {"a": True, "b": False}),
+        (f"<think>{reply(UNMET | {'id': 'a'})}</think>{reply(MET, UNMET)}", {"a": True, "b": False}),
+        (f"first {reply(UNMET | {'id': 'a'})} then {reply(MET)}", {"a": True, "b": None}),  # the last one counts
+        (reply(MET, summary="x"), {"a": True, "b": None}),
+        (json.dumps({"summary": {"n": 1}, "verdicts": [MET]}), {"a": True, "b": None}),
+        (reply(MET | {"id": 1}), {"a": None, "b": None}),
+    ],
+)
+def test_what_is_read(text, expected):
+    assert parse_verdicts(text, ["a", "b"]) == expected
+
+
+def test_a_number_is_an_id_as_text():
+    assert parse_verdicts(reply(MET | {"id": 1}), ["1"]) == {"1": True}
+    assert parse_verdicts(reply(MET | {"id": True}), ["True", "1"]) == {"True": None, "1": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "true",
+        "a is met",
+        "[]",
+        "{}",
+        reply(),
+        reply(MET | {"met": "true"}),
+        reply(MET | {"met": 1}),
+        reply(MET | {"met": None}),
+        reply({"id": "a"}),
+        reply(MET | {"id": "c"}),
+        reply(MET, MET),  # said twice, even if alike
+        reply(MET, MET | {"met": False}),
+        reply([MET]),
+        json.dumps([MET]),
+        json.dumps({"verdicts": MET}),
+        json.dumps({"verdict": [MET]}),
+        json.dumps({"outer": {"verdicts": [MET]}}),
+        '{"verdicts": [{"id": "a", "met": true, "met": false}]}',
+        reply(MET, UNMET)[:-2],  # cut short
+        reply(MET, UNMET)[:40],
+        f'{{"verdicts": [{{"id": "a", "reason": "it says {reply(MET)}", "met": false}}]}}',  # quoted without escapes
+        f"<think>{reply(MET)}",
+        f"<think>so</think><think>{reply(MET)}",
+        "{" * 100_000,
+        '{"verdicts":' * 5_000,
+        '{"verdicts":' * 900,
+        '{"a": 1, "a": 2, "b": ' * 400,
+        '{"verdicts": [' + "[" * 50_000,
+        "9" * 50_000,
+        '{"verdicts": [{"id": ' + "9" * 10_000 + ', "met": true}]}',
+    ],
+)
+def test_what_is_no_verdict(text):
+    began = time.monotonic()
+    assert parse_verdicts(text, ["a"]) == {"a": None}
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("text", [None, 3, b"{}", ["x"]])
+def test_what_is_no_text(text):
+    assert parse_verdicts(text, ["a"]) == {"a": None}
+
+
+ids = st.lists(st.sampled_from(["a", "b", "c", "1", "2"]), unique=True, max_size=4)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["verdicts", "id", "met", "x"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+fragments = st.sampled_from(
+    ['{"verdicts": [', '{"id": "a", "met": true}', '{"id": "b", "met": false}', "]}", "]", "}", "{", ",", '"', "\\",
+     "\n", "<think>", "</think>", "```json", "prose ", '"met": true', "null", "\x00", "\ud800", "é"]
+)  # fmt: skip
+
+
+@settings(max_examples=1000)
+@given(text=st.text() | st.lists(fragments, max_size=14).map("".join) | json_values.map(json.dumps), asked=ids)
+def test_no_reply_raises_and_only_what_is_said_is_read(text, asked):
+    verdicts = parse_verdicts(text, asked)
+    assert list(verdicts) == asked
+    for name, met in verdicts.items():
+        assert met in (True, False, None)
+        if met is not None:
+            # an entry that says so is there, word for word
+            said = "true" if met else "false"
+            assert said in text
+            assert name in text
+
+
+PIECES = (
+    '{"verdicts": [', '{"id": "a", "met": true}', '{"id": "b", "met": false}', '{"id": "a", "met": false}', "]}", "]",
+    "}", "{", ",", '"', "\\", "\n", "<think>", "</think>", "```json", "prose ", '"met": true', "null", "\x00",
+    "\ud800", '{"verdicts": []}', '{"id": 1, "met": true}', '"verdicts":', "0" * 50,
+)  # fmt: skip
+
+
+def test_a_hundred_thousand_mangled_replies():
+    draw = random.Random(0)
+    honest = reply(MET, UNMET, {"id": "1", "reason": "x" * 20, "met": True})
+    read = 0
+    for number in range(100_000):
+        if number % 2:
+            text = "".join(draw.choices(PIECES, k=draw.randint(0, 12)))
+        else:  # an honest reply with a piece cut out, put in or moved
+            a, b = sorted(draw.choices(range(len(honest)), k=2))
+            text = honest[:a] + draw.choice((*PIECES, "", honest[a:b][::-1])) + honest[b:]
+        for name, met in parse_verdicts(text, ["a", "b", "1"]).items():
+            assert met in (True, False, None)
+            if met is not None:
+                read += 1
+                squeezed = text.replace(" ", "").replace("\n", "")
+                assert f'"id":"{name}"' in squeezed or f'"id":{name}' in squeezed
+                assert f'"met":{"true" if met else "false"}' in squeezed
+    assert read > 1000
+
+
+@given(met=st.lists(st.booleans(), min_size=1, max_size=8), before=st.text(), after=st.text())
+def test_an_honest_reply_is_read_whatever_stands_around_it(met, before, after):
+    names = [str(index) for index in range(len(met))]
+    text = reply(*({"id": name, "reason": before, "met": one} for name, one in zip(names, met, strict=True)))
+    around = (before.replace("<", ""), after.replace("{", "").replace("}", "").replace("<", ""))
+    assert parse_verdicts(around[0] + text + around[1], names) == dict(zip(names, met, strict=True)) or "{" in before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"reason": "x", "rating": 7}', 7), ('{"rating": 11}', None), ('{"rating": "7"}', None),
+     ('{"rating": true}', None), ("7", None), ('{"rating": 7.5}', None), ("", None)],
+)  # fmt: skip
+def test_ratings(text, expected):
+    assert parse_rating(text) == expected

@@ -1,0 +1,241 @@
+"""RubricReward: channels out of judged criteria, in Python and in the trainer, over real HTTP."""
+
+import asyncio
+import json
+import math
+import os
+import pickle
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from judging.fault_server import FaultServer, seldom
+from rvpo.errors import ConfigError, JudgeError
+from rvpo.judging.config import JudgeConfig
+from rvpo.judging.criteria import Criterion, Rubric
+from rvpo.judging.judge import RuleJudge
+from rvpo.judging.store import VerdictStore
+from rvpo.rewards.channels import declaration
+from rvpo.rewards.rubric import RubricReward, answer_text
+
+RUBRIC = Rubric(
+    (
+        Criterion("rest", "says rest", 5, tags=("accuracy", "essential")),
+        Criterion("ice", "says ice", -1, "negative", ("pitfall",)),
+        Criterion("water", "says water", 2),
+    )
+)
+
+
+def by_rule(prompt, answer, criterion):
+    word = criterion.text.removeprefix("says ")
+    return None if "lost" in answer else word in answer.split()
+
+
+def call(reward, completions, **kwargs):
+    prompts, rubric = ["q"] * len(completions), [RUBRIC.to_rows()] * len(completions)
+
+    async def run():
+        try:
+            return await reward(prompts=prompts, completions=completions, rubric=rubric, **kwargs)
+        finally:
+            await reward.close()
+
+    return asyncio.run(run())
+
+
+def test_channels_are_oriented_named_by_tag_and_missing_where_lost():
+    reward = RubricReward(RuleJudge(by_rule, max_missing=1.0))
+    assert call(reward, ["rest ice", "water", "lost"]) == [
+        {"accuracy/rest": 1.0, "pitfall/ice": 0.0, "water": 0.0},
+        {"accuracy/rest": 0.0, "pitfall/ice": 1.0, "water": 1.0},
+        {"accuracy/rest": None, "pitfall/ice": None, "water": None},
+    ]
+    assert declaration(reward).is_vector
+    assert reward.__name__ == "rubric"
+
+
+def test_the_explicit_score_is_rars_weighted_share():
+    reward = RubricReward(RuleJudge(by_rule, max_missing=1.0), aggregate="explicit", name="explicit")
+    # weights: essential 1.0, pitfall 0.9, two points are optional 0.3
+    assert call(reward, ["rest ice", "water", "lost"]) == [
+        pytest.approx(1.0 / 2.2),
+        pytest.approx(1.2 / 2.2),
+        None,
+    ]
+    assert not declaration(reward).is_vector
+
+
+def test_the_implicit_score_is_the_judges_own_rating():
+    def rating(body):
+        assert "importance 5" in body["messages"][1]["content"]
+        assert "fault 1" in body["messages"][1]["content"]
+        return '{"reason": "x", "rating": 7}'
+
+    with FaultServer(reply=rating) as server:
+        reward = RubricReward({"model": "m", "base_url": server.url}, aggregate="implicit")
+        assert call(reward, ["rest", "", "<think>rest</think>"]) == [pytest.approx(6 / 9), 0.0, 0.0]
+        assert server.requests == 1
+    with pytest.raises(ConfigError, match="rules give none"):
+        RubricReward(RuleJudge(by_rule), aggregate="implicit")
+
+
+def test_outcomes_are_logged_where_the_trainer_offers_a_way():
+    logged = {}
+    reward = RubricReward(RuleJudge(by_rule, max_missing=1.0))
+    call(reward, ["rest ice water", "lost"], log_metric=logged.__setitem__, log_extra=None)
+    assert logged == {"rubric/met": 0.5, "rubric/unparsed": 0.5}
+
+
+def test_chat_messages_are_answers_too():
+    assert answer_text([{"role": "assistant", "content": "rest"}]) == "rest"
+    assert answer_text([{"role": "user", "content": "no"}, {"role": "assistant", "content": None}]) == ""
+    assert answer_text([{"role": "assistant", "content": [{"type": "text", "text": "rest"}]}]) == "rest"
+    reward = RubricReward(RuleJudge(by_rule))
+    (row,) = call(reward, [[{"role": "assistant", "content": "rest"}]])
+    assert row["accuracy/rest"] == 1.0
+
+
+def test_a_reward_travels_as_its_configuration():
+    reward = pickle.loads(pickle.dumps(RubricReward(JudgeConfig(model="m"), name="mine")))
+    assert reward.__name__ == "mine"
+    assert reward.judge.config == JudgeConfig(model="m")
+
+
+@pytest.mark.parametrize("options", [{"aggregate": "mean"}, {"aggregate": "Explicit"}])
+def test_unknown_aggregates(options):
+    with pytest.raises(ConfigError, match="aggregate"):
+        RubricReward(RuleJudge(by_rule), **options)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    from rvpo.tasks.policy import build_policy, word_tokenizer
+
+    words = ["rest", "ice", "water", "question", *map(str, range(8))]
+    return build_policy(tmp_path_factory.mktemp("policy"), word_tokenizer(words), hidden_size=32, layers=1)
+
+
+def write_config(policy, folder, server, *, missing=1.0, batch=8):
+    """Write rows and configuration of two steps of two prompts x four rollouts; return the file."""
+    rows = [{"prompt": f"question {index}", "rubric": RUBRIC.to_rows()} for index in range(8)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = {
+        "model": "m", "base_url": server.url, "store": str(folder / "v.sqlite"), "criteria_per_call": 3, "asks": 1,
+        "timeout": 0.5, "retry_minutes": 0.5, "max_missing": missing,
+    }  # fmt: skip
+    config = {
+        "model_name_or_path": str(policy), "dataset_name": str(folder / "rows.jsonl"), "reward_funcs": ["rubric"],
+        "judge": judge, "output_dir": str(folder / "run"), "max_steps": 2, "per_device_train_batch_size": batch,
+        "num_generations": 4, "max_completion_length": 4, "logging_steps": 1, "report_to": "none", "bf16": False,
+        "gradient_checkpointing": False, "use_cpu": True, "save_strategy": "no", "dataloader_pin_memory": False,
+    }  # fmt: skip
+    (folder / "run.yaml").write_text(json.dumps(config))  # JSON is YAML
+    return folder / "run.yaml"
+
+
+def read_log(folder):
+    return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+
+
+def train(policy, folder, server, *, missing=1.0):
+    """Train with `rvpo train`; return status and log."""
+    from rvpo.cli.main import main
+
+    status = main(["train", "--config", str(write_config(policy, folder, server, missing=missing))])
+    return status, read_log(folder) if status == 0 else []
+
+
+def test_rvpo_train_with_a_served_judge(policy, tmp_path):
+    with FaultServer() as server:
+        status, log = train(policy, tmp_path, server)
+    assert status == 0
+    assert {"channels/rubric/accuracy/mean", "channels/rubric/pitfall/mean", "channels/rubric/mean"} <= set(log[0])
+    assert log[0]["channels/rubric/accuracy/missing"] == 0.0
+    shares = [log[0].get(f"rubric/{outcome}", 0.0) for outcome in ("met", "unmet", "skipped")]
+    assert math.fsum(shares) == pytest.approx(1.0)
+
+
+def test_two_processes_judge_their_own_completions_into_one_store(policy, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port)]
+    with FaultServer() as server:
+        file = write_config(policy, tmp_path, server, batch=4)
+        done = subprocess.run(
+            [sys.executable, *launch, "-m", "rvpo.cli.main", "train", "--config", str(file)],
+            env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        stored = VerdictStore(tmp_path / "v.sqlite").statistics()[0]["replies"]
+        # Both processes may ask for one completion at the same moment; what is stored is not asked for again.
+        assert stored <= server.requests <= stored + 4
+    log = read_log(tmp_path)
+    assert log[0]["channels/rubric/accuracy/missing"] == 0.0
+    assert done.stdout.count("rubric: ") == 2  # each process tells what it spent
+
+
+def test_lost_verdicts_are_missing_channels_in_training(policy, tmp_path):
+    def plan(number, body):
+        return "refusal" if seldom(0.5, seed=number)(number, body) else None
+
+    with FaultServer(plan) as server:
+        status, log = train(policy, tmp_path, server)
+    assert status == 0
+    assert any(0.0 < entry["channels/rubric/accuracy/missing"] < 1.0 for entry in log[:2])
+    assert all(math.isfinite(entry["loss"]) for entry in log[:2])
+
+
+def test_training_stops_where_too_much_is_missing(policy, tmp_path, capsys):
+    with FaultServer(lambda number, body: "refusal") as server:
+        status, _ = train(policy, tmp_path, server, missing=0.2)
+    assert status == 2
+    assert "verdicts are missing" in capsys.readouterr().err
+
+
+def test_a_rubric_reward_needs_its_judge():
+    from rvpo.cli.train import load_reward
+
+    with pytest.raises(ConfigError, match="set 'judge'"):
+        load_reward("rubric")
+
+
+def test_the_error_of_a_judge_reaches_the_caller():
+    reward = RubricReward(RuleJudge(lambda *words: None))
+    with pytest.raises(JudgeError, match="24 of 24"):
+        call(reward, ["x"] * 8)
+
+
+def test_stock_grpo_takes_the_explicit_score(policy, tmp_path):
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    from rvpo.tasks.policy import load_tokenizer
+
+    rows = Dataset.from_list([{"prompt": f"question {index}", "rubric": RUBRIC.to_rows()} for index in range(4)])
+    with FaultServer() as server:
+        reward = RubricReward({"model": "m", "base_url": server.url, "criteria_per_call": 3}, aggregate="explicit")
+        args = GRPOConfig(
+            output_dir=str(tmp_path), max_steps=1, per_device_train_batch_size=4, num_generations=4,
+            max_completion_length=4, logging_steps=1, report_to="none", bf16=False, gradient_checkpointing=False,
+            use_cpu=True, save_strategy="no", dataloader_pin_memory=False, disable_tqdm=True,
+        )  # fmt: skip
+        tokenizer = load_tokenizer(policy)
+        trainer = GRPOTrainer(
+            model=str(policy),
+            reward_funcs=reward,
+            args=args,
+            train_dataset=rows,
+            processing_class=tokenizer,
+        )
+        trainer.train()
+        asyncio.run_coroutine_threadsafe(reward.close(), trainer.async_loop).result(timeout=60)
+    assert 0.0 <= trainer.state.log_history[0]["rewards/rubric/mean"] <= 1.0
+    assert reward.judge.counts.total() == 4 * len(RUBRIC)
