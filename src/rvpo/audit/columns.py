@@ -1,0 +1,222 @@
+"""Which column of a log is what: rewards, group, step, text, length, advantage; guessed from names and first rows."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from rvpo.audit.tables import as_floats
+from rvpo.audit.words import listed, shown
+from rvpo.errors import ConfigError, unknown_name
+
+__all__ = ["Columns", "as_map", "find_columns"]
+
+STEP = ("step", "global_step", "train_step", "iteration")
+GROUP = ("group", "group_id", "prompt_id", "uid", "prompt", "input", "question", "query", "instruction", "problem")
+TEXT = ("completion", "output", "response", "generation", "text")
+ADVANTAGE = ("advantage", "advantages")
+TOTAL = ("score", "reward", "rewards", "total", "total_reward", "reward_total", "total_score")
+TRUTH = ("gts", "gt", "ground_truth", "answer", "label", "target", "solution")
+MAPS = "/channels"
+"""What rvpo's trainer appends to the name of a reward for its column of name -> value maps."""
+
+NAMED_REWARD = re.compile(r"reward|penalty|bonus|score", re.IGNORECASE)
+LENGTH = re.compile(
+    r"(num_|n_)?((prompt|completion|response|output|input|answer|generation|text|total)_)*"
+    r"(len|length|lengths|tokens|chars|words)(_count)?",
+    re.IGNORECASE,
+)
+NO_REWARD = {
+    "an id or a counter": re.compile(
+        r"(^|_)(id|ids|uid|uuid|idx|index|seed|rank|epoch|time|timestamp|turns|step|row)(_|$)", re.IGNORECASE
+    ),
+    "a likelihood": re.compile(r"log_?probs?|entropy|perplexity|(^|_)kl(_|$)", re.IGNORECASE),
+}
+NUMBER_AS_TEXT = re.compile(r"-?\d+\.\d*(e[+-]?\d+)?|nan|True|False")
+"""How verl writes NumPy's numbers; a whole number as text may as well be an answer."""
+LEAST_ROWS = 8
+"""Rows that must agree before a column counts as the sum or mean of others."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a log that an audit reads."""
+
+    plain: tuple[str, ...]
+    """Rewards, one number a row."""
+    maps: tuple[str, ...] = ()
+    """Rewards as name -> value maps or lists, a rubric of its own for every prompt."""
+    group: str | None = None
+    step: str | None = None
+    text: str | None = None
+    length: str | None = None
+    advantage: str | None = None
+    total: str | None = None
+    """A column that adds up the rewards: what the run maximised, as verl's score."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Numeric column that is no reward -> why."""
+
+    def names(self) -> list[str]:
+        """Return all columns to read."""
+        single = (self.group, self.step, self.text, self.length, self.advantage, self.total)
+        return list(dict.fromkeys([*self.plain, *self.maps, *(name for name in single if name is not None)]))
+
+
+def as_map(value: Any) -> Mapping[str, Any] | None:
+    """Return an entry of a column of maps as name -> value; None if it is none. A list's names are its positions."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.startswith(("{", "[")) else None
+        except ValueError:
+            return None
+    if isinstance(value, list):
+        pairs = all(isinstance(one, tuple) for one in value)  # how arrow shows a map
+        return dict(value) if pairs else {str(index): one for index, one in enumerate(value, 1)}
+    return value if isinstance(value, Mapping) else None
+
+
+def find_columns(
+    head: Mapping[str, Sequence[Any]],
+    *,
+    group: str | None = None,
+    step: str | None = None,
+    rewards: Sequence[str] = (),
+) -> Columns:
+    """Return what the columns mean, from the first rows of a log; what is named here is taken as said.
+
+    Without `rewards` every numeric column and every column of name -> number maps is one, except: step, group,
+    advantage, ids and counters, lengths, likelihoods and the ground truth by name (unless the name has "reward",
+    "penalty", "bonus" or "score" in it), and totals: "score", "reward", "total" beside others, a column that equals
+    the sum or mean of two or more columns next to each other, and a column X beside X/channels.
+
+    Raises:
+        ConfigError: a named column that does not exist (with the nearest name), no reward, no group column.
+    """
+    for name in (*rewards, *(one for one in (group, step) if one)):
+        if name not in head:
+            raise unknown_name("column", name, map(shown, head))
+    group, step = group or _first(GROUP, head), step or _first(STEP, head)
+    text, advantage = _first(TEXT, head), _first(ADVANTAGE, head)
+    taken = {group, step, text, advantage}
+    left_out: dict[str, str] = {}
+    if rewards:
+        found = list(rewards)
+    else:
+        kinds = {name: _kind(head[name]) for name in head if name not in taken}
+        found, left_out = _choose([name for name, one in kinds.items() if one in ("numbers", "maps")], head)
+        mixed = [name for name, one in kinds.items() if one == "mixed" and name not in TRUTH]
+        named = [name for name in mixed if not found or NAMED_REWARD.search(name)]
+        found += named  # reading them names the row that is wrong
+        left_out |= {name: "numbers and other things" for name in mixed if name not in named}
+        left_out |= {name: "no value in the first rows" for name, one in kinds.items() if one == "empty"}
+    total = next((name for name, why in left_out.items() if why == "their total" and name in TOTAL), None)
+    lengths = [name for name in head if LENGTH.fullmatch(name) and name not in found and _numeric(head[name])]
+    _check(found, group, head)
+    return Columns(
+        plain=tuple(name for name in found if not _maps(head[name])),
+        maps=tuple(name for name in found if _maps(head[name])),
+        group=group,
+        step=step,
+        text=text,
+        length=lengths[0] if lengths else None,
+        advantage=advantage if advantage and _numeric(head[advantage]) and advantage not in found else None,
+        total=total,
+        left_out=left_out,
+    )
+
+
+def _kind(column: Sequence[Any]) -> str:
+    """Return what a column holds: numbers, maps, mixed (some numbers), other, or nothing (empty)."""
+    if all(value is None for value in column):
+        return "empty"
+    if _numeric(column) or _maps(column):
+        return "numbers" if _numeric(column) else "maps"
+    return "mixed" if any(isinstance(value, bool | int | float) for value in column) else "other"
+
+
+def _check(found: Sequence[str], group: str | None, head: Mapping[str, Sequence[Any]]) -> None:
+    known = listed(list(head), 20)
+    if group is None:
+        raise ConfigError(f"no column tells which rows answer the same prompt; name it with --group. Columns: {known}")
+    if not found:
+        raise ConfigError(f"no column holds rewards; name them with --rewards a,b,c. Columns: {known}")
+
+
+def _first(names: Sequence[str], head: Mapping[str, Any]) -> str | None:
+    return next((name for name in names if name in head), None)
+
+
+def _choose(candidates: Sequence[str], head: Mapping[str, Sequence[Any]]) -> tuple[list[str], dict[str, str]]:
+    """Split numeric columns into rewards and those left out, with the reason."""
+    left_out: dict[str, str] = {}
+    for name in candidates:
+        if f"{name}{MAPS}" in candidates:
+            left_out[name] = f"the mean of {name}{MAPS}"
+        elif name in TRUTH:
+            left_out[name] = "the ground truth"
+        elif not NAMED_REWARD.search(name):
+            why = next((why for why, pattern in NO_REWARD.items() if pattern.search(name)), None)
+            why = "a length" if LENGTH.fullmatch(name) else why
+            left_out |= {name: why} if why else {}
+    found = [name for name in candidates if name not in left_out]
+    totals = [name for name in found if name in TOTAL]
+    if len(totals) < len(found):
+        left_out |= dict.fromkeys(totals, "their total")
+    found = [name for name in found if name not in left_out]
+    left_out |= _derived([name for name in found if not _maps(head[name])], head)
+    return [name for name in found if name not in left_out], left_out
+
+
+def _derived(names: Sequence[str], head: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    """Return the columns that equal the sum or the mean of two or more neighbouring others."""
+    values = {name: column for name in names if (column := as_floats(head[name])) is not None}
+    varied = [name for name in values if len(set(values[name][~np.isnan(values[name])])) > 1]
+    found: dict[str, str] = {}
+    for name in varied:
+        others = [other for other in varied if other != name and other not in found]
+        for start in range(len(others)):
+            for stop in range(start + 2, len(others) + 1):
+                parts = others[start:stop]
+                how = _equals(values[name], np.array([values[part] for part in parts]))
+                if how and name not in found:
+                    found[name] = f"the {how} of {listed(parts)}"
+    return found
+
+
+def _equals(whole: Float[np.ndarray, " N"], parts: Float[np.ndarray, "K N"]) -> str | None:
+    """Return "sum" or "mean" if that is what the column is of the parts present, else None."""
+    present = ~np.isnan(parts)
+    rows = present.any(axis=0) & ~np.isnan(whole)
+    if rows.sum() < LEAST_ROWS:
+        return None
+    sums, counts = np.nansum(parts, axis=0)[rows], present.sum(axis=0)[rows]
+    for how, made in (("sum", sums), ("mean", sums / counts)):
+        if np.allclose(whole[rows], made, rtol=1e-5, atol=1e-7):
+            return how
+    return None
+
+
+def _numeric(column: Sequence[Any]) -> bool:
+    present = [value for value in column if value is not None]
+    return bool(present) and all(isinstance(value, bool | int | float) or _is_number(value) for value in present)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, str) and NUMBER_AS_TEXT.fullmatch(value) is not None
+
+
+def _maps(column: Sequence[Any]) -> bool:
+    """Tell whether a column holds maps from names to numbers, or lists of numbers."""
+    present = [value for value in column if value is not None]
+    if not present or any(isinstance(value, bool | int | float) for value in present):
+        return False
+    maps = [as_map(value) for value in present]
+    return all(one is not None and _numeric_or_none(one) for one in maps) and any(maps)
+
+
+def _numeric_or_none(row: Mapping[str, Any]) -> bool:
+    return all(value is None or isinstance(value, bool | int | float) for value in row.values())

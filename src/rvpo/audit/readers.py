@@ -1,0 +1,299 @@
+"""Logs as people have them: TRL completions, verl rollouts, and tables; each becomes rows, then groups.
+
+    output/completions/completions_00010.parquet    TRL with log_completions=True, stock or rvpo's trainer
+    rollouts/10.jsonl                               verl with trainer.rollout_data_dir
+    anything.parquet, .csv, .tsv, .jsonl            a row per rollout, with a column that tells the prompt
+
+Files are read a batch at a time, so they may be larger than memory. A folder of files is read in the order of the
+numbers in their names.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float, Int
+
+from rvpo.audit.columns import Columns, as_map, find_columns
+from rvpo.audit.groups import ChannelNames, Groups, Rows, group_rows
+from rvpo.audit.tables import SUFFIXES, Batch, floats, head, read_batches
+from rvpo.audit.words import listed, shown
+from rvpo.errors import ConfigError
+from rvpo.zscores import divide, group_statistics
+
+__all__ = ["Log", "open_log"]
+
+TRL, VERL, TABLE = "TRL completions", "verl rollouts", "table"
+TRL_FILE = re.compile(r"completions_(\d+)\.parquet")
+VERL_FILE = re.compile(r"(\d+)\.jsonl")
+VERL_UID = re.compile(r"(.+)_(\d+)_(\d+)")
+"""Row of verl's v1 trainer: prompt, rollout, and output, of which a rollout may have several."""
+NUMBER = re.compile(r"(\d+)")
+
+Steps = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log that has been found and understood, not yet read."""
+
+    path: Path
+    kind: str
+    files: tuple[Path, ...]
+    columns: Columns
+    steps: Steps | None = None
+    """First and last training step to read; None: all."""
+
+    def told(self) -> list[str]:
+        """Return in words how the log is understood."""
+        columns = self.columns
+        which = "consecutive rows of one" if self.kind == TRL else "rows of one"
+        said = [
+            f"{self.kind}: {len(self.files)} file{'s' * (len(self.files) > 1)}",
+            f"rewards: {', '.join(map(shown, [*columns.plain, *columns.maps]))}",
+            f"a group: {which} {shown(columns.group or '')}" + (f" and {shown(columns.step)}" if columns.step else ""),
+        ]
+        if columns.left_out:
+            said.append("left out: " + ", ".join(f"{shown(name)} ({why})" for name, why in columns.left_out.items()))
+        if columns.advantage or columns.total:
+            what = columns.advantage or f"{columns.total}, standardised in its group as GRPO does"
+            said.append(f"advantage that the run used: {what}")
+        return said
+
+    def groups(self, names: ChannelNames) -> Iterator[Groups]:
+        """Yield the log's groups; new channels of rubrics are added to `names`."""
+        for block in group_rows(self._rows(), names, self.columns.maps, consecutive=self.kind == TRL):
+            yield block if self.columns.advantage or not self.columns.total else _centred(block)
+
+    def names(self, naming: str) -> ChannelNames:
+        """Return names that hold the table's own channels."""
+        return ChannelNames(self.columns.plain, naming)
+
+    def _rows(self) -> Iterator[Rows]:
+        before = None
+        for file in self.files:
+            if self.kind != TABLE and not _within(_number_of(file), self.steps):
+                continue
+            batches = (_rows(batch, self.columns, self.kind) for batch in read_batches(file, self.columns.names()))
+            if self.kind != TRL:
+                yield from (self._of_steps(rows) for rows in batches)
+                continue
+            whole = list(batches)  # one generation batch, which TRL itself held in memory
+            now = _fingerprint(whole)
+            if now != before:  # with several updates per generation, TRL logs the same rollouts again
+                yield from whole
+            before = now
+
+    def _of_steps(self, rows: Rows) -> Rows:
+        if self.steps is None or self.columns.step is None:
+            return rows
+        return rows.take((rows.step >= self.steps[0]) & (rows.step <= self.steps[1]))
+
+
+def open_log(
+    path: Path,
+    *,
+    group: str | None = None,
+    step: str | None = None,
+    rewards: Sequence[str] = (),
+    steps: Steps | None = None,
+) -> Log:
+    """Find out what a file or folder is and what its columns mean; see `rvpo.audit.columns`.
+
+    Args:
+        path: a TRL output folder or its `completions`, a verl rollout folder, a table, or a folder of tables.
+        group, step, rewards: names of columns; guessed if they are not given.
+        steps: first and last training step to read.
+
+    Raises:
+        ConfigError: nothing there that can be read, an unknown column, no reward, no group, no step to choose by.
+    """
+    kind, files = _find(path)
+    together = _together([head(file) for file in dict.fromkeys((files[0], files[-1]))])
+    if group is None and kind == VERL and "input" in together and not _is_verl_uid(together):
+        group = "input"
+    if group is None and kind == TRL and "prompt" in together:
+        group = "prompt"
+    columns = find_columns(together, group=group, step=step, rewards=rewards)
+    if steps is not None and columns.step is None and kind == TABLE:
+        raise ConfigError(
+            f"to choose steps, name the column that holds them with --step: {listed(list(together), 20)}"
+        )
+    return Log(path, kind, files, columns, steps)
+
+
+def _together(parts: Sequence[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+    """Return rows of several files below each other; a column that one of them lacks has no values there."""
+    sizes = [max(map(len, part.values()), default=0) for part in parts]
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {
+        name: [value for part, size in zip(parts, sizes, strict=True) for value in part.get(name, [None] * size)]
+        for name in names
+    }
+
+
+def _centred(block: Groups) -> Groups:
+    """Return groups whose logged total is the advantage that GRPO makes of it."""
+    assert block.logged is not None
+    missing = np.isnan(block.logged)
+    present = (~missing).astype(np.float64)[..., None]
+    total = np.where(missing, 0.0, block.logged)[..., None]
+    deviations, _, std = group_statistics(total, present, present.sum(axis=1, keepdims=True), ddof=1)
+    return replace(block, logged=divide(deviations, std + 1e-4, std > 0)[..., 0])
+
+
+def _is_verl_uid(columns: dict[str, list[Any]]) -> bool:
+    return all(isinstance(uid, str) and VERL_UID.fullmatch(uid) for uid in columns.get("uid", [None]))
+
+
+def _find(path: Path) -> tuple[str, tuple[Path, ...]]:
+    """Return the kind of a log and its files in order."""
+    if not path.exists():
+        raise ConfigError(f"there is no file or folder {path}")
+    if path.is_file():
+        return TABLE, (path,)
+    for folder in (path / "completions", path):
+        found = _matching(folder, TRL_FILE)
+        if found:
+            return TRL, found
+    if found := _matching(path, VERL_FILE):
+        return VERL, found
+    tables = [file for file in path.iterdir() if file.suffix in SUFFIXES]
+    kinds = sorted({file.suffix for file in tables})
+    if len(kinds) == 1:
+        return TABLE, tuple(sorted(tables, key=_natural))
+    what = f"tables of several kinds ({', '.join(kinds)})" if kinds else "no table"
+    raise ConfigError(
+        f"{path} holds {what}, and neither completions/completions_*.parquet (TRL) nor NUMBER.jsonl (verl); "
+        "point at one file"
+    )
+
+
+def _matching(folder: Path, pattern: re.Pattern[str]) -> tuple[Path, ...]:
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted((file for file in folder.iterdir() if pattern.fullmatch(file.name)), key=_number_of))
+
+
+def _number_of(file: Path) -> int:
+    found = NUMBER.search(file.stem)
+    return int(found[1]) if found else 0
+
+
+def _natural(file: Path) -> list[tuple[bool, int, str]]:
+    """Order part-2 before part-10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in NUMBER.split(file.name)]
+
+
+def _within(step: float, steps: Steps | None) -> bool:
+    return steps is None or steps[0] <= step <= steps[1]
+
+
+def _rows(batch: Batch, columns: Columns, kind: str) -> Rows:
+    """Return a batch of a file as rows."""
+    step = np.zeros(batch.size) if columns.step is None else np.nan_to_num(floats(batch, columns.step))
+    plain = np.stack([floats(batch, name) for name in columns.plain], axis=1) if columns.plain else None
+    assert columns.group is not None
+    group = batch.column(columns.group)
+    kept, key = _verl_keys(group) if kind == VERL and columns.group == "uid" else (None, _codes(group))
+    text, length = None, None
+    if columns.text is not None:
+        text, length = _texts(batch.column(columns.text))
+    if columns.length is not None:
+        length = floats(batch, columns.length)
+    logged = None
+    if columns.advantage is not None or columns.total is not None:
+        logged = floats(batch, columns.advantage or columns.total or "")
+    maps = _maps(batch, columns.maps) if columns.maps else None
+    rows = Rows(step, key, np.empty((batch.size, 0)) if plain is None else plain, maps, text, length, logged)
+    return rows if kept is None else rows.take(kept)
+
+
+def _maps(batch: Batch, names: Sequence[str]) -> list[tuple[dict[str, float], ...]]:
+    """Return columns of maps as one tuple of maps a row; a row of nothing is an empty map."""
+    parts = [_map_column(batch, name) for name in names]
+    return list(zip(*parts, strict=True))
+
+
+def _map_column(batch: Batch, name: str) -> list[dict[str, float]]:
+    column = batch.column(name)
+    values = column.to_pylist() if isinstance(column, pa.Array) else column
+    # A parquet struct has every name in every row, and nothing where a prompt lacks the criterion.
+    is_struct = isinstance(column, pa.StructArray)
+    found = []
+    for index, value in enumerate(values):
+        named = {} if value is None else as_map(value)
+        if named is None:
+            raise ConfigError(f"{batch.where(index)}: column {name!r} holds no map from names to rewards")
+        try:
+            row = {
+                str(key): float("nan") if one is None else float(one)
+                for key, one in named.items()
+                if not (is_struct and one is None)
+            }
+        except (TypeError, ValueError, OverflowError):
+            raise ConfigError(f"{batch.where(index)}: column {name!r} holds a reward that is no number") from None
+        if any(one in (float("inf"), float("-inf")) for one in row.values()):
+            raise ConfigError(f"{batch.where(index)}: column {name!r} holds an infinite reward")
+        found.append(row)
+    return found
+
+
+def _is_text(column: Any) -> bool:
+    return isinstance(column, pa.Array) and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type))
+
+
+def _codes(column: Any) -> Int[np.ndarray, " N"]:
+    """Return a number for each entry; equal entries have equal ones."""
+    if _is_text(column):
+        encoded = column.dictionary_encode()
+        codes = np.array([*map(hash, encoded.dictionary.to_pylist()), 0], dtype=np.int64)
+        places = pc.fill_null(encoded.indices, len(codes) - 1)  # what is nothing is equal, too
+        return np.asarray(codes[places.to_numpy(zero_copy_only=False)])
+    if isinstance(column, pa.Array):
+        if pa.types.is_integer(column.type) and not column.null_count:
+            return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False))
+        column = column.to_pylist()
+    return np.array([hash(one if isinstance(one, str) else repr(one)) for one in column], dtype=np.int64)
+
+
+def _verl_keys(column: Any) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """Return which rows of verl's v1 trainer to keep, the last output of each rollout, and all rows' prompts."""
+    values = column.to_pylist() if isinstance(column, pa.Array) else column
+    parts = [VERL_UID.fullmatch(str(uid)) for uid in values]
+    keys = [(match[1], match[2]) if match else (str(uid), "") for match, uid in zip(parts, values, strict=True)]
+    last = {key: index for index, key in enumerate(keys)}
+    return np.array(sorted(last.values())), np.array([hash(prompt) for prompt, _ in keys], dtype=np.int64)
+
+
+def _texts(column: Any) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """Return a number for each answer, and its length in characters; NaN without one."""
+    if _is_text(column):
+        codes = _codes(column)
+        lengths = np.asarray(pc.utf8_length(column).cast(pa.float64()).to_numpy(zero_copy_only=False))
+    else:
+        values = [_said(one) for one in (column.to_pylist() if isinstance(column, pa.Array) else column)]
+        codes = _codes(values)
+        lengths = np.array([float("nan") if one is None else float(len(one)) for one in values])
+    return np.where(np.isnan(lengths), np.arange(len(codes)), codes), lengths  # no answer is like no other
+
+
+def _said(value: Any) -> str | None:
+    """Return an answer as text; of messages, what all of them say."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "\n".join(str(one.get("content") if isinstance(one, dict) else one) for one in value)
+    return str(value)
+
+
+def _fingerprint(parts: Sequence[Rows]) -> int:
+    """Return a number that is equal for the same rollouts, whatever step they are logged for."""
+    texts = b"" if not parts or parts[0].text is None else b"".join(part.text.tobytes() for part in parts)  # type: ignore[union-attr]
+    rewards = b"".join(part.plain.tobytes() for part in parts)
+    return hash((texts, rewards, str([part.maps for part in parts])))

@@ -1,0 +1,315 @@
+"""What an audit keeps of a log: sums over blocks of prompts, in constant memory, from which everything else follows.
+
+Every figure of an audit is made of sums over prompts. So a prompt is reduced to its terms of these sums, prompts are
+added up in at most `BLOCKS` blocks of neighbours, and the bootstrap draws blocks: one matrix product for all draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from rvpo.audit.groups import Groups
+from rvpo.audit.signals import Signal
+from rvpo.zscores import Channels, divide, standardize
+
+__all__ = ["BLOCKS", "PairSums", "Shape", "Sums", "SumsOfBlocks", "group_sums"]
+
+BLOCKS = 4096
+"""Most blocks kept; with more prompts, blocks of 2, 4, 8, ... neighbours are added up."""
+
+GROUP = ("groups", "single", "rollouts", "step")
+CHANNEL = (
+    "total", "count", "size", "has", "spread", "dead", "solved", "failed", "std", "variance", "rest", "rest_count",
+    "length", "length_count", "twin_squares", "twin_freedom",
+)  # fmt: skip
+SIGNAL = ("variance", "count", "length", "length_count")
+
+
+class Shape(NamedTuple):
+    """Number of channels and signals, which gives the place of every sum in a row."""
+
+    channels: int
+    signals: int
+
+    @property
+    def width(self) -> int:
+        """Sums per block."""
+        return len(GROUP) + len(SIGNAL) * self.signals + self.channels * (len(CHANNEL) + self.signals)
+
+
+class Sums:
+    """Rows of sums, by name. Leading axes are whatever the array has: none, blocks, or bootstrap draws.
+
+    Per group: `groups` with two rollouts or more, `single` ones, `rollouts`, `step`. Per channel, over the prompts'
+    columns: `total` and `count` of the values, `size` (rollouts of groups that have the channel), `has`, `spread`
+    (two values or more), `dead`, `solved` and `failed` (dead at the top or bottom of the range), `std` and `variance`
+    inside the group, `rest` (correlation with the sum of the others), `length` (correlation with the length),
+    `twin_squares` and `twin_freedom` (spread among equal answers). Per signal: `variance` inside groups, `length`.
+    `covariance` of every channel with every signal.
+    """
+
+    def __init__(self, array: Float[np.ndarray, "... F"], shape: Shape) -> None:
+        self.array, self.shape = array, shape
+
+    def group(self, name: str) -> Float[np.ndarray, "..."]:
+        """Return a sum over groups."""
+        return np.asarray(self.array[..., GROUP.index(name)])
+
+    def signal(self, name: str) -> Float[np.ndarray, "... S"]:
+        """Return a sum per signal."""
+        start = len(GROUP) + SIGNAL.index(name) * self.shape.signals
+        return self.array[..., start : start + self.shape.signals]
+
+    def channel(self, name: str) -> Float[np.ndarray, "... L"]:
+        """Return a sum per channel."""
+        return np.asarray(self._by_channel()[..., CHANNEL.index(name)])
+
+    def covariance(self) -> Float[np.ndarray, "... L S"]:
+        """Return the sum of covariances inside groups, over groups with two values or more."""
+        return self._by_channel()[..., len(CHANNEL) :]
+
+    def _by_channel(self) -> Float[np.ndarray, "... L K"]:
+        start = len(GROUP) + len(SIGNAL) * self.shape.signals
+        return self.array[..., start:].reshape(*self.array.shape[:-1], self.shape.channels, -1)
+
+
+class SumsOfBlocks:
+    """Sums of neighbouring prompts, in at most `BLOCKS` rows however many prompts are added."""
+
+    def __init__(self, shape: Shape, blocks: int = BLOCKS) -> None:
+        self.shape, self.prompts, self.per_block = shape, 0, 1
+        self._rows = np.zeros((blocks, shape.width))
+
+    def add(self, prompts: Float[np.ndarray, "P F"]) -> None:
+        """Add one row a prompt."""
+        while self.prompts + len(prompts) > len(self._rows) * self.per_block:
+            half = len(self._rows) // 2
+            self._rows[:half] = self._rows[0::2] + self._rows[1::2]
+            self._rows[half:] = 0.0
+            self.per_block *= 2
+        block = (self.prompts + np.arange(len(prompts))) // self.per_block
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        self._rows[block[starts]] += np.add.reduceat(prompts, starts, axis=0)
+        self.prompts += len(prompts)
+
+    @property
+    def rows(self) -> Float[np.ndarray, "B F"]:
+        """The blocks that hold prompts."""
+        return self._rows[: -(-self.prompts // self.per_block)]
+
+
+@dataclass
+class PairSums:
+    """Sums over groups for every pair of channels, and channel weights per signal: no bootstrap needs them."""
+
+    correlation: Float[np.ndarray, "L L"]
+    squares: Float[np.ndarray, "L L"]
+    count: Float[np.ndarray, "L L"]
+    weight: Float[np.ndarray, "S L"]
+    weighed: Float[np.ndarray, "S L"]
+
+    @classmethod
+    def zeros(cls, shape: Shape) -> "PairSums":
+        """Return empty sums."""
+        pairs, weights = (shape.channels, shape.channels), (shape.signals, shape.channels)
+        return cls(np.zeros(pairs), np.zeros(pairs), np.zeros(pairs), np.zeros(weights), np.zeros(weights))
+
+
+class _View(NamedTuple):
+    """One block, prepared."""
+
+    channels: Channels
+    unit: Channels
+    """The same with the rewards on the common scale [0, 1]."""
+    deviations: Float[np.ndarray, "P G W"]
+    labels: Int[np.ndarray, "P W"]
+    member: Float[np.ndarray, "P L W"] | None
+    """1 where a column belongs to a channel; None if column j is channel j."""
+    exists: Bool[np.ndarray, "P G"]
+
+
+def group_sums(
+    groups: Groups, signals: Sequence[Signal], ranges: Float[np.ndarray, "L 2"], pairs: PairSums
+) -> Float[np.ndarray, "P F"]:
+    """Return each prompt's terms of all sums; terms of `pairs` are added to it.
+
+    `ranges` are the lowest and highest value of each channel. Groups of one rollout count in `single` alone.
+    """
+    several = groups.exists().sum(axis=1) > 1
+    rows = np.zeros((len(several), Shape(len(ranges), len(signals)).width))
+    rows[:, GROUP.index("single")] = ~several
+    if not several.any():
+        return rows
+    groups = groups.take(several)
+    view = _view(groups, ranges)
+    forecasts, of_signals = _signal_terms(groups, signals, view, pairs)
+    columns = np.stack([*_value_terms(view), *_conflict_terms(view, pairs), *_answer_terms(groups, view)], axis=2)
+    of_channels = _to_channels(np.concatenate([columns, forecasts], axis=2), view.member)
+    prompts = len(groups.values)
+    step = np.zeros(prompts) if groups.step is None else groups.step
+    of_groups = np.stack([np.ones(prompts), np.zeros(prompts), view.exists.sum(axis=1), step], axis=1)
+    terms = [of_groups, of_signals.reshape(prompts, -1), of_channels.reshape(prompts, -1)]
+    rows[several] = np.concatenate(terms, axis=1)
+    return rows
+
+
+def _view(groups: Groups, ranges: Float[np.ndarray, "L 2"]) -> _View:
+    """Standardise a block, on the rewards' own scale and on [0, 1]."""
+    prompts, _, width = groups.values.shape
+    missing = np.isnan(groups.values)
+    values = np.where(missing, 0.0, groups.values)
+    one, zero = np.ones((1, 1, width)), np.zeros((1, 1, width))
+    some = missing if missing.any() else None
+    channels = standardize(values, some, weights=one, low=zero, width=one, ddof=1, eps=1e-4, mask_dead=False)
+    labels = np.broadcast_to(np.arange(width), (prompts, width)) if groups.labels is None else groups.labels
+    low, high = ranges[labels, 0][:, None, :], ranges[labels, 1][:, None, :]
+    scale = np.where(high > low, high - low, 1.0)
+    middle = np.where(high > low, 0.0, 0.5)  # a channel of one value is neither at its best nor at its worst
+    unit = channels._replace(
+        rewards=((values - low) / scale + middle) * ~missing, mean=(channels.mean - low) / scale + middle
+    )
+    member = None
+    if groups.labels is not None:
+        member = (np.arange(len(ranges))[:, None] == labels[:, None, :]).astype(np.float64)
+    deviations = (values - channels.mean) * ~missing
+    return _View(channels, unit, deviations, labels, member, groups.exists())
+
+
+def _to_channels(
+    columns: Float[np.ndarray, "P W K"], member: Float[np.ndarray, "P L W"] | None
+) -> Float[np.ndarray, "P L K"]:
+    """Add up the columns of each channel."""
+    return columns if member is None else member @ columns
+
+
+def _value_terms(view: _View) -> list[Shaped[np.ndarray, "P W"]]:
+    """Return what the values of each column say, in the order of `CHANNEL`."""
+    channels = view.channels
+    count, mean, std = channels.count[:, 0], channels.mean[:, 0], channels.std[:, 0]
+    unit = view.unit.mean[:, 0]
+    has, spread, live = count > 0, count > 1, std > 0
+    dead = has & ~live
+    size = view.exists.sum(axis=1)[:, None] * has
+    solved, failed = dead & (unit >= 1 - 1e-9), dead & (unit <= 1e-9)
+    return [mean * count, count, size, has, spread, dead, solved, failed, std, std**2]
+
+
+def _conflict_terms(view: _View, pairs: PairSums) -> list[Shaped[np.ndarray, "P W"]]:
+    """Return each column's correlation with the sum of the other columns' z-scores; add up that of each pair."""
+    norm = np.sqrt(np.sum(view.deviations**2, axis=1, keepdims=True))
+    live = view.channels.live[:, 0].astype(np.float64)
+    vectors = divide(view.deviations, norm, view.channels.live & (norm > 0))
+    correlation = vectors.transpose(0, 2, 1) @ vectors
+    _add_pairs(correlation, live, view, pairs)
+    row = correlation.sum(axis=2)
+    others = row.sum(axis=1, keepdims=True) - 2 * row + live  # squared norm of the others' sum
+    known = (live > 0) & (others > 1e-12)  # others that cancel leave rounding only
+    return [divide(row - live, np.sqrt(np.maximum(others, 0.0)), known), known]
+
+
+def _add_pairs(
+    correlation: Float[np.ndarray, "P W W"], live: Float[np.ndarray, "P W"], view: _View, pairs: PairSums
+) -> None:
+    """Add the correlations of different columns to their pair of channels."""
+    apart = 1.0 - np.eye(live.shape[1])
+    both = live[:, :, None] * live[:, None, :] * apart
+    correlation = correlation * apart
+    terms = (correlation, correlation**2, both)
+    totals = (pairs.correlation, pairs.squares, pairs.count)
+    if view.member is None:
+        for total, term in zip(totals, terms, strict=True):
+            total += term.sum(axis=0)
+        return
+    for total, term in zip(totals, terms, strict=True):
+        total += (view.member @ term @ view.member.transpose(0, 2, 1)).sum(axis=0)
+
+
+def _answer_terms(groups: Groups, view: _View) -> list[Shaped[np.ndarray, "P W"]]:
+    """Return each column's correlation with the length, and its spread among equal answers."""
+    nothing = np.zeros(view.labels.shape)
+    length = [nothing, nothing]
+    if groups.length is not None:
+        length = _length_correlation(groups.length, view.deviations, view.channels.present > 0)
+    return [*length, *(_twins(groups.text, view) if groups.text is not None else [nothing, nothing])]
+
+
+def _length_correlation(
+    length: Float[np.ndarray, "P G"], deviations: Float[np.ndarray, "P G W"], present: Bool[np.ndarray, "#P #G #W"]
+) -> list[Shaped[np.ndarray, "P W"]]:
+    """Return the correlation of every column with the length inside its group, and whether there is one."""
+    counted = (present & ~np.isnan(length)[..., None]).astype(np.float64)
+    number = np.maximum(counted.sum(axis=1, keepdims=True), 1.0)
+    spread = np.nan_to_num(length)[..., None] * counted
+    spread = (spread - spread.sum(axis=1, keepdims=True) / number) * counted
+    rewards = deviations * counted
+    rewards = (rewards - rewards.sum(axis=1, keepdims=True) / number) * counted
+    squares = np.sum(spread**2, axis=1) * np.sum(rewards**2, axis=1)
+    known = squares > 1e-18
+    return [divide(np.sum(spread * rewards, axis=1), np.sqrt(squares), known), known]
+
+
+def _twins(text: Int[np.ndarray, "P G"], view: _View) -> list[Float[np.ndarray, "P W"]]:
+    """Return the squared deviations of rewards from the mean of equal answers to one prompt, and their freedom."""
+    prompts, rollouts, width = view.deviations.shape
+    order = np.lexsort((text, ~view.exists), axis=1)
+    ordered = np.take_along_axis(text, order, axis=1)
+    new = np.ones((prompts, rollouts), dtype=bool)
+    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    new |= ~np.take_along_axis(view.exists, order, axis=1)
+    if new.all():
+        return [np.zeros((prompts, width))] * 2
+    starts = np.flatnonzero(new)
+    present = np.broadcast_to(view.channels.present, view.deviations.shape)
+
+    def add_up(values: Float[np.ndarray, "P G W"]) -> Float[np.ndarray, "T W"]:
+        in_order = np.take_along_axis(values, order[..., None], axis=1).reshape(-1, width)
+        return np.asarray(np.add.reduceat(in_order, starts, axis=0))
+
+    count, total, squares = add_up(present), add_up(view.deviations), add_up(view.deviations**2)
+    apart = squares - total**2 / np.maximum(count, 1.0)
+    rounding = 1e-12 * squares
+    freedom = np.maximum(count - 1.0, 0.0)
+    first_of_prompt = np.searchsorted(starts, np.arange(prompts) * rollouts)
+    terms = (np.where(apart > rounding, apart, 0.0), freedom)
+    return [np.asarray(np.add.reduceat(term, first_of_prompt, axis=0)) for term in terms]
+
+
+def _signal_terms(
+    groups: Groups, signals: Sequence[Signal], view: _View, pairs: PairSums
+) -> tuple[Float[np.ndarray, "P W S"], Float[np.ndarray, "P 4 S"]]:
+    """Return the covariance of every column with every signal, and what is known of the signals; add up weights."""
+    scored = view.channels.scored
+    advantages = np.empty((*scored.shape, len(signals)))
+    present = np.broadcast_to(view.channels.present, view.deviations.shape)
+    for index, signal in enumerate(signals):
+        advantages[..., index], weights = signal.advantages(view.channels, view.unit, groups.logged)
+        if weights is not None:
+            if weights.shape[1] == 1:
+                weight = view.channels.count[:, 0] * np.broadcast_to(weights[:, 0], view.labels.shape)
+            else:
+                weight = np.einsum("pgw,pgw->pw", present, np.broadcast_to(weights, present.shape))
+            both = np.stack([weight, view.channels.count[:, 0]], axis=2)
+            added = _to_channels(both, view.member).sum(axis=0)
+            pairs.weight[index] += added[:, 0]
+            pairs.weighed[index] += added[:, 1]
+    freedom = np.maximum(view.channels.count[:, 0] - 1.0, 1.0)[..., None]
+    covariance = view.deviations.transpose(0, 2, 1) @ advantages / freedom
+    return covariance, _scales(advantages, scored, groups.length)
+
+
+def _scales(
+    advantages: Float[np.ndarray, "P G S"], scored: Bool[np.ndarray, "P G"], length: Float[np.ndarray, "P G"] | None
+) -> Float[np.ndarray, "P 4 S"]:
+    """Return each signal's variance inside the group, whether it has one, and its correlation with the length."""
+    counted = scored[..., None].astype(np.float64)
+    number = counted.sum(axis=1, keepdims=True)
+    deviations = (advantages - (advantages * counted).sum(axis=1, keepdims=True) / np.maximum(number, 1.0)) * counted
+    variance = np.sum(deviations**2, axis=1) / np.maximum(number[:, 0] - 1.0, 1.0)
+    known = np.broadcast_to(number[:, 0] > 1, variance.shape)
+    of_length = [np.zeros_like(variance)] * 2
+    if length is not None:
+        of_length = _length_correlation(length, deviations, scored[..., None])
+    return np.stack([variance, known, *of_length], axis=1)

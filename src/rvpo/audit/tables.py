@@ -1,0 +1,205 @@
+"""Rows of a file, a batch at a time: parquet, csv, tsv, jsonl. What cannot be read is one `ConfigError`.
+
+No file is held in memory as a whole, whatever its size: parquet and csv come in arrow batches, jsonl line by line.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+from rvpo.errors import ConfigError
+
+__all__ = ["SUFFIXES", "Batch", "as_floats", "floats", "head", "read_batches"]
+
+SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
+BATCH_ROWS = 8192
+HEAD_ROWS = 512
+"""Rows from which the meaning of the columns is guessed."""
+CSV_BLOCK = 2**23
+"""Bytes of csv parsed at once; a line cannot be longer."""
+NO_VALUE = ["", "nan", "NaN", "NAN", "null", "None", "NA", "N/A"]
+TRUTH = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}
+
+
+class Batch(NamedTuple):
+    """Some rows of one file."""
+
+    columns: dict[str, Any]
+    """Column -> arrow array or list, one entry a row; None or NaN is no value."""
+    size: int
+    file: Path
+    numbers: Sequence[int]
+    """Number of each row in the file, from 1; the header of a csv does not count, an empty line of jsonl does."""
+
+    def where(self, index: int) -> str:
+        """Return how an error names a row."""
+        return f"{self.file.name}, row {self.numbers[index]}"
+
+    def column(self, name: str) -> Any:
+        """Return a column; one that this file lacks has no values."""
+        return self.columns.get(name, [None] * self.size)
+
+
+def head(file: Path) -> dict[str, list[Any]]:
+    """Return the first rows of a file, all columns, as lists. Raises ConfigError for a file without rows."""
+    for batch in read_batches(file, None, rows=HEAD_ROWS):
+        columns = {name: _listed(column) for name, column in batch.columns.items()}
+        if file.suffix in (".csv", ".tsv"):  # where everything is text
+            columns = {name: _numbers_in(column) for name, column in columns.items()}
+        return columns
+    raise ConfigError(f"{file} has no rows")
+
+
+def read_batches(file: Path, names: Sequence[str] | None, *, rows: int = BATCH_ROWS) -> Iterator[Batch]:
+    """Yield the named columns of a file that it has (None: all), `rows` rows at a time.
+
+    Raises ConfigError for a missing, empty, truncated or malformed file, and for a suffix that is not known.
+    """
+    if file.suffix not in SUFFIXES:
+        raise ConfigError(f"{file} is none of {', '.join(SUFFIXES)}; convert it, or point at a folder of such files")
+    with _readable(file):
+        if not file.stat().st_size:
+            raise ConfigError(f"{file} is empty")
+        if file.suffix == ".parquet":
+            yield from _parquet(file, names, rows)
+        elif file.suffix in (".csv", ".tsv"):
+            yield from _csv(file, names, rows)
+        else:
+            yield from _jsonl(file, names, rows)
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into a ConfigError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
+        hint = "; was it written to its end?" if file.suffix == ".parquet" else ""
+        told = "".join(letter for letter in " ".join(str(error).split())[:200] if letter.isprintable())
+        raise ConfigError(f"{file} cannot be read as {file.suffix[1:]}: {told}{hint}") from error
+
+
+def _parquet(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
+    first = 1
+    with pq.ParquetFile(file, buffer_size=2**20) as table:
+        wanted = table.schema_arrow.names if names is None else [n for n in names if n in table.schema_arrow.names]
+        for batch in table.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
+            numbers = range(first, first + batch.num_rows)
+            if batch.num_rows:
+                yield Batch(dict(zip(batch.schema.names, batch.columns, strict=True)), batch.num_rows, file, numbers)
+            first = numbers.stop
+
+
+def _csv(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
+    parse = pa_csv.ParseOptions(delimiter="\t" if file.suffix == ".tsv" else ",", newlines_in_values=True)
+    read = pa_csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False)
+    with pa_csv.open_csv(file, read_options=read, parse_options=parse) as table:
+        known = table.schema.names
+    wanted = known if names is None else [name for name in names if name in known]
+    convert = pa_csv.ConvertOptions(
+        column_types={name: pa.string() for name in known},  # guessed types would change with what comes first
+        include_columns=wanted,
+        null_values=NO_VALUE,
+        strings_can_be_null=True,
+    )
+    first = 1
+    with pa_csv.open_csv(file, read_options=read, parse_options=parse, convert_options=convert) as table:
+        for block in table:
+            for start in range(0, block.num_rows, rows):
+                part = block.slice(start, rows)
+                numbers = range(first, first + part.num_rows)
+                yield Batch(dict(zip(wanted, part.columns, strict=True)), part.num_rows, file, numbers)
+                first = numbers.stop
+
+
+def _jsonl(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
+    with file.open(encoding="utf-8") as lines:
+        numbered = enumerate(lines, 1)
+        while chunk := list(islice(numbered, rows)):
+            found = {number: _object(line, file, number) for number, line in chunk if not line.isspace()}
+            wanted = dict.fromkeys(name for row in found.values() for name in row) if names is None else names
+            if found:
+                columns = {name: [row.get(name) for row in found.values()] for name in wanted}
+                yield Batch(columns, len(found), file, list(found))
+
+
+def _object(line: str, file: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{file.name}, line {number} is not JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise ConfigError(f"{file.name}, line {number} holds {_shown(row)}; every line must be a JSON object")
+    return row
+
+
+def floats(batch: Batch, name: str) -> Float[np.ndarray, " N"]:
+    """Return a column as floats, NaN for no value; true and false are 1 and 0.
+
+    Raises ConfigError naming the first row that holds anything else, or an infinite number.
+    """
+    column = batch.column(name)
+    values = as_floats(column)
+    if values is None:
+        listed = _listed(column)
+        index = next(index for index, value in enumerate(listed) if _number(value) is None)
+        raise ConfigError(
+            f"{batch.where(index)}: column {name!r} holds {_shown(listed[index])}; a reward is a number, or nothing "
+            "for 'no value'"
+        )
+    if np.isinf(values).any():
+        index = int(np.flatnonzero(np.isinf(values))[0])
+        raise ConfigError(f"{batch.where(index)}: column {name!r} is infinite; write nothing for 'no value'")
+    return values
+
+
+def as_floats(column: Any) -> Float[np.ndarray, " N"] | None:
+    """Return a column (an arrow array or a list) as floats, NaN for no value; None if some entry is no number."""
+    try:
+        if isinstance(column, pa.Array):
+            if pa.types.is_boolean(column.type):
+                column = column.cast(pa.int8())
+            return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+        values = np.array(column, dtype=np.float64)
+        return values if values.ndim == 1 else None
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        listed = [_number(value) for value in _listed(column)]
+        return None if None in listed else np.array(listed, dtype=np.float64)
+
+
+def _number(value: Any) -> float | None:
+    """Return one entry as a float, NaN for no value, None for what is no number."""
+    try:
+        if value is None or value in NO_VALUE:
+            return math.nan
+        return TRUTH[value] if value in TRUTH else float(value)
+    except (TypeError, ValueError, OverflowError):  # TypeError also for what cannot be looked up
+        return None
+
+
+def _numbers_in(column: list[Any]) -> list[Any]:
+    """Return the texts of a csv with numbers in the place of those that are some, if at least half of them are."""
+    values = [_number(text) for text in column]
+    if sum(value is None for value in values) * 2 > sum(text is not None for text in column):
+        return column
+    numbers = zip(column, values, strict=True)
+    return [text if value is None else None if math.isnan(value) else value for text, value in numbers]
+
+
+def _listed(column: Any) -> list[Any]:
+    return column.to_pylist() if isinstance(column, pa.Array) else list(column)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,255 @@
+"""`rvpo audit`: which reward will be neglected, from the rewards that a run has logged."""
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rvpo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rvpo.audit import AuditResult, Comparison
+
+__all__ = ["main"]
+
+NEEDED = ("pyarrow", "rich", "jinja2")
+SHOWN_CHANNELS = 20
+WIDTH = 80
+COLUMNS = 4
+"""Signals whose forecast the terminal shows."""
+
+DESCRIPTION = """\
+Tell which reward is neglected, dead, noisy or in conflict, what every method
+and k would push next, and what to change. Needs no model, no trainer, no GPU.
+
+LOG is the output folder of a TRL run with log_completions=True, the rollout
+folder of a verl run, or a .parquet, .csv, .tsv or .jsonl file, or a folder of
+such, with a row per rollout. What the columns mean is guessed and told.
+"""
+
+EXAMPLES = """
+docs/audit.md says how every figure is made and how far it can be trusted.
+
+examples:
+  rvpo audit --example
+  rvpo audit output                     # TRL: output/completions/*.parquet
+  rvpo audit rollouts --html audit.html # verl: rollouts/1.jsonl, 2.jsonl, ...
+  rvpo audit scores.csv --group prompt --step epoch --rewards helpful,short
+  rvpo audit runs/gdpo --compare runs/rvpo --steps 1-50
+  rvpo audit output --methods gdpo,rvpo --ks 0.5,1,2
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = _parser().parse_args(arguments)
+    if (options.log is None) != options.example:
+        raise ConfigError("rvpo audit needs either LOG or --example; `rvpo audit --help` tells more")
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"rvpo audit needs {', '.join(missing)}, not installed here: pip install 'rvpo[audit]'")
+    from rvpo.audit import EXAMPLE, compare
+
+    result = _audit(options, EXAMPLE if options.example else options.log)
+    comparison = compare(result, _audit(options, options.compare)) if options.compare is not None else None
+    _print(result, comparison)
+    if options.html is not None:
+        from rvpo.audit.page import page
+
+        _write(options.html, page(result, comparison))
+    if options.json is not None:
+        both: dict[str, Any] = result.to_dict()
+        if comparison is not None:
+            both["compared"] = {"headline": comparison.headline, **comparison.after.to_dict()}
+        _write(options.json, json.dumps(both, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rvpo audit",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("log", type=Path, nargs="?", metavar="LOG", help="file or folder to audit")
+    parser.add_argument("--example", action="store_true", help="audit a small real log that comes with rvpo")
+    parser.add_argument("--group", metavar="COLUMN", help="column that the rollouts of one prompt share")
+    parser.add_argument("--step", metavar="COLUMN", help="column of the training step")
+    parser.add_argument("--rewards", metavar="A,B,C", default="", help="columns of rewards")
+    parser.add_argument("--steps", metavar="A-B", help="read these training steps only")
+    parser.add_argument("--by-tag", action="store_true", help='channels of rubrics by tag, the name up to "/"')
+    parser.add_argument("--methods", metavar="A,B", help="methods to forecast (default: all)")
+    parser.add_argument("--ks", metavar="K,K", help="risk coefficients (default: 0.5,1,2,5)")
+    parser.add_argument("--range", metavar="NAME=LOW,HIGH", action="append", default=[], help="range of a reward")
+    parser.add_argument("--compare", type=Path, metavar="OTHER", help="a second log, read with the same options")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write everything as one page")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(one) for one in _names(text)]
+    except ValueError:
+        raise ConfigError(f"--ks takes numbers, as 0.5,1,2; got {text!r}") from None
+
+
+def _steps(text: str) -> tuple[float, float]:
+    first, dash, last = text.partition("-")
+    try:
+        steps = (float(first or "-inf"), float(last or "inf") if dash else float(first))
+    except ValueError:
+        steps = (math.inf, -math.inf)
+    if not steps[0] <= steps[1]:
+        raise ConfigError(f"--steps takes FIRST-LAST, as 1-50; got {text!r}")
+    return steps
+
+
+def _range(text: str) -> tuple[str, tuple[float, float]]:
+    name, _, ends = text.rpartition("=")
+    try:
+        low, high = map(float, ends.split(","))
+    except ValueError:
+        raise ConfigError(f"--range takes NAME=LOW,HIGH, as correct=-3,3; got {text!r}") from None
+    return name, (low, high)
+
+
+def _audit(options: argparse.Namespace, log: Path) -> "AuditResult":
+    from rvpo.audit import audit_log
+
+    chosen: dict[str, Any] = {}
+    if options.methods is not None:
+        chosen["methods"] = _names(options.methods)
+    if options.ks is not None:
+        chosen["ks"] = _numbers(options.ks)
+    return audit_log(
+        log,
+        group=options.group,
+        step=options.step,
+        rewards=_names(options.rewards),
+        steps=None if options.steps is None else _steps(options.steps),
+        by_tag=options.by_tag,
+        ranges=dict(map(_range, options.range)),
+        seed=options.seed,
+        **chosen,
+    )
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error}") from error
+    print(f"written: {file}")
+
+
+def _print(result: "AuditResult", comparison: "Comparison | None") -> None:
+    """Print findings, then tables, in 80 columns; names from the log are plain text to the terminal."""
+    from rich.console import Console
+
+    from rvpo.audit.words import shown
+
+    console = Console(width=WIDTH, highlight=False, markup=False, emoji=False)
+    console.print(result.headline, style="bold")
+    for finding in result.findings:
+        if finding.text != result.headline:
+            console.print(f"- {finding.text}")
+    console.print(f"\n{result.advice.text[:1].upper()}{result.advice.text[1:]}.")
+    if result.limits:
+        console.print(f"The log cannot tell {'; '.join(result.limits)}.", style="dim")
+    console.print(f"\n{shown(result.source, 70)}: {_size(result)}", style="dim")
+    for line in result.told:
+        console.print(f"  {line}", style="dim")
+    console.print(_channels(result))
+    console.print(
+        "r rises, s stalls, f falls, N neglected: not raised at a mean below 0.3. Change of the mean reward per unit "
+        "of advantage; 95 % intervals over prompts: --html, --json.",
+        style="dim",
+    )
+    if comparison is not None:
+        console.print(f"\nAgainst {shown(comparison.after.source, 60)}: {comparison.headline}", style="bold")
+        console.print(_changes(comparison))
+
+
+def _size(result: "AuditResult") -> str:
+    said = f"{result.rollouts} rollouts in {result.groups} groups"
+    if result.single:
+        said += f" ({result.single} of one rollout left out)"
+    if result.steps is not None and result.steps[0] != result.steps[1]:
+        said += f", steps {result.steps[0]:g} to {result.steps[1]:g}"
+    return said
+
+
+def _signals(result: "AuditResult") -> list[str]:
+    """Return the signals that the terminal shows: the reference, GDPO, the one advised, RVPO and its policy form."""
+    names = [method.name for method in result.methods]
+    advice = result.advice
+    advised = [f"{advice.method} k={k:g}" for k in advice.ks[:1]] or [str(advice.method)]
+    rvpo, policy = ([m.name for m in result.methods if m.method == form] for form in ("rvpo", "rvpo_policy"))
+    wanted = [result.reference, "gdpo", *advised, *rvpo[-2:-1], *policy[-2:-1], *rvpo[-1:], *names]
+    return [name for name in dict.fromkeys(wanted) if name in names][:COLUMNS]
+
+
+def _table() -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    table.add_column("channel", no_wrap=True)
+    return table
+
+
+def _channels(result: "AuditResult") -> Any:
+    from rich.text import Text
+
+    from rvpo.audit.words import number, shown, signed
+
+    signals, table = _signals(result), _table()
+    for head in ("mean", "drift", "dead", *(name.replace("_", "\n").replace(" ", "\n") for name in signals)):
+        table.add_column(head, justify="right", no_wrap=True)
+    channels = result.at_risk(result.reference)
+    for channel in channels[:SHOWN_CHANNELS]:
+        forecasts = [channel.forecasts[name] for name in signals]
+        dead = channel.dead.value
+        table.add_row(
+            Text(shown(channel.name, 24)),
+            number(channel.recent.value),
+            signed(channel.drift.value, 2),
+            "-" if math.isnan(dead) else f"{100 * dead:.0f}%",
+            *(f"{signed(one.change.value)} {_letter(one.verdict)}" for one in forecasts),
+        )
+    if len(channels) > SHOWN_CHANNELS:
+        table.caption = f"and {len(channels) - SHOWN_CHANNELS} more, in --html and --json"
+    return table
+
+
+def _letter(verdict: str) -> str:
+    return {"neglected": "N", "unknown": "?"}.get(verdict, verdict[0])
+
+
+def _changes(comparison: "Comparison") -> Any:
+    from rich.text import Text
+
+    from rvpo.audit.words import interval, number, shown
+
+    table = _table()
+    for head in ("mean\nhere", "mean\nthere", "difference"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for change in comparison.changes[:SHOWN_CHANNELS]:
+        table.add_row(
+            Text(shown(change.name, 30)),
+            number(change.before.mean.value),
+            number(change.after.mean.value),
+            interval(change.mean),
+        )
+    return table

@@ -1,0 +1,131 @@
+"""What is wrong with a log is named in the first lines, and nothing is named where nothing is wrong."""
+
+import numpy as np
+import pytest
+from made_up_logs import ALARMS, audit, clean, log, rewards
+
+from rvpo.audit import Groups, audit_groups
+
+SEEDS = range(10)
+
+
+def first_lines(result):
+    return [finding.text for finding in result.findings[:3]]
+
+
+def opposed(draw, values):
+    """A channel that the two worst answers of a group of eight meet, by and large."""
+    score = values.mean(axis=2) + draw.normal(scale=0.1, size=values.shape[:2])
+    return (score.argsort(axis=1).argsort(axis=1) < 2).astype(float)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_channel_against_the_rest_is_neglected(seed):
+    draw = np.random.default_rng(seed)
+    values = rewards(draw)
+    values[..., 2] = opposed(draw, np.delete(values, 2, axis=2))
+    result = audit(log(values), 5)
+    assert result.headline.startswith("c2 is neglected under gdpo: forecast -")
+    assert "in conflict with the rest" in result.headline
+    assert result.method("gdpo").neglected == ("c2",)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("value", "why"), [(0.0, "every rollout fails it"), (0.5, "all rollouts get the same")])
+def test_a_channel_without_spread_is_dead(seed, value, why):
+    values = rewards(np.random.default_rng(seed))
+    values[..., 3] = value
+    assert f"c3 is dead: in 100 % of the groups {why}" in audit(log(values), 5).headline
+
+
+def test_a_channel_that_all_meet_is_solved_and_not_first():
+    values = rewards(np.random.default_rng(0))
+    values[..., 1] = 1.0
+    found = {finding.kind: finding for finding in audit(log(values), 5).findings}
+    assert found["solved"].channels == ("c1",)
+    assert "dead" not in found
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_channel_that_differs_among_equal_answers_is_noisy(seed):
+    draw = np.random.default_rng(seed)
+    values = rewards(draw)
+    text = np.arange(values[..., 0].size).reshape(values.shape[:2])
+    text[:, 1], values[:, 1] = text[:, 0], values[:, 0]
+    flipped = draw.random(values.shape[:2]) < 0.2
+    values[..., 4] = np.where(flipped, 1 - values[..., 4], values[..., 4])
+    result = audit(log(values, text=text), 5)
+    assert result.headline.startswith("c4 is noisy: equal answers to one prompt differ")
+    assert [channel.noise.value for channel in result.channels[:4]] == [0.0] * 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_reward_for_length_is_named(seed):
+    draw = np.random.default_rng(seed)
+    values = rewards(draw)
+    length = draw.lognormal(5, 0.5, size=values.shape[:2])
+    values[..., 0] = length > np.median(length)
+    text = " | ".join(first_lines(audit(log(values, length=length), 5)))
+    assert "longer answers get more advantage under gdpo" in text
+    assert "through c0" in text
+
+
+def test_clean_logs_raise_no_alarm():
+    alarms = []
+    for seed in range(100):
+        groups, channels = clean(seed)
+        alarms += [(seed, one.text) for one in audit(groups, channels, draws=200).findings if one.kind in ALARMS]
+    assert alarms == []
+
+
+def test_a_channel_against_the_rest_that_is_often_met_is_in_conflict():
+    draw = np.random.default_rng(3)
+    values = rewards(draw)
+    values[..., 4] = draw.random(values.shape[:2]) < 0.9 * (1 - values[..., :4].mean(axis=2))
+    result = audit(log(values), 5)
+    assert result.headline.startswith("c4 is in conflict with the rest: correlation -0.")
+    assert result.channel("c4").forecasts["gdpo"].verdict == "stalls"
+
+
+def test_what_the_log_cannot_tell_is_said():
+    values = rewards(np.random.default_rng(0), prompts=12)
+    result = audit_groups([Groups(values)], list("abcde"), methods=["gdpo"], draws=50)
+    words = [limit.split(":")[0] for limit in result.limits]
+    assert words == ["most things", "noise", "length bias", "drift"]
+    assert "does not tell" in result.advice.text
+    assert result.advice.method is None
+
+
+def test_rare_success_is_discounted_by_the_papers_form_and_taken_up_by_the_policys():
+    draw = np.random.default_rng(1)
+    values = rewards(draw, prompts=200, channels=8, rates=(0.6, 0.8))
+    values[..., 0] = draw.random(values.shape[:2]) < 0.08
+    result = audit(log(values), 8, methods=["gdpo", "rvpo", "rvpo_policy"], ks=[2.0])
+    discount = next(one for one in result.findings if one.kind == "discount")
+    assert discount.channels == ("c0",)
+    assert "rvpo k=2 discounts rare success on c0" in discount.text
+    assert result.advice.method == "rvpo_policy"
+    assert result.advice.ks == (2.0,)
+    assert result.method("rvpo_policy k=2").ahead.low > 0
+
+
+def test_dead_channels_that_cap_the_advantage_are_told_with_the_cap():
+    values = rewards(np.random.default_rng(0), channels=4)
+    values[..., :2] = 1.0
+    text = next(one.text for one in audit(log(values), 4).findings if one.kind == "cap")
+    shares = np.mean([(values[..., j].std(axis=1) == 0).mean() for j in range(4)])
+    assert f"under rvpo k=2 hardly an advantage exceeds {-np.log(shares) / 2:.2f}" in text
+
+
+def test_lost_rewards_are_told_once():
+    draw = np.random.default_rng(0)
+    values = rewards(draw)
+    values[..., 1][draw.random(values.shape[:2]) < 0.4] = np.nan
+    found = [one for one in audit(log(values), 5).findings if one.kind == "missing"]
+    assert len(found) == 1
+    assert found[0].text.startswith("c1 lack up to 38 %")
+
+
+def test_one_reward_needs_no_method():
+    values = rewards(np.random.default_rng(0), channels=1)
+    assert "there is one reward" in audit(log(values), 1).advice.text

@@ -1,0 +1,123 @@
+"""The page and the notebook's view: complete, escaped, and without anything that runs or loads."""
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from made_up_logs import log, rewards
+
+from rvpo.audit import audit_groups, compare
+from rvpo.audit.page import page, points
+from rvpo.audit.words import interval, listed, number, percent, shown, signed
+from rvpo.errors import ConfigError
+
+HOSTILE = ["<script>alert(1)</script>", "[bold red]x[/]", "a\x1b[31m\nb", '"><img src=x onerror=y>', "{{ 7 * 7 }}"]
+VOID = {"meta", "polyline", "br"}
+
+
+class Tags(HTMLParser):
+    """Collects tags and texts, and checks that tags are closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.texts, self.open = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+
+@pytest.fixture(scope="module")
+def result():
+    return audit_groups([log(rewards(np.random.default_rng(0)))], HOSTILE, draws=50, source="<b>here</b>")
+
+
+def test_the_page_says_everything_and_runs_nothing(result):
+    text = page(result, compare(result, result))
+    found = Tags(text)
+    assert {"script", "img", "link", "iframe", "b"} & set(found.tags) == set()
+    assert not any(name.startswith("on") or name in ("src", "href") for name, _ in found.attributes)
+    assert "http" not in text
+    assert "\x1b" not in text
+    for name in HOSTILE:
+        assert shown(name) in found.texts
+    for head in ("Channels", "Forecast", "Methods", "Conflict", "How the log was read"):
+        assert head in found.texts
+    assert found.texts.count("▲ ") == 0
+    assert len([tag for tag in found.tags if tag == "polyline"]) == len(HOSTILE)
+
+
+def test_a_notebook_shows_the_same_without_a_page_around_it(result):
+    text = result._repr_html_()
+    assert "<html" not in text
+    assert "Methods" in Tags(text).texts
+    assert text.strip().startswith("<style>")
+
+
+def test_many_channels_list_pairs_instead_of_a_table():
+    draw = np.random.default_rng(0)
+    names = [f"c{index}" for index in range(25)]
+    many = audit_groups([log(rewards(draw, channels=25, prompts=20))], names, methods=["gdpo"], draws=20)
+    assert any(" and c" in text for text in Tags(page(many)).texts)
+
+
+def test_json_has_every_figure_and_nothing_that_json_lacks(result):
+    found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert found["headline"] == result.headline
+    assert [channel["name"] for channel in found["channels"]] == HOSTILE
+    forecast = found["channels"][0]["forecasts"]["rvpo k=2"]
+    assert set(forecast["change"]) == {"value", "low", "high"}
+    assert forecast["verdict"] in ("rises", "stalls", "falls", "neglected")
+    assert found["channels"][0]["length"]["value"] is None
+
+
+def test_two_audits_side_by_side():
+    draw = np.random.default_rng(0)
+    before = rewards(draw, channels=3)
+    after = before.copy()
+    after[..., 0] = np.maximum(after[..., 0], draw.random(after.shape[:2]) < 0.5)
+    after[..., 1] = 0.0
+    names = ["up", "down", "same"]
+    one, other = (audit_groups([log(values)], names, methods=["gdpo"], draws=100) for values in (before, after))
+    found = compare(one, other)
+    assert [change.name for change in found.changes] == ["down", "same", "up"]
+    assert [change.differs for change in found.changes] == [True, False, True]
+    assert found.headline.startswith("1 of 3 rewards higher, 1 lower; the largest fall: down -")
+    assert [finding.kind for finding in found.new] == ["dead"]
+    assert found.gone == []
+    assert compare(one, one).headline == "no reward differs: 3 compared"
+    renamed = audit_groups([log(before)], ["a", "b", "c"], methods=["gdpo"], draws=10)
+    with pytest.raises(ConfigError, match="nothing to compare: up, down, same in one, a, b, c in the other"):
+        compare(one, renamed)
+
+
+def test_words():
+    from rvpo.audit.estimates import Estimate
+
+    assert shown("a\x1b[31m\n b") == "a\N{REPLACEMENT CHARACTER}[31m b"
+    assert shown("x" * 50) == "x" * 19 + "..." + "x" * 18
+    assert len(shown("x" * 50)) == 40
+    assert shown("") == "(no name)"
+    assert (number(float("nan")), signed(0.5, 1), percent(0.125)) == ("-", "+0.5", "12 %")
+    assert interval(Estimate(0.1, -0.2, 0.3), 1) == "+0.1 [-0.2, +0.3]"
+    assert interval(Estimate(0.1), 1) == "+0.1"
+    assert listed(list("abcde")) == "a, b, c and 2 more"
+
+
+def test_points_of_a_course():
+    assert points((0.0, float("nan"), 1.0), (0.0, 1.0), width=10, height=4) == "0.0,4.0 10.0,0.0"

@@ -1,0 +1,110 @@
+"""`rvpo audit`: what it prints and writes, and its errors."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from rvpo.cli.audit import main
+from rvpo.errors import ConfigError
+
+
+def write_csv(file, *, names=("good", "bad"), seed=0, steps=4):
+    """A log whose second reward goes against the first."""
+    draw = np.random.default_rng(seed)
+    lines = [",".join(["step", "prompt", "completion", *names])]
+    for prompt in range(40):
+        for _ in range(6):
+            good = int(draw.random() < 0.6)
+            bad = int(draw.random() < (0.1 if good else 0.3))
+            lines.append(f"{prompt % steps},p{prompt},{'x' * draw.integers(1, 40)} {draw.random()},{good},{bad}")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+def test_the_example_works_offline_and_names_the_neglect_first(capsys):
+    assert main(["--example"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("instruction/limit is neglected under gdpo: forecast -0.0")
+    assert all(len(line) <= 80 for line in lines)
+    assert any(line.lstrip().startswith("instruction/limit ") and " N" in line for line in lines)
+
+
+def test_a_log_is_shown_in_80_columns_with_what_was_understood(tmp_path, capsys):
+    assert main([str(write_csv(tmp_path / "log.csv")), "--methods", "gdpo,rvpo", "--ks", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "rewards: good, bad" in out
+    assert "240 rollouts in 40 groups, steps 0 to 3" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_page_and_json_are_written(tmp_path, capsys):
+    log = write_csv(tmp_path / "log.csv")
+    page, data = tmp_path / "new" / "page.html", tmp_path / "data.json"
+    assert main([str(log), "--html", str(page), "--json", str(data), "--methods", "gdpo", "--seed", "3"]) == 0
+    assert f"written: {page}" in capsys.readouterr().out
+    assert page.read_text().startswith("<!doctype html>")
+    found = json.loads(data.read_text())
+    assert [channel["name"] for channel in found["channels"]] == ["good", "bad"]
+    again = tmp_path / "again.json"
+    main([str(log), "--json", str(again), "--methods", "gdpo", "--seed", "3"])
+    assert again.read_text() == data.read_text()
+
+
+def test_two_logs_are_compared(tmp_path, capsys):
+    one, other = write_csv(tmp_path / "one.csv"), write_csv(tmp_path / "two.csv", seed=1)
+    data = tmp_path / "both.json"
+    assert main([str(one), "--compare", str(other), "--json", str(data), "--methods", "gdpo"]) == 0
+    assert "two.csv: no reward differs: 2 compared" in " ".join(capsys.readouterr().out.split())
+    assert json.loads(data.read_text())["compared"]["source"] == str(other)
+
+
+def test_steps_columns_and_ranges_are_taken(tmp_path, capsys):
+    log = write_csv(tmp_path / "log.csv")
+    chosen = ["--group", "prompt", "--step", "step", "--rewards", "bad", "--steps", "1-2", "--range", "bad=-1,2"]
+    data = tmp_path / "data.json"
+    assert main([str(log), *chosen, "--json", str(data)]) == 0
+    found = json.loads(data.read_text())
+    assert (found["rollouts"], found["steps"], found["channels"][0]["range"]) == (120, [1.0, 2.0], [-1.0, 2.0])
+    assert main([str(log), "--steps", "3"]) == 0
+    assert "60 rollouts" in " ".join(capsys.readouterr().out.split())
+
+
+def test_names_from_the_log_cannot_steer_the_terminal(tmp_path, capsys):
+    log = write_csv(tmp_path / "log.csv", names=("[bold red]x[/]", "\x1b[31mred"))
+    assert main([str(log), "--methods", "gdpo"]) == 0
+    out = capsys.readouterr().out
+    assert "[bold red]x[/]" in out
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either LOG or --example"),
+        (["log.csv", "--example"], "either LOG or --example"),
+        (["nowhere"], "there is no file or folder nowhere"),
+        (["LOG", "--steps", "5-1"], "--steps takes FIRST-LAST"),
+        (["LOG", "--steps", "x"], "--steps takes FIRST-LAST"),
+        (["LOG", "--ks", "1,two"], "--ks takes numbers"),
+        (["LOG", "--ks=-1"], "must be a number >= 0"),
+        (["LOG", "--methods", "gpo"], "did you mean 'grpo'"),
+        (["LOG", "--rewards", "godo"], "did you mean 'good'"),
+        (["LOG", "--range", "good"], "--range takes NAME=LOW,HIGH"),
+        (["LOG", "--range", "good=0,0.5"], "must hold its rewards"),
+        (["LOG", "--seed", "-1"], "seed >= 0"),
+        (["LOG", "--steps", "100-200"], "no rollouts"),
+        (["LOG", "--html", "LOG/page.html"], "cannot write"),
+    ],
+)
+def test_wrong_input_is_one_line(tmp_path, arguments, message):
+    log = str(write_csv(tmp_path / "log.csv"))
+    with pytest.raises(ConfigError, match=message):
+        main([argument.replace("LOG", log) for argument in arguments])
+
+
+def test_what_is_not_installed_is_named_with_what_brings_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"needs pyarrow.*pip install 'rvpo\[audit\]'"):
+        main(["--example"])
