@@ -1,0 +1,1 @@
+"""Evaluations of trained models, and the statistics to compare them by."""

@@ -1,0 +1,184 @@
+"""GPQA (Rein et al., arXiv 2311.12022): multiple choice from the user's own CSV, shuffled, parsed, with an interval.
+
+The authors ask that no question is published, so none is here, and a results folder holds hashes in the place of
+questions. (It does hold what the model said, which may repeat one: keep it to yourself.)
+
+    accuracy            correct / questions; an answer without a readable letter counts as wrong, as published
+    accuracy_of_parsed  correct / answers with a readable letter
+
+The interval is Wilson's, with the number of questions as n, however often each is asked: repeats of a question are
+not independent, and how many questions there are is what limits what 198 of them can tell.
+"""
+
+import hashlib
+import math
+import random
+import re
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+from rvpo.data.rows import Place
+from rvpo.errors import ConfigError
+from rvpo.evals.models import Answer, Question, question
+from rvpo.evals.run import Benchmark, Record, each, mean_score, unknown_record
+from rvpo.judging.prompts import visible
+
+__all__ = ["Choice", "build", "choices", "parse_letter", "record", "summarize", "wilson"]
+
+LETTERS = "ABCD"
+COLUMNS = ("Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+DOMAIN = "High-level domain"
+INSTRUCTION = (
+    "Choose the one correct answer to the question below. You may reason first. The last line of your reply must be "
+    '"Answer: X", where X is one of the letters A, B, C and D.'
+)
+TEMPLATE = INSTRUCTION + "\n\nQUESTION\n\nA) ...\nB) ...\nC) ...\nD) ..."
+"""What its hash in the summary is made of."""
+
+AGGREGATES = {
+    "accuracy": "correct / questions, mean over repeats; unreadable answers are wrong; Wilson interval, n = questions",
+    "accuracy_of_parsed": "correct / answers with a readable letter",
+}
+
+_CHOSEN = re.compile(
+    r"\b(?:answer|choice|option)\b(?:\s+is)?\s*[:=]?\s*"  # "Answer: B", "the answer is (B)", "Answer = $\boxed{B}$"
+    r"(?:\$|\\\(|\\boxed|\\text(?:bf)?|[({\[\s])*([A-D])(?![A-Za-z0-9'])",
+    re.IGNORECASE,
+)
+_MORE = re.compile(r"[)}\]\s$]*(?:,|/|\bor\b|\band\b|&)[({\[\s$]*[A-D](?![A-Za-z0-9'])", re.IGNORECASE)
+_ALONE = re.compile(r"(?:\$|\\boxed|[({\[\s])*([A-D])[)}\].$\s]*")
+
+
+class Choice(NamedTuple):
+    """A question with its options in the order in which they are shown."""
+
+    unit: str
+    """Hash of the question's text."""
+    text: str
+    options: tuple[str, ...]
+    correct: frozenset[str]
+    """The letters of the correct option; more than one if its text stands there twice."""
+    domain: str | None
+
+
+def choices(row: Mapping[str, Any], place: Place, *, repeats: int, seed: int) -> list[Choice]:
+    """Return the question of a CSV row with its options shuffled, once for each repeat.
+
+    The order depends on seed, question and repeat alone. Raises ConfigError if one of `COLUMNS` is absent or empty;
+    the message repeats no text of the row.
+    """
+    cells = {name: str(row.get(name) or "").strip() for name in COLUMNS}
+    empty = [name for name, text in cells.items() if not text]
+    if empty:
+        raise ConfigError(f"{place}: GPQA needs {', '.join(COLUMNS)}; {', '.join(empty)} is absent or empty")
+    text, *options = cells.values()
+    unit = hashlib.sha256(text.encode()).hexdigest()[:16]
+    found = []
+    for repeat in range(repeats):
+        order = random.Random(f"gpqa {seed} {unit} {repeat}").sample(range(len(options)), len(options))
+        shown = tuple(options[place] for place in order)
+        correct = frozenset(letter for letter, one in zip(LETTERS, shown, strict=True) if one == options[0])
+        found.append(Choice(unit, text, shown, correct, str(row.get(DOMAIN) or "").strip() or None))
+    return found
+
+
+def prompt(one: Choice) -> list[dict[str, str]]:
+    """Return the chat messages that ask a question."""
+    listed = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, one.options, strict=True))
+    return [{"role": "user", "content": f"{INSTRUCTION}\n\n{one.text}\n\n{listed}"}]
+
+
+def parse_letter(text: str) -> str | None:
+    r"""Return the letter that a reply settles on, None if it names none or several at once.
+
+    The last "Answer: X" or "the answer is X" counts, in brackets, bold or a LaTeX box as well; without any, a last
+    line that is a letter alone. A `<think>` block is not read.
+
+    >>> parse_letter("It could be A.\nAnswer: **C**"), parse_letter("The answer is \\boxed{b}."), parse_letter("(D)")
+    ('C', 'B', 'D')
+    >>> parse_letter("Answer: A or B"), parse_letter("A nice question!"), parse_letter("Answer: Both")
+    (None, None, None)
+    """
+    plain = visible(text).replace("*", "").replace("`", "").replace('"', "")
+    found = list(_CHOSEN.finditer(plain))
+    if found:
+        last = found[-1]
+        return None if _MORE.match(plain, last.end()) else last[1].upper()
+    lines = plain.splitlines()
+    alone = _ALONE.fullmatch(lines[-1]) if lines else None
+    return alone[1] if alone else None
+
+
+def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, seed: int = 0) -> Benchmark:
+    """Return the benchmark of CSV rows with their places. Raises ConfigError for a row that cannot be used."""
+    shown: dict[str, Choice] = {}
+    questions = []
+    for place, row in rows:
+        for repeat, one in enumerate(choices(row, place, repeats=repeats, seed=seed)):
+            asked = question(one.unit, repeat, prompt(one), seed)
+            if asked.id in shown:
+                raise ConfigError(f"{place}: the question occurs a second time; every question counts once")
+            shown[asked.id] = one
+            questions.append(asked)
+
+    return Benchmark(
+        name="gpqa",
+        questions=questions,
+        score=each(lambda one, answer: record(one, shown[one.id], answer)),
+        summarize=summarize,
+        item_score="accuracy",
+        about={
+            "repeats": repeats,
+            "seed": seed,
+            "prompts": {"question": hashlib.sha256(TEMPLATE.encode()).hexdigest()[:16]},
+        },
+    )
+
+
+def record(one: Question, choice: Choice, answer: Answer) -> Record:
+    """Return the record of an answer: 1 or 0, and None as `accuracy_of_parsed` where no letter can be read."""
+    names = ["accuracy", *([f"domain:{choice.domain}"] if choice.domain else [])]
+    if answer.text is None:
+        return unknown_record(one, dict.fromkeys([*names, "accuracy_of_parsed"], (0.0, 1.0))) | {"letter": None}
+    letter = parse_letter(answer.text)
+    correct = float(letter in choice.correct)
+    scores = dict.fromkeys(names, correct) | {"accuracy_of_parsed": None if letter is None else correct}
+    bounds = {"accuracy_of_parsed": [0.0, 1.0]} if letter is None else {}
+    return {"id": one.id, "unit": one.unit, "scores": scores, "bounds": bounds, "missing": 0, "letter": letter}
+
+
+def summarize(records: Sequence[Record]) -> dict[str, Any]:
+    """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`. `unparsed` counts answers."""
+    names = ["accuracy", "accuracy_of_parsed", *sorted({name for one in records for name in one["scores"]})]
+    scores = {name: _with_wilson(records, name) for name in dict.fromkeys(names)}
+    return {
+        "headline": "accuracy",
+        "aggregates": AGGREGATES,
+        "shown": list(scores),
+        "scores": scores,
+        "unparsed": sum(one["letter"] is None and not one["missing"] for one in records),
+    }
+
+
+def _with_wilson(records: Sequence[Record], name: str) -> dict[str, Any]:
+    found = mean_score(records, name)
+    asked = {one["unit"] for one in records if one["scores"].get(name) is not None}
+    return found | {"interval": list(wilson(found["value"], len(asked))) if asked else None}
+
+
+def wilson(share: float, number: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's score interval of a probability, from the share of `number` independent trials.
+
+    `(p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`, z the normal quantile (Wilson 1927). Stays in [0, 1],
+    and is not a point for a share of 0 or 1. Raises ConfigError for a share outside [0, 1] or no trial.
+
+    >>> [round(end, 3) for end in wilson(0.5, 198)]
+    [0.431, 0.569]
+    """
+    if not 0 <= share <= 1 or number < 1:
+        raise ConfigError(f"an interval needs a share in [0, 1] of at least one trial, got {share!r} of {number}")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle, scale = share + z * z / (2 * number), 1 + z * z / number
+    spread = z * math.sqrt(share * (1 - share) / number + (z / (2 * number)) ** 2)
+    return max((middle - spread) / scale, 0.0), min((middle + spread) / scale, 1.0)

@@ -1,0 +1,221 @@
+"""HealthBench by its official rule (Arora et al., arXiv 2505.08775), from verdicts on the criteria of each example.
+
+With met criteria C and the criteria K of an example, the score of the example is
+
+    s = sum_{c in C} points_c / sum_{c in K, points_c > 0} points_c
+
+not clipped, and may be negative. The same ratio over the criteria with a tag (axis, level, cluster) is the example's
+score for that tag; without positive criteria of the tag the example has none. The example's own tags (themes) get its
+overall score. A reported number is `clip(mean over examples, 0, 1)`; the mean itself stands beside it, because a
+reported 0 hides how far below 0 it was.
+
+An example with a missing verdict has no score; `bounds` tells between which ends it lies, and so does the summary of
+the means. The official code asks the judge until it answers, so that it knows no missing verdicts.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
+
+from rvpo.data.rows import RubricRow
+from rvpo.errors import ConfigError
+from rvpo.evals.models import Answer, Question, question
+from rvpo.evals.run import Benchmark, Record, mean_score
+from rvpo.judging.criteria import Rubric, Verdicts, healthbench_bounds, healthbench_score
+from rvpo.judging.judge import Graded, Grader, Item
+
+__all__ = ["AXES", "build", "example_scores", "record", "subset_ids", "summarize"]
+
+AXES = ("accuracy", "completeness", "context_awareness", "communication_quality", "instruction_following")
+CONSENSUS = "level:cluster"
+"""Tag of the criteria that HealthBench Consensus keeps."""
+ORDER = ("overall", "axis:", "subset:", "theme:", "level:")
+
+AGGREGATES = {
+    "overall": "clip(mean over examples of points met / positive points, 0, 1); `unclipped` is the mean itself",
+    "axis:, level:, cluster:": "the same over the criteria with that tag inside each example, where any is positive",
+    "theme: and other example tags": "the overall score of the examples with that tag",
+    "subset:NAME": "the overall score of the examples in that subset; `level:cluster` behind it: of those criteria",
+}
+
+Subsets = Mapping[str, Set[str]]
+
+
+def build(
+    rows: Sequence[RubricRow],
+    grader: Grader,
+    *,
+    subsets: Subsets | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+) -> Benchmark:
+    """Return the benchmark of canonical rows (`rvpo.data.load_rubric_rows`), judged by `grader`.
+
+    Args:
+        rows: prompts with rubrics whose negative points mean that being met is bad.
+        grader: a `Judge`, or a `RuleJudge`.
+        subsets: name -> ids of the rows in it.
+        repeats: answers per prompt.
+        seed: of the answers.
+        about: what verdicts depend on, for example the judge's model.
+
+    Raises:
+        ConfigError: a rubric that the rule cannot score, or a subset without any of the rows.
+    """
+    subsets = subsets or {}
+    rubrics = {row["id"]: Rubric.from_rows(row["rubric"]) for row in rows}
+    _check(rubrics, subsets)
+    tags = {
+        row["id"]: [*row["tags"], *(f"subset:{name}" for name, ids in subsets.items() if row["id"] in ids)]
+        for row in rows
+    }
+
+    async def score(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Record]:
+        said = [(one, answer.text) for one, answer in zip(questions, answers, strict=True) if answer.text is not None]
+        graded = await grader.grade_many([Item(_messages(one), text, rubrics[one.unit]) for one, text in said])
+        verdicts = {one.id: each for (one, _), each in zip(said, graded, strict=True)}
+        return [record(one, rubrics[one.unit], tags[one.unit], verdicts.get(one.id)) for one in questions]
+
+    return Benchmark(
+        name="healthbench",
+        questions=[question(row["id"], repeat, row["prompt"], seed) for row in rows for repeat in range(repeats)],
+        score=score,
+        summarize=summarize,
+        item_score="overall",
+        about={**(about or {}), "repeats": repeats, "seed": seed, "subsets": {k: len(v) for k, v in subsets.items()}},
+    )
+
+
+def _messages(one: Question) -> list[Mapping[str, object]]:
+    return [{"role": "user", "content": one.prompt}] if isinstance(one.prompt, str) else list(one.prompt)
+
+
+def _check(rubrics: Mapping[str, Rubric], subsets: Subsets) -> None:
+    """Raise ConfigError for what the rule cannot score."""
+    for name, rubric in rubrics.items():
+        if not any(one.points > 0 for one in rubric):
+            raise ConfigError(f"HealthBench's rule divides by the positive points, and row {name} has none")
+        other = [one.id for one in rubric if (one.points < 0) != (one.polarity == "negative")]
+        if other:
+            raise ConfigError(
+                f"HealthBench's rule reads points, which must be negative where being met is bad; criteria "
+                f"{other[:5]} of row {name} have another polarity. Score such rows with `rvpo judge grade`"
+            )
+    for name, ids in subsets.items():
+        if not ids & rubrics.keys():
+            raise ConfigError(f"none of the {len(ids)} ids of the subset {name} is that of one of {len(rubrics)} rows")
+
+
+def example_scores(
+    rubric: Rubric, met: Verdicts, tags: Sequence[str] = ()
+) -> tuple[dict[str, float | None], dict[str, tuple[float, float]]]:
+    """Return an example's scores by name, None where a verdict is missing, and the bounds of those that are None.
+
+    Names: "overall"; "axis:NAME" and the other tags of criteria, where one of the tag's criteria has positive
+    points; `tags`, those of the example itself, with the overall score; and for each "subset:NAME" among them
+    "subset:NAME level:cluster". Raises ConfigError for a verdict on a criterion that the rubric does not have.
+    """
+    parts = {"overall": rubric}
+    for tag in dict.fromkeys(tag for one in rubric for tag in one.tags):
+        name = f"axis:{tag}" if tag in AXES else tag
+        parts[name] = Rubric(tuple(one for one in rubric if tag in one.tags))
+    scores: dict[str, float | None] = {}
+    bounds: dict[str, tuple[float, float]] = {}
+    healthbench_bounds(rubric, met)  # refuses unknown ids, which the parts below would not see
+    for name, part in parts.items():
+        known = {one.id: met.get(one.id) for one in part}
+        ends = healthbench_bounds(part, known)
+        if ends is not None:
+            scores[name] = healthbench_score(part, known)
+            if scores[name] is None:
+                bounds[name] = ends
+    for tag in tags:
+        _copy("overall", tag, scores, bounds)
+        if tag.startswith("subset:"):
+            _copy(CONSENSUS, f"{tag} {CONSENSUS}", scores, bounds)
+    return scores, bounds
+
+
+def _copy(source: str, name: str, scores: dict[str, Any], bounds: dict[str, Any]) -> None:
+    for each in (scores, bounds):
+        if source in each:
+            each[name] = each[source]
+
+
+def record(one: Question, rubric: Rubric, tags: Sequence[str], graded: Graded | None) -> Record:
+    """Return the record of an answer; None for `graded`: there was no answer, and every verdict is missing."""
+    met = {each.id: None for each in rubric} if graded is None else graded.met()
+    scores, bounds = example_scores(rubric, met, tags)
+    outcomes = (
+        Counter({"unanswered": len(rubric)})
+        if graded is None
+        else Counter(str(verdict.outcome) for verdict in graded.verdicts.values())
+    )
+    return {
+        "id": one.id,
+        "unit": one.unit,
+        "scores": scores,
+        "bounds": {name: list(ends) for name, ends in bounds.items()},
+        "missing": sum(each is None for each in met.values()),
+        "verdicts": met,
+        "outcomes": dict(sorted(outcomes.items())),
+    }
+
+
+def summarize(records: Sequence[Record]) -> dict[str, Any]:
+    """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`.
+
+    `value` is clipped, `unclipped` not; `interval` and `bounds` belong to the unclipped mean. `verdicts` counts what
+    became of the criteria; its `missing_share` is that of all verdicts asked for.
+    """
+    names = sorted({name for each in records for name in each["scores"]}, key=_place)
+    scores = {}
+    for name in names:
+        found = mean_score(records, name)
+        mean = found["value"]
+        scores[name] = {**found, "value": None if mean is None else min(max(mean, 0.0), 1.0), "unclipped": mean}
+    outcomes: Counter[str] = Counter()
+    for each in records:
+        outcomes.update(each["outcomes"])
+    missing = sum(each["missing"] for each in records)
+    return {
+        "headline": "overall",
+        "aggregates": AGGREGATES,
+        "shown": [name for name in names if name.startswith(("overall", "axis:", "subset:", "level:"))],
+        "scores": scores,
+        "verdicts": {
+            "asked": outcomes.total(),
+            "missing": missing,
+            "missing_share": missing / outcomes.total(),
+            "outcomes": dict(sorted(outcomes.items())),
+        },
+    }
+
+
+def _place(name: str) -> tuple[int, str]:
+    return next((place for place, start in enumerate(ORDER) if name.startswith(start)), len(ORDER)), name
+
+
+def subset_ids(lines: Sequence[str]) -> frozenset[str]:
+    """Return the ids of a subset: one a line, or JSON objects with `prompt_id`, as the official subset files have.
+
+    Raises ConfigError without any.
+
+    >>> sorted(subset_ids(["a", "", '{"prompt_id": "b", "prompt": []}']))
+    ['a', 'b']
+    """
+    ids = set()
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if text.startswith("{"):
+            try:
+                ids.add(str(json.loads(text)["prompt_id"]))
+            except (ValueError, KeyError) as error:
+                raise ConfigError(f"line {number} of a subset must have a prompt_id: {error}") from error
+        elif text:
+            ids.add(text)
+    if not ids:
+        raise ConfigError("a subset needs ids, one a line, or JSON objects with prompt_id; there are none")
+    return frozenset(ids)

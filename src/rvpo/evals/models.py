@@ -1,0 +1,443 @@
+"""Where answers come from: a folder with a transformers model or LoRA adapters, or an OpenAI-compatible endpoint.
+
+    model = LocalModel("runs/gdpo/checkpoint-50", Sampling(max_tokens=512))
+    async for finished in model.answers(questions):  # lists of (question, answer), as they are finished
+        ...
+
+Every question has a seed of its own, from which all its tokens are drawn, so that an answer depends neither on the
+other questions of its batch nor on what was answered before. What is left is arithmetic: a matrix product of another
+batch size may round differently. Batches are therefore cut from the whole list, whatever is finished already.
+"""
+
+import asyncio
+import hashlib
+import json
+import random
+from collections.abc import AsyncGenerator, Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+from rvpo.errors import ConfigError
+
+__all__ = [
+    "Answer",
+    "Endpoint",
+    "LocalModel",
+    "Model",
+    "Question",
+    "Sampling",
+    "fingerprint",
+    "question",
+]
+
+Prompt = str | Sequence[Mapping[str, object]]
+
+ADAPTER = "adapter_config.json"
+WHOLE = 2**24
+"""Bytes up to which a file is hashed as a whole; of a larger one BLOCKS blocks of BLOCK bytes, evenly spread."""
+BLOCKS, BLOCK = 64, 2**16
+HASHED = (
+    "*.safetensors", "pytorch_model*.bin", "adapter_model*", "*config.json", "tokenizer*", "chat_template*", "vocab*",
+    "merges.txt",
+)  # fmt: skip
+"""Files that answers depend on."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to be answered once."""
+
+    id: str
+    """Unique in its benchmark: "UNIT/REPEAT"."""
+    unit: str
+    """The item of the benchmark that all its repeats share: what statistics count once."""
+    prompt: Prompt
+    """Chat messages, or a text that a local model continues as it is and an endpoint gets as the user's message."""
+    seed: int
+
+
+def question(unit: str, repeat: int, prompt: Prompt, seed: int) -> Question:
+    """Return a question; its own seed is a hash of the run's seed, the unit and the repeat, below 2^31."""
+    name = f"{unit}/{repeat}"
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return Question(name, unit, prompt, int.from_bytes(digest[:4], "big") >> 1)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    text: str | None
+    """None: lost, and so no answer at all; an empty text is an answer."""
+    tokens: int = 0
+    """Tokens that were sampled, the end token included."""
+    is_cut: bool = False
+    """It ended because `max_tokens` was reached."""
+    lost: str = ""
+    """Why there is no text."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn. Raises ConfigError for a value out of its domain."""
+
+    temperature: float = 1.0
+    """0: the most probable token each time."""
+    top_p: float = 1.0
+    """Draw from the smallest set of tokens with this much probability, in (0, 1]."""
+    max_tokens: int = 1024
+    """Longest answer."""
+    template: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of the chat template, for example {"enable_thinking": false}."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.temperature >= 0:
+            raise ConfigError(f"temperature must be >= 0, got {self.temperature!r}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p must lie in (0, 1], got {self.top_p!r}")
+        if self.max_tokens < 1:
+            raise ConfigError(f"max_tokens must be at least 1, got {self.max_tokens!r}")
+
+
+Finished = list[tuple[Question, Answer]]
+
+
+class Model(Protocol):
+    """What answers questions."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """Everything that answers depend on, as JSON has it; equal for equal answers only."""
+        ...
+
+    def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
+        """Yield answers to the questions whose id is not in `done`, as they are finished."""
+        ...
+
+    async def close(self) -> None:
+        """Give back memory and connections."""
+        ...
+
+
+class LocalModel:
+    """A folder with a transformers model, or with LoRA adapters (`adapter_config.json`), run on this machine.
+
+    The folder's own generation settings are not used (some ship a repetition penalty), but its end tokens are. A
+    prompt that leaves no room for `max_tokens` is not cut: its answer is lost. Raises ConfigError if the folder holds
+    no model; weights are loaded with the first batch.
+
+    Args:
+        folder: with config.json, or adapter_config.json, whose `base_model_name_or_path` is a folder or hub name.
+        sampling: how to draw.
+        batch_size: questions at once.
+        device: "cpu", "cuda" and so on; None: "cuda" where there is one.
+        dtype: of the weights, for example "bfloat16"; "auto": as saved.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        sampling: Sampling | None = None,
+        *,
+        batch_size: int = 16,
+        device: str | None = None,
+        dtype: str = "auto",
+    ) -> None:
+        self.folder = Path(folder)
+        self.sampling, self.batch_size, self.dtype = sampling or Sampling(), batch_size, dtype
+        self.is_adapter = (self.folder / ADAPTER).is_file()
+        if not self.is_adapter and not (self.folder / "config.json").is_file():
+            raise ConfigError(
+                f"a model folder has config.json or {ADAPTER}; {self.folder} has neither. A hub name must be "
+                "downloaded first, a model on a server needs its base URL, a training folder --checkpoints"
+            )
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        self._device = device
+        self._loaded: tuple[Any, Any] | None = None
+
+    @cached_property
+    def device(self) -> str:
+        """Where it runs."""
+        if self._device is not None:
+            return self._device
+        return "cuda" if import_module("torch").cuda.is_available() else "cpu"
+
+    @cached_property
+    def base(self) -> str | None:
+        """The model that the adapters belong to."""
+        if not self.is_adapter:
+            return None
+        named = json.loads((self.folder / ADAPTER).read_text()).get("base_model_name_or_path")
+        if not named:
+            raise ConfigError(f"{self.folder / ADAPTER} must name its base model as base_model_name_or_path")
+        return str(named)
+
+    @cached_property
+    def about(self) -> Mapping[str, Any]:
+        """See `Model`."""
+        base = {} if self.base is None else {"base": Path(self.base).name, "base_weights": _hash_if_local(self.base)}
+        packages = ("torch", "transformers", *(("peft",) if self.is_adapter else ()))
+        return {
+            "kind": "local",
+            "weights": fingerprint(self.folder),
+            **base,
+            "sampling": asdict(self.sampling),
+            "batch_size": self.batch_size,
+            "device": self.device,
+            "dtype": self.dtype,
+            "versions": {name: version(name) for name in packages},
+        }
+
+    async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
+        """See `Model`; yields a batch at a time."""
+        for start in range(0, len(questions), self.batch_size):
+            batch = questions[start : start + self.batch_size]
+            if all(one.id in done for one in batch):
+                continue
+            finished = list(zip(batch, self._answer(batch), strict=True))
+            yield [(one, answer) for one, answer in finished if one.id not in done]
+
+    async def close(self) -> None:
+        """Give back the memory of the weights."""
+        if self._loaded is not None:
+            self._loaded = None
+            if self.device.startswith("cuda"):
+                import_module("torch").cuda.empty_cache()
+
+    def _answer(self, batch: Sequence[Question]) -> list[Answer]:
+        model, tokenizer = self._load()
+        lengths = [len(ids) for ids in self._encode(tokenizer, batch).input_ids]
+        wanted, room = self.sampling.max_tokens, getattr(model.config, "max_position_embeddings", None)
+        fits = [room is None or length + wanted <= room for length in lengths]
+        kept = [one for one, is_fit in zip(batch, fits, strict=True) if is_fit]
+        drawn = iter(self._generate(model, tokenizer, kept) if kept else ())
+        told = "prompt of {} tokens leaves no room for {} of {}"
+        return [
+            next(drawn) if is_fit else Answer(None, lost=told.format(length, wanted, room))
+            for is_fit, length in zip(fits, lengths, strict=True)
+        ]
+
+    def _encode(self, tokenizer: Any, batch: Sequence[Question], **options: Any) -> Any:
+        """Return the token ids of the prompts: a text's own, or those of the chat template, as in TRL."""
+        texts = [one.prompt for one in batch if isinstance(one.prompt, str)]
+        if texts:
+            return tokenizer(texts, **options)
+        if not tokenizer.chat_template:
+            raise ConfigError(f"{self.folder} has no chat template, and the prompts are chat messages; save one there")
+        texts = [
+            tokenizer.apply_chat_template(
+                list(one.prompt), tokenize=False, add_generation_prompt=True, **self.sampling.template
+            )
+            for one in batch
+        ]
+        return tokenizer(texts, add_special_tokens=False, **options)
+
+    def _generate(self, model: Any, tokenizer: Any, batch: Sequence[Question]) -> list[Answer]:
+        torch: Any = import_module("torch")
+        encoded = self._encode(tokenizer, batch, return_tensors="pt", padding=True).to(self.device)
+        choose = [SeededChoice([one.seed for one in batch], self.sampling)] if self.sampling.temperature > 0 else []
+        with torch.no_grad():
+            output = model.generate(
+                **encoded, do_sample=False, max_new_tokens=self.sampling.max_tokens, logits_processor=choose
+            )
+        drawn = output[:, encoded.input_ids.shape[1] :]
+        ends = _as_list(model.generation_config.eos_token_id)
+        answers = []
+        for ids, text in zip(drawn.tolist(), tokenizer.batch_decode(drawn, skip_special_tokens=True), strict=True):
+            end = next((place for place, token in enumerate(ids) if token in ends), None)
+            answers.append(Answer(text, len(ids) if end is None else end + 1, is_cut=end is None))
+        return answers
+
+    def _load(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            try:
+                self._loaded = _load(self.folder, self.base, self.dtype, self.device)
+            except (OSError, ValueError, RuntimeError) as error:
+                raise ConfigError(f"cannot load the model in {self.folder}: {error}") from error
+        return self._loaded
+
+
+def _load(folder: Path, base: str | None, dtype: str, device: str) -> tuple[Any, Any]:
+    """Return model and tokenizer; heavy, and so are the imports."""
+    transformers: Any = import_module("transformers")
+    from rvpo.tasks.policy import load_tokenizer
+
+    has_tokenizer = (folder / "tokenizer_config.json").is_file()
+    tokenizer = load_tokenizer(folder if base is None or has_tokenizer else base, padding_side="left")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if base is None:
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    else:
+        peft: Any = import_module("peft")
+        model = peft.AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    ends = model.generation_config.eos_token_id
+    model.generation_config = transformers.GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id if ends is None else ends, pad_token_id=tokenizer.pad_token_id
+    )
+    return model.to(device).eval(), tokenizer
+
+
+def _as_list(value: int | list[int] | None) -> list[int]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+class SeededChoice:
+    """Leaves `generate` one token per row: the one that the row's own random numbers choose.
+
+    By inversion: token v is chosen where `sum_{w < v} p_w <= u < sum_{w <= v} p_w`, in the order of the vocabulary
+    (with top_p below 1 in the order of probability), u the next number of the row's generator.
+    """
+
+    def __init__(self, seeds: Sequence[int], sampling: Sampling) -> None:
+        self.draws, self.sampling = [random.Random(seed) for seed in seeds], sampling
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Return scores that are 0 for the chosen token and minus infinity for all others."""
+        torch: Any = import_module("torch")
+        # float64: the cumulative sum of 150,000 float32 probabilities would misplace the rare ones.
+        probabilities = torch.softmax(scores.double() / self.sampling.temperature, dim=-1)
+        order = None
+        if self.sampling.top_p < 1:
+            probabilities, order = probabilities.sort(dim=-1, descending=True, stable=True)
+            before = probabilities.cumsum(-1) - probabilities
+            probabilities = probabilities * (before < self.sampling.top_p)
+        sums = probabilities.cumsum(-1)
+        numbers = torch.tensor([[draw.random()] for draw in self.draws], dtype=sums.dtype, device=sums.device)
+        chosen = torch.searchsorted(sums, numbers * sums[:, -1:], right=True).clamp(max=sums.shape[-1] - 1)
+        if order is not None:
+            chosen = order.gather(1, chosen)
+        return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
+
+
+class Endpoint:
+    """A model behind an OpenAI-compatible server.
+
+    Calls that fail are tried again for `retry_minutes`; then the answer is lost, as it is where the server refuses.
+    A request carries the question's seed, which most servers honour as well as they can. A server that gives another
+    model the same name is not noticed: start a new results folder for it. Raises JudgeError if the server cannot be
+    used as configured.
+
+    Args:
+        name: of the model, as the server knows it.
+        base_url: for example "http://localhost:8000/v1"; None: $OPENAI_BASE_URL or OpenAI.
+        sampling: how to draw.
+        concurrency: calls at once.
+        timeout: seconds for one call.
+        retry_minutes: how long a failing call is tried again.
+        api_key_env: environment variable with the key.
+        extra: further fields of the request body.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str | None,
+        sampling: Sampling | None = None,
+        *,
+        concurrency: int = 64,
+        timeout: float = 600.0,
+        retry_minutes: float = 10.0,
+        api_key_env: str = "OPENAI_API_KEY",
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        from rvpo.judging.client import ChatClient  # needs openai, which local models do not
+        from rvpo.judging.config import JudgeConfig
+
+        self.name, self.base_url, self.sampling, self.extra = name, base_url, sampling or Sampling(), dict(extra or {})
+        self.client = ChatClient(
+            JudgeConfig(
+                model=name,
+                base_url=base_url,
+                api_key_env=api_key_env,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry_minutes=retry_minutes,
+            )
+        )
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """See `Model`."""
+        return {
+            "kind": "endpoint",
+            "name": self.name,
+            "base_url": self.base_url,
+            "sampling": asdict(self.sampling),
+            "extra": self.extra,
+            "versions": {"openai": version("openai")},
+        }
+
+    async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
+        """See `Model`; yields every answer as it comes."""
+        tasks = [asyncio.create_task(self._answer(one)) for one in questions if one.id not in done]
+        try:
+            for finished in asyncio.as_completed(tasks):
+                yield [await finished]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, one: Question) -> tuple[Question, Answer]:
+        from rvpo.judging.client import Failure, Refusal
+
+        reply = await self.client.ask(self._request(one))
+        if isinstance(reply, Refusal):
+            return one, Answer(None, lost=f"refused: {reply.reason}")
+        if isinstance(reply, Failure):
+            return one, Answer(None, lost=f"failed: {reply.reason}")
+        tokens = reply.completion_tokens
+        return one, Answer(reply.text, tokens, is_cut=tokens >= self.sampling.max_tokens)
+
+    def _request(self, one: Question) -> dict[str, Any]:
+        sampling = self.sampling
+        messages = [{"role": "user", "content": one.prompt}] if isinstance(one.prompt, str) else list(one.prompt)
+        request: dict[str, Any] = {
+            "model": self.name,
+            "messages": messages,
+            "temperature": sampling.temperature,
+            "max_tokens": sampling.max_tokens,
+        }
+        if sampling.temperature > 0:
+            request["seed"] = one.seed
+        if sampling.top_p < 1:
+            request["top_p"] = sampling.top_p
+        if sampling.template:
+            request["chat_template_kwargs"] = dict(sampling.template)
+        return request | self.extra
+
+    async def close(self) -> None:
+        """Close the running loop's connections."""
+        await self.client.close()
+
+
+def fingerprint(folder: str | Path) -> str:
+    """Return a hash of what answers depend on in a model's folder: weights, configuration, tokenizer, chat template.
+
+    Large files are sampled, 64 blocks of each: enough to tell training from no training, in milliseconds; not a
+    checksum against a damaged disk.
+    """
+    files = sorted({file for pattern in HASHED for file in Path(folder).glob(pattern) if file.is_file()})
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\0".encode())
+        with file.open("rb") as stream:
+            if size <= WHOLE:
+                digest.update(stream.read())
+                continue
+            for block in range(BLOCKS):
+                stream.seek(block * (size - BLOCK) // (BLOCKS - 1))
+                digest.update(stream.read(BLOCK))
+    return digest.hexdigest()[:16]
+
+
+def _hash_if_local(name: str) -> str | None:
+    return fingerprint(name) if Path(name).is_dir() else None

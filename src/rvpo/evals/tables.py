@@ -1,0 +1,278 @@
+"""The tables of the paper from results of one's own, with the paper's numbers beside them, marked as quoted.
+
+A run is one training run's results on one benchmark: the summaries of its checkpoints. *Final* is the last one,
+*best* the one with the highest headline score, HealthBench's taken before clipping; runs of one name are training
+seeds and are averaged. The best checkpoint is chosen by the score that is then reported, which flatters every method;
+the paper does the same.
+
+Names carry what the tables are sorted by: a model size such as 7B, a method, and a k such as k=5 or k=0.5-2:
+"7B RVPO k=0.5-2". Quoted: arXiv 2605.05750, one training run per scale; only what is in `QUOTED_*` is known.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rvpo.evals.healthbench import AXES
+
+__all__ = ["Run", "tables"]
+
+Summary = Mapping[str, Any]
+
+QUOTED_HEALTHBENCH = {
+    ("3B", "GDPO"): (0.192, 0.117), ("3B", "RVPO"): (0.189, 0.147),
+    ("7B", "GDPO"): (0.198, 0.026), ("7B", "RVPO"): (0.230, 0.204),
+    ("14B", "GDPO"): (0.215, 0.000), ("14B", "RVPO"): (0.261, 0.236),
+}  # fmt: skip
+"""(size, method) -> best, final."""
+QUOTED_AXES = {
+    ("7B", "GDPO"): dict(zip(AXES, (30.0, 11.1, 18.3, 47.0, 32.5), strict=True)),
+    ("7B", "RVPO"): dict(zip(AXES, (33.3, 15.2, 21.2, 45.1, 30.1), strict=True)),
+}
+"""In percent; at which checkpoint is not known."""
+QUOTED_K = {
+    ("7B", "0"): ("0.198", "0.026"), ("7B", "0.5-2"): ("0.230", "0.204"), ("7B", "5"): ("0.241", "0.095"),
+    ("7B", "hard-min"): ("not known", "0"),
+}  # fmt: skip
+QUOTED_BFCL = {
+    ("1.5B", "GDPO"): 71.9, ("1.5B", "RVPO"): 71.9, ("3B", "GDPO"): 80.7, ("3B", "RVPO"): 80.4,
+}  # fmt: skip
+QUOTED_GPQA = "Quoted: on 198 questions every method of the paper lies inside +-6.5 points of the others."
+
+DASH = "\N{EN DASH}"
+SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?B)(?!\w)", re.IGNORECASE)
+RISK = re.compile(r"\bk\s*=\s*(\d+(?:\.\d+)?)(?:\s*(?:->|-|to)\s*(\d+(?:\.\d+)?))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run on one benchmark."""
+
+    name: str
+    summaries: tuple[Summary, ...]
+    """Of its checkpoints, the last step last; at least one, all of one benchmark."""
+
+    @property
+    def benchmark(self) -> str:
+        """Name of the benchmark."""
+        return str(self.summaries[0]["benchmark"])
+
+    @property
+    def final(self) -> Summary:
+        """The last checkpoint."""
+        return self.summaries[-1]
+
+    @property
+    def best(self) -> Summary:
+        """The checkpoint with the highest headline score, the first of several; the last one if none has a score."""
+        scored = [one for one in self.summaries if _rank(one) is not None]
+        return max(scored, key=lambda one: _rank(one) or 0.0) if scored else self.final
+
+    @property
+    def size(self) -> str:
+        """Model size in the name, "" without."""
+        found = SIZE.search(self.name)
+        return found[1].upper() if found else ""
+
+    @property
+    def method(self) -> str:
+        """The name without the size."""
+        return " ".join(SIZE.sub(" ", self.name).split()) or self.name
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Size and method as the quoted numbers have them: those of the paper's schedule, so without another k."""
+        method = " ".join(RISK.sub(" ", self.method).split()).upper()
+        return self.size, method if self.risk in ("", "0.5-2") or method == "GDPO" else self.method
+
+    @property
+    def risk(self) -> str:
+        """k: "5", "0.5-2", "0" for GDPO, "hard-min", or "" where the name has none."""
+        found = RISK.search(self.name)
+        if found:
+            return "-".join(f"{float(end):g}" for end in found.groups() if end is not None)
+        plain = self.method.lower().replace("_", "-")
+        return "hard-min" if "hard-min" in plain else "0" if plain == "gdpo" else ""
+
+
+def _rank(summary: Summary) -> float | None:
+    entry = summary["scores"][summary["headline"]]
+    value: float | None = entry.get("unclipped", entry["value"])
+    return value
+
+
+def tables(runs: Sequence[Run]) -> str:
+    """Return Markdown: for each benchmark its tables, in the order in which the benchmarks occur."""
+    parts = []
+    for benchmark in dict.fromkeys(run.benchmark for run in runs):
+        of_it: dict[str, list[Run]] = {}
+        for run in runs:
+            if run.benchmark == benchmark:
+                of_it.setdefault(run.name, []).append(run)
+        parts.append(MAKERS.get(benchmark, _plain)(list(of_it.values())))
+    return "\n".join(parts)
+
+
+Seeds = list[Run]
+
+
+def _healthbench(groups: Sequence[Seeds]) -> str:
+    parts = [_heading("HealthBench"), _best_and_final(groups), _axes(groups)]
+    if len({seeds[0].risk for seeds in groups if seeds[0].risk}) > 1:
+        parts.append(_ablation(groups))
+    return "\n".join([*parts, _missing(groups)])
+
+
+def _best_and_final(groups: Sequence[Seeds]) -> str:
+    heads = ["model", "method", "seeds", "best", "final", "unclipped best / final", "95 % of final (unclipped)"]
+    rows, left = [], dict(QUOTED_HEALTHBENCH)
+    for seeds in groups:
+        quoted = left.pop(seeds[0].key, None)
+        rows.append(
+            [
+                *_name(seeds),
+                _mean(seeds, "best", _headline),
+                _mean(seeds, "final", _headline),
+                f"{_mean(seeds, 'best', _rank)} / {_mean(seeds, 'final', _rank)}",
+                _interval(seeds),
+                DASH if quoted is None else f"{quoted[0]:.3f} / {quoted[1]:.3f}",
+            ]
+        )
+    sizes = {seeds[0].size for seeds in groups}
+    for (size, method), (best, final) in left.items():
+        if size in sizes or not sizes & {key[0] for key in QUOTED_HEALTHBENCH}:
+            rows.append([size, method, *[DASH] * 5, f"{best:.3f} / {final:.3f}"])
+    return _table([*heads, "paper, best / final (quoted)"], rows)
+
+
+def _axes(groups: Sequence[Seeds]) -> str:
+    rows = []
+    for seeds in groups:
+        found = [_mean(seeds, "best", _score(f"axis:{axis}"), percent=True) for axis in AXES]
+        rows.append([*_name(seeds)[:2], "ours, best", *found])
+        quoted = QUOTED_AXES.get(seeds[0].key)
+        if quoted:
+            rows.append([*_name(seeds)[:2], "paper (quoted)", *(f"{quoted[axis]:.1f}" for axis in AXES)])
+    heads = ["model", "method", "", *(axis.replace("_", " ") for axis in AXES)]
+    return "By axis, in percent, official rule (the paper's checkpoint is not known):\n\n" + _table(heads, rows)
+
+
+def _ablation(groups: Sequence[Seeds]) -> str:
+    rows, left = [], dict(QUOTED_K)
+    for seeds in groups:
+        if seeds[0].risk:
+            quoted = left.pop((seeds[0].size, seeds[0].risk), None)
+            both = [_mean(seeds, when, _headline) for when in ("best", "final")]
+            rows.append([seeds[0].size or DASH, seeds[0].risk, *both, " / ".join(quoted) if quoted else DASH])
+    rows += [[size, risk, DASH, DASH, " / ".join(quoted)] for (size, risk), quoted in left.items()]
+    return "Ablation of k:\n\n" + _table(["model", "k", "best", "final", "paper, best / final (quoted)"], rows)
+
+
+def _gpqa(groups: Sequence[Seeds]) -> str:
+    rows = []
+    for seeds in groups:
+        accuracy = [_mean(seeds, when, _headline, percent=True) for when in ("best", "final")]
+        ends = _interval(seeds, percent=True)
+        parsed = _mean(seeds, "final", _score("accuracy_of_parsed"), percent=True)
+        unparsed = sum(run.final["unparsed"] for run in seeds)
+        asked = sum(run.final["answers"]["asked"] for run in seeds)
+        rows.append([*_name(seeds), *accuracy, ends, parsed, f"{unparsed} of {asked}"])
+    heads = ["model", "method", "seeds", "best", "final", "95 % of final (Wilson)", "final, of parsed", "unparsed"]
+    return "\n".join([_heading("GPQA"), _table(heads, rows), QUOTED_GPQA, "", _missing(groups)])
+
+
+def _bfcl(groups: Sequence[Seeds]) -> str:
+    rows, left = [], dict(QUOTED_BFCL)
+    for seeds in groups:
+        quoted = left.pop(seeds[0].key, None)
+        both = [_mean(seeds, when, _headline, percent=True) for when in ("best", "final")]
+        rows.append([*_name(seeds), seeds[0].final["headline"], *both, DASH if quoted is None else f"{quoted:.1f}"])
+    rows += [[size, method, *[DASH] * 4, f"{value:.1f}"] for (size, method), value in left.items()]
+    heads = ["model", "method", "seeds", "aggregate", "best", "final", "paper (quoted; aggregate not known)"]
+    return "\n".join([_heading("BFCL"), _table(heads, rows), _missing(groups)])
+
+
+def _plain(groups: Sequence[Seeds]) -> str:
+    final = groups[0][0].final
+    names = [name for name in final["shown"] if name != final["headline"]]
+    rows = [
+        [
+            *_name(seeds),
+            _mean(seeds, "best", _headline),
+            _mean(seeds, "final", _headline),
+            _interval(seeds),
+            *(_mean(seeds, "final", _score(name)) for name in names),
+        ]
+        for seeds in groups
+    ]
+    heads = ["model", "method", "seeds", "best", "final", "95 % of final", *(f"final {name}" for name in names)]
+    told = f"Best and final are {final['headline']}."
+    return "\n".join([_heading(groups[0][0].benchmark), _table(heads, rows), told, "", _missing(groups)])
+
+
+MAKERS: dict[str, Callable[[Sequence[Seeds]], str]] = {"healthbench": _healthbench, "gpqa": _gpqa, "bfcl": _bfcl}
+
+
+def _name(seeds: Seeds) -> list[str]:
+    return [seeds[0].size or DASH, seeds[0].method, str(len(seeds))]
+
+
+def _headline(summary: Summary) -> float | None:
+    return _score(summary["headline"])(summary)
+
+
+def _score(name: str) -> Callable[[Summary], float | None]:
+    def value(summary: Summary) -> float | None:
+        entry = summary["scores"].get(name)
+        return None if entry is None else entry["value"]
+
+    return value
+
+
+def _mean(seeds: Seeds, when: str, value: Callable[[Summary], float | None], *, percent: bool = False) -> str:
+    """Return the mean over seeds, and their lowest and highest where there are several."""
+    found = [value(getattr(run, when)) for run in seeds]
+    known = [one for one in found if one is not None]
+    if not known:
+        return DASH
+    text = _number(sum(known) / len(known), percent)
+    return text if len(known) == 1 else f"{text} ({_number(min(known), percent)} to {_number(max(known), percent)})"
+
+
+def _interval(seeds: Seeds, *, percent: bool = False) -> str:
+    """Return the interval over items of a single run; several seeds show their spread instead."""
+    ends = seeds[0].final["scores"][seeds[0].final["headline"]]["interval"]
+    if len(seeds) > 1 or ends is None:
+        return DASH
+    return " to ".join(_number(end, percent) for end in ends)
+
+
+def _number(value: float, percent: bool) -> str:
+    return f"{100 * value:.1f}" if percent else f"{value:.3f}"
+
+
+def _missing(groups: Sequence[Seeds]) -> str:
+    """Return what is missing from the headline scores, run by run, and between which ends they lie with it."""
+    lines = []
+    for seeds in groups:
+        for place, run in enumerate(seeds):
+            for when in dict.fromkeys((id(run.best), id(run.final))):
+                one = run.best if when == id(run.best) else run.final
+                entry = one["scores"][one["headline"]]
+                if entry["missing"]:
+                    bounds = entry["bounds"]
+                    ends = "" if bounds is None else f"; with them {bounds[0]:.3f} to {bounds[1]:.3f}"
+                    number = f", seed {place + 1}" if len(seeds) > 1 else ""
+                    of = entry["missing"] + entry["items"]
+                    lines.append(f"- {run.name}{number}, {one['label']}: {entry['missing']} of {of} missing{ends}")
+    return "Nothing is missing.\n" if not lines else "\n".join(["Missing, and what it could change:", "", *lines, ""])
+
+
+def _heading(name: str) -> str:
+    return f"## {name}\n"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(one.replace("|", "\\|") for one in line) + " |" for line in lines) + "\n"
