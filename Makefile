@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[trl]' --group dev --group agreement
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev --group agreement
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl
 	touch $@
 
@@ -32,6 +32,7 @@ check: install
 bench: install
 	$(BIN)/python benchmarks/advantages.py
 	$(BIN)/python benchmarks/trainer_step.py
+	$(BIN)/python benchmarks/judge.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

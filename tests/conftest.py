@@ -9,7 +9,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from jaxtyping import install_import_hook
 
 with install_import_hook(
-    ["rvpo.advantages", "rvpo.aggregations", "rvpo.diagnostics", "rvpo.inputs", "rvpo.schedules", "rvpo.zscores"],
+    [
+        "rvpo.advantages",
+        "rvpo.aggregations",
+        "rvpo.diagnostics",
+        "rvpo.evals.stats",
+        "rvpo.inputs",
+        "rvpo.schedules",
+        "rvpo.wind_tunnel",
+        "rvpo.zscores",
+    ],
     "shape_checks.check",
 ):
     import rvpo  # noqa: F401

@@ -32,16 +32,26 @@ def rvpo(*words, cwd):
 
 
 def test_the_picture_of_the_readme_is_the_programs(tmp_path):
-    run(sys.executable, ROOT / "examples" / "neglect_picture.py", "--out", "new.svg", cwd=tmp_path)
+    rvpo("report", "--picture", "new.svg", cwd=tmp_path)
     assert (tmp_path / "new.svg").read_text() == (ROOT / "docs" / "neglect.svg").read_text()
 
 
-def test_the_quickstart_ends_with_a_table_of_both_channels(tmp_path):
-    printed = rvpo("quickstart", "--steps", "2", "--out", "out", cwd=tmp_path)
-    assert "step    2/2" in printed
-    assert "mention" in printed
-    assert "brevity" in printed
-    assert (tmp_path / "out" / "rvpo" / "metrics.jsonl").is_file()
+def test_the_quickstart_trains_compares_and_reports(tmp_path):
+    """The whole path, from warm start to page, in a few steps."""
+    words = ["quickstart", "--seeds", "1", "--steps", "3", "--warm-start-steps", "20", "--out", "out"]
+    printed = run(
+        *(sys.executable, "-m", "rvpo.cli.main", *words),
+        cwd=tmp_path,
+        RVPO_CACHE=str(tmp_path / "cache"),
+    )
+    assert "4/4 runs" in printed
+    for method in ("GRPO", "GDPO", "RVPO 0.5-2", "policy k=2"):
+        assert f"│ {method}" in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "policy k=2" in page
+    for method in ("grpo", "gdpo", "rvpo", "rvpo_policy"):
+        log = (tmp_path / "out" / "runs" / f"rubric-{method}-0" / "metrics.jsonl").read_text().splitlines()
+        assert "channels/rubric_reward/accuracy/mean" in json.loads(log[0])
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,9 @@
 RvpoError                    whatever the package raises on purpose
 ├── RewardError (ValueError)     a reward, its shape, range or weight that cannot be used
 ├── ConfigError (ValueError)     an option, a file or a combination of both that cannot be used
-└── IntegrationError (RuntimeError)
-                                 the installed trainer does not do what the integration relies on
+├── IntegrationError (RuntimeError)
+│                                the installed trainer does not do what the integration relies on
+└── JudgeError (RuntimeError)    a judge that cannot be asked, is over its budget, or has lost too many verdicts
 
 A message states what must hold, the values that were seen, and the probable fix.
 """
@@ -12,7 +13,7 @@ A message states what must hold, the values that were seen, and the probable fix
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["ConfigError", "IntegrationError", "RewardError", "RvpoError", "unknown_name"]
+__all__ = ["ConfigError", "IntegrationError", "JudgeError", "RewardError", "RvpoError", "unknown_name"]
 
 
 class RvpoError(Exception):
@@ -29,6 +30,10 @@ class ConfigError(RvpoError, ValueError):
 
 class IntegrationError(RvpoError, RuntimeError):
     """The installed trainer does not do what the integration relies on."""
+
+
+class JudgeError(RvpoError, RuntimeError):
+    """A judge cannot be asked, is over its budget, or has lost too many verdicts to go on."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ConfigError:

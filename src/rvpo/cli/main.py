@@ -12,7 +12,12 @@ __all__ = ["main"]
 
 COMMANDS = {
     "train": ("rvpo.cli.train", "train a language model on many rewards, in TRL"),
-    "quickstart": ("rvpo.cli.quickstart", "watch RVPO train a tiny policy on two conflicting rewards, no downloads"),
+    "data": ("rvpo.cli.dataset", "look at a rubric data set: criteria, tags, polarity, what looks wrong"),
+    "judge": ("rvpo.cli.judge", "grade answers by rubrics with an LLM; check how far it can be trusted"),
+    "report": ("rvpo.cli.report", "one HTML page from runs: curves, scores, weights, sample answers"),
+    "simulate": ("rvpo.cli.simulate", "compare methods on thousands of random conflicting criteria, without a model"),
+    "quickstart": ("rvpo.cli.quickstart", "watch constraint neglect happen and be cured, on a laptop, no downloads"),
+    "bench": ("rvpo.cli.bench", "measure which method neglects which reward: tasks x methods x seeds"),
 }
 
 EXAMPLES = """
@@ -20,6 +25,8 @@ examples:
   rvpo quickstart
   rvpo train --config configs/rlla_tiny.yaml
   rvpo train --config configs/rlla_tiny.yaml --method gdpo --output_dir runs/gdpo
+  rvpo report runs/gdpo runs/rvpo
+  rvpo simulate --channels 17 --methods gdpo,rvpo:0.5-2,rvpo_policy:2
 
 'rvpo COMMAND --help' tells a command's options.
 """

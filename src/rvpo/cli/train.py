@@ -5,7 +5,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ BUILT_IN_REWARDS = {
     "think_format_reward": "trl.rewards.think_format_reward",
 }
 
+JUDGED_REWARDS = {"rubric": None, "rubric_explicit": "explicit", "rubric_implicit": "implicit"}
+"""Rewards of an LLM judge, which the option `judge` configures, with the aggregate of each."""
+
 EXAMPLES = """
 examples:
   rvpo train --config configs/rlla_tiny.yaml
@@ -55,7 +58,7 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
         default=None,
         metadata={
             "help": "Rewards, each a channel or a vector of them: a built-in name ("
-            + ", ".join(BUILT_IN_REWARDS)
+            + ", ".join([*BUILT_IN_REWARDS, *JUDGED_REWARDS])
             + ") or a dotted path to a function, or to a class that is called without arguments."
         },
     )
@@ -65,6 +68,13 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
             "help": "Columns to add by dotted path, as JSON: "
             '\'{"ground_truth": "reward_model.ground_truth"}\'. dataset_name is a hub name, a folder, or a '
             "local jsonl, parquet or csv file."
+        },
+    )
+    judge: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "The judge of the rubric rewards: fields of rvpo.judging.JudgeConfig as a mapping or JSON, for "
+            'example \'{"model": "Qwen/Qwen3-8B", "base_url": "http://localhost:8001/v1", "store": "v.sqlite"}\'.'
         },
     )
     eval_dataset_name: str | None = field(
@@ -77,11 +87,15 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
         self.reward_funcs = [given] if isinstance(given, str) else given
 
 
-def load_reward(name: str) -> Callable[..., Any]:
+def load_reward(name: str, judge: Mapping[str, Any] | None = None) -> Callable[..., Any]:
     """Return a reward by built-in name or dotted path; a class is called without arguments."""
+    if name in JUDGED_REWARDS:
+        return _judged_reward(name, judge)
     path = BUILT_IN_REWARDS.get(name, name)
     if "." not in path:
-        raise unknown_name("reward", name, [*BUILT_IN_REWARDS, "a dotted path such as my_module.my_reward"])
+        raise unknown_name(
+            "reward", name, [*BUILT_IN_REWARDS, *JUDGED_REWARDS, "a dotted path such as my_module.my_reward"]
+        )
     module_name, _, attribute = path.rpartition(".")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -96,6 +110,17 @@ def load_reward(name: str) -> Callable[..., Any]:
         if not hasattr(reward, "__name__"):
             reward.__name__ = attribute  # TRL names the reward by it
     return reward
+
+
+def _judged_reward(name: str, judge: Mapping[str, Any] | None) -> Callable[..., Any]:
+    """Return a reward of the configured judge."""
+    if judge is None:
+        raise ConfigError(f"reward {name!r} needs a judge: set 'judge' to a mapping with at least its model")
+    try:
+        from rvpo.rewards.rubric import RubricReward
+    except ImportError as error:
+        raise ConfigError(f"reward {name!r} needs the judge's client ({error}): pip install 'rvpo[judge]'") from error
+    return RubricReward(judge, aggregate=JUDGED_REWARDS[name], name=name)
 
 
 class StopGracefully(TrainerCallback):
@@ -166,7 +191,7 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     options = {} if quantization is None else {"quantization_config": quantization}  # an argument from TRL 1.1 on
     return RVPOTrainer(
         model=model.model_name_or_path,
-        reward_funcs=[load_reward(name) for name in script.reward_funcs or ()],
+        reward_funcs=[load_reward(name, as_mapping("judge", script.judge)) for name in script.reward_funcs or ()],
         args=args,
         train_dataset=load_rows(script.dataset_name, script.dataset_train_split, **common),
         eval_dataset=load_rows(script.eval_dataset_name or script.dataset_name, script.dataset_test_split, **common)
@@ -202,9 +227,12 @@ def run(
     checkpoint = checkpoint_to_resume(args.resume_from_checkpoint, args.output_dir)
     trainer = build_trainer(script, args, model)
     prepare(trainer)
-    with StopGracefully() as stop:
-        trainer.add_callback(stop)
-        trainer.train(resume_from_checkpoint=checkpoint)
+    try:
+        with StopGracefully() as stop:
+            trainer.add_callback(stop)
+            trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        trainer.close_rewards()
     folder = Path(args.output_dir)
     if stop.stopped_by is None:
         trainer.save_model(args.output_dir)

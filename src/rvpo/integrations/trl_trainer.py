@@ -148,6 +148,18 @@ class RVPOMixin:
         self._log_channels(matrix, result)
         return output
 
+    def close_rewards(self) -> None:
+        """Close the connections of rewards that hold some, in the loop they live in, and print what they spent."""
+        loop = getattr(self, "async_loop", None) or getattr(self, "async_reward_loop", None) or self._own_loop
+        for function in self.reward_funcs:
+            close = getattr(function, "close", None)
+            if close is None or loop is None or loop.is_closed():
+                continue
+            if loop.is_running():
+                asyncio.run_coroutine_threadsafe(close(), loop).result(timeout=60)
+            else:
+                loop.run_until_complete(close())
+
     def _run_here(self, awaitable: Coroutine[Any, Any, list[float | None]]) -> list[float | None]:
         """Await a vector reward where TRL would not; one loop for the whole run, as clients keep connections in it."""
         if self._own_loop is None:
