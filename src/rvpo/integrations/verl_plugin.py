@@ -18,7 +18,7 @@ from types import ModuleType
 
 from rvpo.integrations.verl_version import check_verl
 
-__all__ = ["install"]
+__all__ = ["AfterImport", "install"]
 
 Hook = Callable[[ModuleType], None]
 
@@ -36,7 +36,7 @@ def _hooks() -> dict[str, Hook]:
     }
 
 
-class _AfterImport(importlib.abc.MetaPathFinder):
+class AfterImport(importlib.abc.MetaPathFinder):
     """Runs a hook on a module right after the module has run, before whoever imports it goes on."""
 
     def __init__(self, hooks: dict[str, Hook]) -> None:
@@ -61,12 +61,12 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 def install() -> None:
     """Install the hooks in this process, once. Raises IntegrationError unless a release of verl fits."""
     check_verl()
-    if any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+    if any(isinstance(finder, AfterImport) for finder in sys.meta_path):
         return
     hooks = _hooks()
     for name in [name for name in hooks if name in sys.modules]:
         hooks.pop(name)(sys.modules[name])
-    sys.meta_path.insert(0, _AfterImport(hooks))
+    sys.meta_path.insert(0, AfterImport(hooks))
 
 
 install()
