@@ -17,13 +17,14 @@ import torch
 
 from rvpo.integrations.verl_plugin import AfterImport
 
-FIELDS = ["prompts", "responses", "response_mask", "uid", "extra_fields", "advantages", "old_log_probs"]
+FIELDS = ["prompts", "responses", "response_mask", "extra_fields", "advantages", "old_log_probs"]
+TENSORS = ("response_mask", "advantages", "old_log_probs")
 
 
 def load(folder):
-    from transformers import Qwen2ForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    return Qwen2ForCausalLM.from_pretrained(folder).float()
+    return AutoModelForCausalLM.from_pretrained(folder).float()
 
 
 @ray.remote(num_cpus=0)
@@ -70,21 +71,21 @@ def log_probs(model, data):
     return found
 
 
-def record(keys, data, step):
-    rows = []
-    for row, key in enumerate(keys):
-        extra = data["extra_fields"][row]
-        rows.append(
-            {
-                "key": key,
-                "uid": str(data["uid"][row]),
-                "info": getattr(extra, "data", extra)["reward_extra_info"],
-                "mask": data["response_mask"][row].tolist(),
-                "advantages": data["advantages"][row].tolist(),
-            }
-        )
+def record(batch, data, step, tokenizer):
+    extras = [getattr(extra, "data", extra) for extra in data["extra_fields"]]
+    rows = [
+        {
+            "key": key,
+            "is_padding": tag.get("is_padding", False),
+            "text": tokenizer.decode(data["responses"][row], skip_special_tokens=True),
+            "info": extras[row]["reward_extra_info"],
+            "mask": data["response_mask"][row].tolist(),
+            "advantages": data["advantages"][row].tolist(),
+        }
+        for row, (key, tag) in enumerate(zip(batch.keys, batch.tags, strict=True))
+    ]
     with open(os.environ["VERL_CPU_RECORD"], "a") as file:
-        file.write(json.dumps({"step": step, "pid": os.getpid(), "rows": rows}) + "\n")
+        file.write(json.dumps({"step": step, "rows": rows}) + "\n")
 
 
 def without_gpu(trainer_base):
@@ -130,9 +131,9 @@ def without_gpu(trainer_base):
 
         def _update_actor(self, batch, metrics):
             data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=FIELDS)
-            record(batch.keys, data, self.global_steps)
+            record(batch, data, self.global_steps, self.tokenizer)
             pad = torch.nn.utils.rnn.pad_sequence
-            padded = {name: pad(list(data[name].unbind()), batch_first=True) for name in FIELDS if name in TENSORS}
+            padded = {name: pad(list(data[name].unbind()), batch_first=True) for name in TENSORS}
             actor = trainer_base.omega_conf_to_dataclass(self.config.actor_rollout_ref.actor)
             loss, _ = trainer_base.core_algos.compute_policy_loss_vanilla(
                 old_log_prob=padded["old_log_probs"],
@@ -152,5 +153,4 @@ def without_gpu(trainer_base):
             setattr(trainer_base.PPOTrainer, name, method)
 
 
-TENSORS = ("response_mask", "advantages", "old_log_probs")
 sys.meta_path.insert(0, AfterImport({"verl.trainer.ppo.v1.trainer_base": without_gpu}))
