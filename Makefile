@@ -7,14 +7,14 @@ INSTALLED := .venv/installed
 
 install: $(INSTALLED)
 
-# verl is there for the agreement tests alone. It pins packages that one function of it does not need, hence
-# --no-deps; what that function does need is the group "agreement".
+# verl is there for tests alone. It pins packages that its advantages, reward workers and default trainer do not need,
+# hence --no-deps; what they do need is the group "agreement". TransferQueue asks for Ray's dashboard, likewise.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev --group agreement
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl TransferQueue
 	touch $@
 
 quickstart: install
