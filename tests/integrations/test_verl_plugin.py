@@ -119,6 +119,27 @@ def test_one_missing_component_leaves_every_other_advantage_finite_and_masked(ad
     np.testing.assert_allclose(found, by_token(compute_advantages(rewards, k=2.0).advantages, lengths), atol=1e-6)
 
 
+def test_rubrics_of_different_length_travel_as_text(ray_trainer):
+    from omegaconf import OmegaConf
+    from verl import DataProto
+
+    values = np.random.default_rng(8).integers(0, 2, (2, 4, 3)).astype(float)
+    values[0, :, 2] = NAN  # the first prompt has two criteria
+    values[1, 3, 1] = NAN
+    texts = [
+        json.dumps({f"c{j}": None if np.isnan(row[j]) else row[j] for j in range(2 + p)})
+        for p, group in enumerate(values)
+        for row in group
+    ]
+    data = DataProto.from_dict(
+        tensors={"token_level_rewards": torch.zeros(8, 1), "response_mask": torch.ones(8, 1, dtype=torch.long)},
+        non_tensors={"uid": np.repeat(["a", "b"], 4).astype(object), "rubric": np.array(texts)},
+    )
+    config = OmegaConf.create({"rvpo": {"channels": ["rubric"], "k": 2.0}})
+    found = ray_trainer.compute_advantage(data, adv_estimator="rvpo", config=config).batch["advantages"][:, 0]
+    np.testing.assert_allclose(found, compute_advantages(values, k=2.0).advantages.ravel(), atol=1e-6)
+
+
 def test_the_channels_metrics_join_verls(ray_trainer, advantages):
     from rvpo.integrations import verl_hooks
 
@@ -177,6 +198,39 @@ def test_kl_in_the_reward_is_refused(ray_trainer):
     config = OmegaConf.create({"use_kl_in_reward": True, "rvpo": {"channels": ["a"]}})
     with pytest.raises(ConfigError, match="use_kl_loss"):
         core_algos.get_adv_estimator_fn("rvpo")(torch.zeros(2, 1), torch.ones(2, 1), config=config, index=["p", "p"])
+
+
+def test_moving_averages_go_with_verls_checkpoints(tmp_path, advantages):
+    from omegaconf import OmegaConf
+
+    from rvpo.integrations import verl_hooks
+
+    method = {"method": "rvpo_policy", "method_options": {"anchor": "average"}, "anchor_decay": 0.5}
+    rewards, lengths = some_rewards(7), some_lengths(7)
+    algorithm = {"adv_estimator": "rvpo", "gdpo_reward_keys": ["c0", "c1", "c2"], "rvpo": method}
+    places = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "resume_from_path": None}
+
+    class Trainer:
+        config = OmegaConf.create({"algorithm": algorithm, "trainer": places})
+        global_steps = 4
+
+        def _save_checkpoint(self):
+            (tmp_path / "global_step_4").mkdir()
+
+        def _load_checkpoint(self):
+            pass
+
+    verl_hooks.keep_averages(Trainer)
+    verl_hooks._ESTIMATORS.clear()
+    advantages(rewards, lengths, **method)
+    Trainer()._save_checkpoint()
+    going_on = advantages(1.0 - rewards, lengths, **method)
+    verl_hooks._ESTIMATORS.clear()  # another process
+    anew = advantages(1.0 - rewards, lengths, **method)
+    verl_hooks._ESTIMATORS.clear()
+    Trainer()._load_checkpoint()
+    np.testing.assert_array_equal(advantages(1.0 - rewards, lengths, **method), going_on)
+    assert np.abs(anew - going_on).max() > 1e-3
 
 
 CODE = """

@@ -9,11 +9,13 @@ reward_loop                 a reward worker that dies is started again, and its 
 """
 
 import functools
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -27,12 +29,14 @@ __all__ = [
     "bring_channels",
     "bring_queued_channels",
     "estimate",
+    "keep_averages",
     "know_step",
     "log_metrics",
     "register_estimator",
     "restart_workers",
 ]
 
+STATE_FILE = "rvpo_state.json"
 RESTARTS = 3
 """How often verl's reward workers are started again."""
 
@@ -82,14 +86,18 @@ def estimate(
             "verl called the estimator rvpo without its reward channels: the plugin's hooks are not in this process; "
             "start with python -m rvpo.integrations.verl_main, or set VERL_USE_EXTERNAL_MODULES"
         )
-    estimator = _ESTIMATORS.setdefault(repr(settings), Estimator(settings))
     lengths = response_mask.sum(dim=-1).tolist()
     step, total = _progress(settings)
-    scored = estimator.score(Rollouts(rows.infos, list(index), lengths, rows.is_real, rows.sessions), step, total)
+    batch = Rollouts(rows.infos, list(index), lengths, rows.is_real, rows.sessions)
+    scored = _estimator(settings).score(batch, step, total)
     _PENDING.append(scored.metrics)
     advantages = torch.as_tensor(scored.advantages, dtype=torch.float32, device=response_mask.device)
     by_token = advantages.unsqueeze(-1) * response_mask
     return by_token, by_token
+
+
+def _estimator(settings: VerlConfig) -> Estimator:
+    return _ESTIMATORS.setdefault(repr(settings), Estimator(settings))
 
 
 def _progress(settings: VerlConfig) -> tuple[int, int]:
@@ -154,6 +162,7 @@ def bring_channels(ray_trainer: ModuleType) -> None:
 
     _wrap(ray_trainer, "compute_advantage", make)
     _wrap(ray_trainer.RayPPOTrainer, "_get_gen_batch", _remembering_trainer)
+    keep_averages(ray_trainer.RayPPOTrainer)
 
 
 def know_step(separation: ModuleType) -> None:
@@ -185,6 +194,45 @@ def bring_queued_channels(trainer_base: ModuleType) -> None:
         return _compute_advantage
 
     _wrap(trainer_base.PPOTrainer, "_compute_advantage", make)
+    keep_averages(trainer_base.PPOTrainer)
+
+
+def keep_averages(trainer: type) -> None:
+    """Let a trainer's checkpoints hold the moving averages of rvpo_policy's anchor "average"."""
+
+    def saving(original: Callable[..., Any]) -> Callable[..., Any]:
+        def _save_checkpoint(self: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(self, *args, **kwargs)
+            if is_ours(self.config.algorithm):
+                averages = _estimator(VerlConfig.from_algorithm(self.config.algorithm)).averages
+                if averages:
+                    _state_file(self, self.config.trainer.default_local_dir).write_text(json.dumps(averages))
+            return result
+
+        return _save_checkpoint
+
+    def loading(original: Callable[..., Any]) -> Callable[..., Any]:
+        def _load_checkpoint(self: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(self, *args, **kwargs)
+            if is_ours(self.config.algorithm) and self.global_steps > 0:
+                options = self.config.trainer
+                by_path = options.resume_mode == "resume_path"
+                file = _state_file(
+                    self, Path(options.resume_from_path).parent if by_path else options.default_local_dir
+                )
+                if file.is_file():
+                    averages = {str(name): float(mean) for name, mean in json.loads(file.read_text()).items()}
+                    _estimator(VerlConfig.from_algorithm(self.config.algorithm)).averages = averages
+            return result
+
+        return _load_checkpoint
+
+    _wrap(trainer, "_save_checkpoint", saving)
+    _wrap(trainer, "_load_checkpoint", loading)
+
+
+def _state_file(trainer: Any, checkpoints: str | Path) -> Path:
+    return Path(checkpoints) / f"global_step_{trainer.global_steps}" / STATE_FILE
 
 
 def _queued_rows(queue: Any, batch: Any, channels: Sequence[str]) -> _Rows:

@@ -6,16 +6,17 @@ from rvpo.errors import IntegrationError
 
 __all__ = ["FIRST", "LIMIT", "check_verl"]
 
-FIRST, LIMIT = (0, 9, 1), (0, 10)
+FIRST, LIMIT = "0.9.1", "0.10"
 
 
 def check_verl() -> None:
     """Raise IntegrationError, naming the versions that fit, unless a release of verl in [0.9.1, 0.10) is installed."""
-    fits = "rvpo needs verl>=0.9.1,<0.10 (tested: 0.9.1)"
+    fits = f"rvpo needs verl>={FIRST},<{LIMIT} (tested: 0.9.1)"
     try:
         installed = version("verl")
     except PackageNotFoundError:
         raise IntegrationError(f"verl is not installed; {fits}. docs/verl.md says how") from None
-    numbers = tuple(int(part) for part in installed.split(".")[:3] if part.isdigit())
-    if not FIRST <= numbers < LIMIT:
-        raise IntegrationError(f"verl {installed} is installed, but {fits}. Run: pip install 'verl>=0.9.1,<0.10'")
+    from packaging.version import Version
+
+    if not Version(FIRST) <= Version(installed) < Version(LIMIT):
+        raise IntegrationError(f"verl {installed} is installed, but {fits}. Run: pip install 'verl>={FIRST},<{LIMIT}'")
