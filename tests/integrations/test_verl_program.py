@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -104,14 +103,14 @@ class Killer:
     """A plan for the server that fails no request, and kills one of the program's reward workers on the way."""
 
     def __init__(self):
-        self.program, self.killed, self.paid_before = None, [], Counter()
+        self.program, self.killed = None, []
 
     def __call__(self, number, body):
         if number == KILL_AT:
             threading.Thread(target=self.kill).start()
 
     def kill(self):
-        below = psutil.Process(self.program.pid).children(recursive=True)
+        below = self.program.children(recursive=True)
         workers = [one for one in below if "ray::RewardLoopWorker" in " ".join(one.cmdline())]
         self.killed = [workers[0].pid]
         workers[0].kill()
@@ -129,10 +128,14 @@ def run_program(folder, killer, server):
     }
     command = [sys.executable, "-W", "ignore", "-m", "rvpo.integrations.verl_main", *overrides(folder, server.url)]
     with (folder / "printed.txt").open("w") as printed:
-        killer.program = subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=printed, stderr=subprocess.STDOUT
-        )
-        status = killer.program.wait(timeout=500)
+        program = subprocess.Popen(command, env=environment, cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
+    killer.program = psutil.Process(program.pid)
+    try:
+        status = program.wait(timeout=500)
+    finally:
+        if program.poll() is None:  # Ray's processes would stay
+            for process in [*killer.program.children(recursive=True), killer.program]:
+                process.kill()
     return status, (folder / "printed.txt").read_text(errors="replace")
 
 
@@ -211,6 +214,7 @@ def test_a_killed_reward_worker_loses_no_verdict(program):
     assert server.requests > KILL_AT
     stored = VerdictStore(folder / "verdicts.sqlite").statistics()[0]["replies"]
     assert stored == len(server.paid)  # whatever was answered is kept, once
+    print(f"{server.requests} requests for {stored} verdicts, process {killer.killed[0]} killed")
     for entry in lines(folder / "record.jsonl"):
         for row in entry["rows"]:
             assert None not in json.loads(row["info"]["rubric"]).values()
