@@ -200,6 +200,28 @@ def test_kl_in_the_reward_is_refused(ray_trainer):
         core_algos.get_adv_estimator_fn("rvpo")(torch.zeros(2, 1), torch.ones(2, 1), config=config, index=["p", "p"])
 
 
+def test_a_reward_model_beside_the_trainer_leaves_channels_as_fields_of_their_own():
+    from types import SimpleNamespace
+
+    from verl.utils.tensordict_utils import get_tensordict
+
+    from rvpo.integrations import verl_hooks
+
+    texts = ['{"c": 1.0}', '{"c": null}', '{"d": 0.0}']
+    # As PPOTrainer._compute_reward_colocate writes them.
+    fields = get_tensordict({"rubric": np.array(texts), "format": np.array([1.0, None, 0.5], dtype=object)})
+    queue = SimpleNamespace(
+        kv_batch_get=lambda keys, partition_id, select_fields: fields.select(*select_fields, strict=False)
+    )
+    tags = [{}, {}, {"is_padding": True}]
+    batch = SimpleNamespace(keys=["u_0_0", "u_1_0", "pad_0_0"], partition_id="train", tags=tags)
+    rows = verl_hooks._queued_rows(queue, batch, ["rubric", "format"])
+    assert [row["rubric"] for row in rows.infos] == texts
+    assert [row["format"] for row in rows.infos] == [1.0, None, 0.5]
+    assert rows.is_real == [True, True, False]
+    assert rows.sessions == [("u_0", 0), ("u_1", 0), ("pad_0", 0)]
+
+
 def test_moving_averages_go_with_verls_checkpoints(tmp_path, advantages):
     from omegaconf import OmegaConf
 

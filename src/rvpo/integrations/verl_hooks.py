@@ -206,7 +206,9 @@ def keep_averages(trainer: type) -> None:
             if is_ours(self.config.algorithm):
                 averages = _estimator(VerlConfig.from_algorithm(self.config.algorithm)).averages
                 if averages:
-                    _state_file(self, self.config.trainer.default_local_dir).write_text(json.dumps(averages))
+                    file = _state_file(self, self.config.trainer.default_local_dir)
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_text(json.dumps(averages))
             return result
 
         return _save_checkpoint
@@ -245,15 +247,22 @@ def _queued_rows(queue: Any, batch: Any, channels: Sequence[str]) -> _Rows:
     infos: list[dict[str, Any]] = [{} for _ in batch.keys]
     if "extra_fields" in data.keys():  # noqa: SIM118  a TensorDict
         for info, extra in zip(infos, data["extra_fields"], strict=True):
-            info.update(getattr(extra, "data", extra).get("reward_extra_info") or {})
+            info.update(_unwrapped(extra).get("reward_extra_info") or {})
     for name in set(channels) & set(data.keys()):
         for info, value in zip(infos, data[name], strict=True):
-            info[name] = getattr(value, "data", value)
+            info.setdefault(name, _unwrapped(value))
     return _Rows(
         infos,
         [not tag.get("is_padding", False) for tag in batch.tags],
         [(key.rpartition("_")[0], int(key.rpartition("_")[2])) for key in batch.keys],
     )
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return what a TensorDict holds for a row without the wrapper that some backends leave around it."""
+    from tensordict.tensorclass import NonTensorData
+
+    return value.data if isinstance(value, NonTensorData) else value
 
 
 def log_metrics(metric_utils: ModuleType) -> None:
