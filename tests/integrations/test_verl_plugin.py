@@ -168,18 +168,20 @@ def metrics_batch():
     return DataProto.from_dict(tensors=tensors | {"attention_mask": torch.ones(2, 6, dtype=torch.long)})
 
 
-def test_a_schedule_needs_the_step_and_takes_the_trainers(advantages):
-    from types import SimpleNamespace
-
+def test_a_schedule_needs_the_step_and_takes_the_legacy_trainers(ray_trainer, advantages):
     from rvpo.integrations import verl_hooks
 
     annealed = {"k_schedule": "linear", "k": 0.5, "k_end": 2.0}
     rewards, lengths = some_rewards(5), some_lengths(5)
     with pytest.raises(IntegrationError, match="step of the run"):
         advantages(rewards, lengths, **annealed)
-    trainer = SimpleNamespace(global_steps=6, total_training_steps=10)  # verl counts from 1: half of the run is done
-    with verl_hooks._known(verl_hooks._TRAINER, trainer):
+    trainer = object.__new__(ray_trainer.RayPPOTrainer)
+    trainer.global_steps, trainer.total_training_steps = 6, 10  # verl counts from 1: half of the run is done
+    try:
+        trainer._get_gen_batch(metrics_batch())  # what its loop calls at the beginning of every step
         found = advantages(rewards, lengths, **annealed)
+    finally:
+        verl_hooks._TRAINER.set(None)
     np.testing.assert_allclose(found[:, :, 0], compute_advantages(rewards, k=1.25).advantages, atol=1e-6)
 
 
