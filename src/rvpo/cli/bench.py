@@ -1,6 +1,7 @@
 """`rvpo bench neglect`: every task, method and seed, trained in TRL; `rvpo bench findings`: what came out."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def seeds_of(text: str) -> list[int]:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Split at commas, but for those between the options of one method."""
+    return [name.strip() for name in re.split(r",(?!\s*\w+=)", text) if name.strip()]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +67,9 @@ def parser() -> argparse.ArgumentParser:
     suite = commands.add_parser(
         "neglect",
         help="train the cells that are missing, then show the scores",
-        description=f"Train each task x method x seed that has no cell yet.\n\ntasks:\n{tasks}\n\nmethods:\n{methods}",
+        description="Train each task x method x seed that has no cell yet.\n\n"
+        f"tasks:\n{tasks}\n\nmethods:\n{methods}\n"
+        "  or METHOD:K:OPTION=VALUE,... as in rvpo_policy:1-4:signal=zscore",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
