@@ -113,7 +113,9 @@ def test_the_picture_has_a_mark_for_each_channel_and_the_model_alone_without_run
     alone, both = gains_picture(), gains_picture([run()])
     assert [len(named.figure.axes) for named in (alone, both)] == [1, 2]
     marks = both.figure.axes[1].lines
-    assert sum(len(line.get_xdata()) for line in marks if line.get_linestyle() == "None") == 3 * len(LINES)
+    drawn = [line for line in marks if line.get_linestyle() == "None"]
+    assert sum(len(line.get_xdata()) for line in drawn) == 3 * len(LINES)
+    assert {line.get_markevery() for line in drawn} == {1}
     assert len(RATES) == 21
     assert re.search(r"RVPO k=2 0\.000 at 0\.01", alone.description)
 

@@ -226,7 +226,7 @@ def gains_figure(expected: Sequence[Gains], measured: Sequence[Gains], looks: Ma
         for one in lines:
             look = looks[one.method]
             odds = [math.log(rate / (1 - rate)) for rate in one.rates]
-            drawn = line(look, odds, one.gains, every=max(len(odds) // 8, 1))
+            drawn = line(look, odds, one.gains, every=1 if index else max(len(odds) // 8, 1))
             if index:
                 drawn.set(linestyle="none", markersize=5.5, alpha=0.8)
             axes.add_line(drawn)
