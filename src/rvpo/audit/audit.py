@@ -42,6 +42,7 @@ class _Survey:
     high: Float[np.ndarray, " L"]
     groups: int = 0
     single: int = 0
+    again: int = 0
     rollouts: int = 0
     logged: bool = False
     length: bool = False
@@ -105,6 +106,7 @@ def audit_groups(
         rollouts=survey.rollouts,
         groups=survey.groups,
         single=survey.single,
+        again=survey.again,
         steps=survey.steps,
         has_length=survey.length,
         has_text=survey.text,
@@ -141,6 +143,7 @@ def _survey(blocks: Iterable[Groups], names: Sequence[str]) -> _Survey:
         size = block.exists().sum(axis=1)
         survey.groups += int((size > 1).sum())
         survey.single += int((size == 1).sum())
+        survey.again += 0 if block.again is None else int(block.again.sum())
         survey.rollouts += int(size.sum())
         survey.logged |= block.logged is not None and bool((~np.isnan(block.logged)).any())
         survey.length |= block.length is not None
