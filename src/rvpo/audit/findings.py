@@ -63,10 +63,9 @@ def limits(result: AuditResult) -> list[str]:
     if result.groups < FEW_GROUPS:
         found.append(f"most things: {result.groups} groups are few, and intervals over them too narrow")
     if result.again:
-        number = result.groups + result.single
         found.append(
-            f"which rows make a group: {result.again} of {number} came back more than {WINDOW:,} rows later and count as "
-            "groups of their own; sort the log by prompt, or name its step"
+            f"which rows make a group: {result.again} of {result.groups + result.single} came back more than "
+            f"{WINDOW:,} rows later and count as groups of their own; sort the log by prompt, or name its step"
         )
     if not result.has_text:
         found.append("noise: no column holds the answers")
