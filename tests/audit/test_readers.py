@@ -360,6 +360,20 @@ def test_a_log_longer_than_the_window_is_the_same(tmp_path, monkeypatch):
         assert one.forecasts["gdpo"].change == pytest.approx(same.forecasts["gdpo"].change)
 
 
+def test_groups_whose_rows_lie_too_far_apart_are_counted_and_told(tmp_path, monkeypatch):
+    whole = columns(prompts=20)
+    del whole["step"]
+    halves = np.argsort(np.arange(80) % 4 >= 2, kind="stable")  # two rows of every group, then the other two
+    torn = table(tmp_path, {name: np.array(values)[halves] for name, values in whole.items()}, "torn.parquet")
+    assert audit_log(torn, **QUICK).again == 0
+    monkeypatch.setattr("rvpo.audit.groups.WINDOW", 16)
+    monkeypatch.setattr("rvpo.audit.tables.read_batches.__kwdefaults__", {"rows": 8})
+    result = audit_log(torn, **QUICK)
+    assert (result.groups, result.again) == (40, 20)
+    assert result.limits[0].startswith("which rows make a group: 20 of 40 came back")
+    assert audit_log(table(tmp_path, whole), **QUICK).again == 0
+
+
 # --- what is broken ------------------------------------------------------------------------------------------
 
 
