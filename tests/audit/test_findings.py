@@ -59,7 +59,6 @@ def test_a_channel_that_differs_among_equal_answers_is_noisy(seed):
     assert [channel.noise.value for channel in result.channels[:4]] == [0.0] * 4
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 def test_many_noisy_channels_are_four_lines():
     draw = np.random.default_rng(0)
     values = rewards(draw, channels=6)
@@ -71,6 +70,7 @@ def test_many_noisy_channels_are_four_lines():
     assert sorted(name for one in noisy for name in one.channels) == [f"c{index}" for index in range(6)]
 
 
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_reward_for_length_is_named(seed):
     draw = np.random.default_rng(seed)
     values = rewards(draw)

@@ -17,6 +17,7 @@ from rvpo.audit import audit_log
 from rvpo.audit.columns import find_columns
 from rvpo.audit.groups import ChannelNames, TooManyChannelsError
 from rvpo.audit.readers import open_log
+from rvpo.audit.tables import read_batches
 from rvpo.errors import ConfigError
 
 QUICK = {"methods": ["gdpo"], "draws": 20}
@@ -354,6 +355,7 @@ def test_a_log_longer_than_the_window_is_the_same(tmp_path, monkeypatch):
     expected = audit_log(file, **QUICK)
     monkeypatch.setattr("rvpo.audit.groups.WINDOW", 50)
     monkeypatch.setattr("rvpo.audit.groups.BLOCK", 40)
+    monkeypatch.setitem(read_batches.__kwdefaults__, "rows", 30)
     found = audit_log(file, **QUICK)
     assert (found.groups, found.rollouts) == (200, 800)
     for one, same in zip(found.channels, expected.channels, strict=True):
@@ -367,7 +369,7 @@ def test_groups_whose_rows_lie_too_far_apart_are_counted_and_told(tmp_path, monk
     torn = table(tmp_path, {name: np.array(values)[halves] for name, values in whole.items()}, "torn.parquet")
     assert audit_log(torn, **QUICK).again == 0
     monkeypatch.setattr("rvpo.audit.groups.WINDOW", 16)
-    monkeypatch.setattr("rvpo.audit.tables.read_batches.__kwdefaults__", {"rows": 8})
+    monkeypatch.setitem(read_batches.__kwdefaults__, "rows", 8)
     result = audit_log(torn, **QUICK)
     assert (result.groups, result.again) == (40, 20)
     assert result.limits[0].startswith("which rows make a group: 20 of 40 came back")
