@@ -213,10 +213,11 @@ def _forecast(records: Sequence[CellRecord]) -> str:
         told = foresight(records)
     except ConfigError as error:
         return f"Not known: {error}.\n"
-    return (
+    opening = (
         "The rewards of each run's first ten steps were audited under the run's own method, as `rvpo audit` does "
-        f"(docs/audit.md); nothing later was seen.\n\n{told}"
+        "(docs/audit.md); nothing later was seen."
     )
+    return f"{fill(opening, 119)}\n\n{told}"
 
 
 def _limits(records: Sequence[CellRecord]) -> str:

@@ -11,6 +11,7 @@ log order the methods as they turn out, and advise one that is better than GDPO.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -57,10 +58,10 @@ def foresight(records: Sequence[CellRecord], *, seed: int = 0) -> str:
         if rows.empty:
             continue
         which = ", ".join(map(str, sorted(rows["seed"].unique())))
-        title = f"seeds {which}, on which the horizon was chosen" if chosen_on else f"seeds {which}, a test"
+        title = f"Seeds {which}, on which the horizon was chosen" if chosen_on else f"Seeds {which}, a test"
         order = ranking[ranking["seed"].isin(CHOSEN_ON) == chosen_on]
         tables = [_ranking(rows, seed), _sign_table(rows, seed), _falls(rows), _order_lines(order, seed)]
-        parts.append("\n".join([f"**{title[:1].upper()}{title[1:]}**\n", *tables]))
+        parts.append("\n".join([f"**{title}**\n", *tables]))
     return "\n".join([*parts, LEGEND])
 
 
@@ -229,6 +230,10 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def _prose(text: str) -> str:
+    return fill(text, 119, break_on_hyphens=False) + "\n"
+
+
 def _by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of each method under its label, then all."""
     methods = rows.groupby("method", sort=False)
@@ -269,29 +274,29 @@ def _falls(rows: pd.DataFrame) -> str:
         right = int((moved["falls"] & (moved[which] < 0)).sum())
         said, fell = int(moved["falls"].sum()), int((moved[which] < 0).sum())
         told.append(f"{right} of {said} and {right} of {fell}")
-    return (
+    return _prose(
         "Falls said that came, and falls that came that were said, among channels that moved: over the first steps "
-        f"{told[0]}, over the next steps {told[1]}, from start to end {told[2]}.\n"
+        f"{told[0]}, over the next steps {told[1]}, from start to end {told[2]}."
     )
 
 
 def _order_lines(ranking: pd.DataFrame, seed: int) -> str:
     known = ranking["correlation"].dropna()
     if len(known) < 2:
-        return "Too few (task, seed) with several methods to say how well GDPO's log orders them.\n"
+        return _prose("Too few (task, seed) with several methods to say how well GDPO's log orders them.")
     found = bootstrap_interval(known.to_numpy(), seed=seed, draws=DRAWS)
-    order = (
+    order = _prose(
         f"Methods in the order that the audit of GDPO's log alone projects for the lowest third, against the order at "
         f"the end: rank correlation {found.mean:.2f} [{found.low:.2f}, {found.high:.2f}] over {len(known)} (task, "
-        f"seed) with {ranking['methods'].min()} to {ranking['methods'].max()} methods.\n"
+        f"seed) with {ranking['methods'].min()} to {ranking['methods'].max()} methods."
     )
     advised = ranking.loc[ranking["ahead"], "gain"]
     if len(advised) < 2:
         return order
     gain = bootstrap_interval(advised.to_numpy(), seed=seed, draws=DRAWS)
-    return order + (
-        f"\nIn {len(advised)} of {len(ranking)} that audit puts a method clearly ahead of GDPO. Its lowest third "
-        f"ended {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] above GDPO's, higher in {(advised > 0).sum()}.\n"
+    return f"{order}\n" + _prose(
+        f"In {len(advised)} of {len(ranking)} that audit puts a method clearly ahead of GDPO. Its lowest third "
+        f"ended {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] above GDPO's, higher in {(advised > 0).sum()}."
     )
 
 
