@@ -30,6 +30,8 @@ from rvpo.errors import ConfigError, unknown_name
 __all__ = ["DRAWS", "audit_groups"]
 
 DRAWS = 1000
+LARGEST = 1e100
+"""Rewards beyond this have squares beyond float64."""
 CURVE_POINTS = 12
 """Points of a course over the steps."""
 
@@ -176,6 +178,13 @@ def _check(survey: _Survey, names: Sequence[str]) -> None:
     ]
     if infinite:
         raise ConfigError(f"rewards of {listed(infinite)} are infinite; NaN is 'no value'")
+    large = [
+        name
+        for name, low, high in zip(names, survey.low, survey.high, strict=True)
+        if low <= high and max(-low, high) > LARGEST
+    ]
+    if large:
+        raise ConfigError(f"rewards of {listed(large)} go beyond {LARGEST:g}; put them on a common scale")
     if not np.isfinite(survey.low).any():
         raise ConfigError(f"none of the {survey.rollouts} rollouts has a value in any of {listed(names, 20)}")
     if not survey.groups:
