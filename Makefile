@@ -33,6 +33,7 @@ bench: install
 	$(BIN)/python benchmarks/advantages.py
 	$(BIN)/python benchmarks/trainer_step.py
 	$(BIN)/python benchmarks/judge.py
+	$(BIN)/python benchmarks/audit.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
