@@ -118,3 +118,31 @@ def arguments(case, name, values, language):
 def is_text(value):
     """Whether a value is a text to be quoted, and no expression such as "new Point(1, 2)"."""
     return isinstance(value, str) and not value.startswith("new ")
+
+
+def spoiled(value):
+    """Another value of the same type."""
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 7919
+        case str():
+            return f"{value} qqq"
+        case list():
+            return [*value[:-1], spoiled(value[-1])] if value else ["qqq"]
+        case dict() if value:
+            ((key, one), *rest) = value.items()
+            return {key: spoiled(one), **dict(rest)}
+        case _:
+            return "qqq"
+
+
+def with_a_spoiled_value(calls):
+    """Calls with one value of the last call that has any spoiled; None where no call has a value."""
+    for place in reversed(range(len(calls))):
+        name, values = calls[place]
+        if values:
+            ((key, value), *rest) = values.items()
+            return [*calls[:place], (name, {key: spoiled(value), **dict(rest)}), *calls[place + 1 :]]
+    return None

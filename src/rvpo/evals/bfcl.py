@@ -1,16 +1,16 @@
 """BFCL v3, the Berkeley Function Calling Leaderboard: the cases and the checker of `bfcl-eval`, aggregates by name.
 
-    category:NAME        share of a category's cases that are right; there are 17
-    non_live             mean of simple_ast, multiple, parallel, parallel_multiple and irrelevance
-    live                 share of all live cases that are right: every case counts once
-    multi_turn           mean of its four categories
-    overall              mean of non_live, live and multi_turn: the leaderboard's column
-    single_turn          mean of non_live and live
-    simple_ast           mean of simple (Python), java and javascript
-    non_live_ast         mean of simple_ast, multiple, parallel and parallel_multiple
-    live_ast             share of live_simple, live_multiple, live_parallel and live_parallel_multiple that is right
+    category:NAME          share of a category's cases that are right; there are 17
+    non_live               mean of simple_ast, multiple, parallel, parallel_multiple and irrelevance
+    live                   share of all live cases that are right: every case counts once
+    multi_turn             mean of its four categories
+    overall                mean of non_live, live and multi_turn: the leaderboard's column
+    single_turn            mean of non_live and live
+    simple_ast             mean of simple (Python), java and javascript
+    non_live_ast           mean of simple_ast, multiple, parallel and parallel_multiple
+    live_ast               share of live_simple, live_multiple, live_parallel and live_parallel_multiple that is right
     irrelevance_detection  mean of irrelevance and live_irrelevance
-    accuracy             share of all cases asked that are right; no aggregate of the leaderboard's
+    accuracy               share of all cases asked that are right; no aggregate of the leaderboard's
 
 An aggregate has a value only if every case of its categories was asked; the leaderboard counts a category that was not
 as 0. A number without the name of its aggregate says nothing: those of one model can lie 40 points apart.
@@ -213,8 +213,8 @@ def _why_wrong(setting: Setting, text: str) -> str | None:
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
     """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`.
 
-    `not_run` has the categories of which not all cases were asked, `wrong_because` counts the reasons of wrong answers.
-    The headline is the largest aggregate that is whole.
+    `not_run` has the categories of which not all cases were asked, with how many were and how many there are;
+    `wrong_because` counts the reasons of wrong answers. The headline is the largest aggregate that is whole.
     """
     units: dict[str, set[str]] = {}
     for one in records:

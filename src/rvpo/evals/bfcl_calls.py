@@ -91,7 +91,9 @@ def _call(node: ast.Call) -> dict[str, dict[str, Any]]:
         at = at.value
     if isinstance(at, ast.Name):
         parts.append(at.id)
-    return {".".join(reversed(parts)): {str(one.arg): _value(one.value) for one in node.keywords}}
+    # The name of **values is None, which no function has as a parameter.
+    values: dict[Any, Any] = {one.arg: _value(one.value) for one in node.keywords}
+    return {".".join(reversed(parts)): values}
 
 
 def _value(node: ast.expr) -> Any:

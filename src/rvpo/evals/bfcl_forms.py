@@ -1,7 +1,7 @@
 """How BFCL's cases are asked: as its own system prompt does, through native tool calling, or in RLLA's form.
 
-A conversation is rendered anew for every step from what was said so far (`Turn`, `Step`), so that it depends on nothing
-else. A form's `read` is in `rvpo.evals.bfcl_calls`.
+A conversation is rendered anew for every step from what was said so far (`Turn`, `Step`), so that it depends on
+nothing else. A form's `read` is in `rvpo.evals.bfcl_calls`.
 """
 
 import json

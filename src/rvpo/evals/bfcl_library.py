@@ -106,11 +106,15 @@ def load_cases(category: str) -> list[dict[str, Any]]:
     return [_with_functions(case) for case in cases] if category.startswith("multi_turn") else cases
 
 
+@cache
+def _document(name: str) -> list[dict[str, Any]]:
+    """Return the descriptions of a simulated API's functions, shared by all cases; nobody changes them."""
+    return _read("multi_turn_func_doc", f"{DOCUMENTS[name]}.json")
+
+
 def _with_functions(case: dict[str, Any]) -> dict[str, Any]:
     """Return a case of several turns with its functions; those that come later are in `missed_function`, by turn."""
-    every = [
-        one for name in case["involved_classes"] for one in _read("multi_turn_func_doc", f"{DOCUMENTS[name]}.json")
-    ]
+    every = [one for name in case["involved_classes"] for one in _document(name)]
     held_back = case.get("missed_function", {})
     names = {name for some in held_back.values() for name in some}
     later = {turn: [one for one in every if one["name"] in some] for turn, some in held_back.items()}

@@ -1,13 +1,13 @@
 """BFCL's cases of several turns: conversations with a model whose calls are run by simulated APIs, and their check.
 
-An answer to such a case is its transcript, JSON with one list of texts a turn. It is checked by running the calls anew,
-beside the expected ones: after each turn both must have left the same state, and what the expected calls gave must be
-among what the model's calls have given so far (`bfcl-eval`'s own comparison).
+An answer to such a case is its transcript, JSON with one list of texts a turn. It is checked by running the calls
+anew, beside the expected ones: after each turn both must have left the same state, and what the expected calls gave
+must be among what the model's calls have given so far (`bfcl-eval`'s own comparison).
 
-What a model says is never evaluated. `bfcl-eval` builds source text from a model's calls and gives it to `eval`; here a
-call is a name and values that were parsed as data, and only a public method of the case's own APIs can be called. These
-are plain Python objects in memory, without files or network. Differences that follow: a call within an argument is not
-run, Python's builtins cannot be called, and numbers that would take for ever are refused.
+What a model says is never evaluated. `bfcl-eval` builds source text from a model's calls and gives it to `eval`; here
+a call is a name and values that were parsed as data, and only a public method of the case's own APIs can be called.
+These are plain Python objects in memory, without files or network. Differences that follow: a call within an argument
+is not run, Python's builtins cannot be called, and numbers that would take for ever are refused.
 """
 
 import ast
