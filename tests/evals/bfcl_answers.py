@@ -146,3 +146,39 @@ def with_a_spoiled_value(calls):
             ((key, value), *rest) = values.items()
             return [*calls[:place], (name, {key: spoiled(value), **dict(rest)}), *calls[place + 1 :]]
     return None
+
+
+def main():
+    """Print the share of accepted answers that are right, and of spoiled and doubled ones that are wrong."""
+    print("| form | category | accepted answers right | spoiled wrong | doubled wrong |\n|---|---|---|---|---|")
+    for form in FORMS:
+        for category in (name for name in GROUPS["single_turn"] if "relevance" not in name):
+            language, setting = language_of(category), partial(Setting, category=category, form=FORMS[form])
+            right, spoiled, doubled, refused = [], [], [], []
+            for case in load_cases(category):
+                calls = accepted(case)
+                ask = question(case["id"], 0, "", 0)
+
+                def is_right(these, ask=ask, case=case, setting=setting, form=form, language=language):
+                    text = said(form, case, these, language)
+                    return record(ask, setting(case), Answer(text))["why"] is None
+
+                right.append(is_right(calls))
+                refused += [] if right[-1] else [case["id"]]
+                doubled.append(not is_right([*calls, calls[-1]]))
+                other = with_a_spoiled_value(calls)
+                spoiled += [] if other is None else [not is_right(other)]
+            shares = " | ".join(f"{sum(one)} of {len(one)}" for one in (right, spoiled, doubled))
+            print(f"| {form} | {category} | {shares} |", " ".join(refused), flush=True)
+
+
+if __name__ == "__main__":
+    from functools import partial
+
+    from rvpo.evals.bfcl import GROUPS, record
+    from rvpo.evals.bfcl_forms import FORMS
+    from rvpo.evals.bfcl_library import language_of, load_cases
+    from rvpo.evals.bfcl_turns import Setting
+    from rvpo.evals.models import Answer, question
+
+    main()
