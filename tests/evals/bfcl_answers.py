@@ -49,7 +49,7 @@ def plain(value, schema):
 
 
 def in_java(value, kind, nested="String"):
-    """A value as a Java expression that the checker reads; it leaves the quotes of an array's texts on, so none here."""
+    """A value as a Java expression that the checker reads: it keeps the quotes of an array's texts, so none here."""
     match value:
         case bool():
             return str(value).lower()

@@ -16,7 +16,15 @@ from rvpo.evals import bfcl
 from rvpo.evals.bfcl import GROUPS
 from rvpo.evals.bfcl_forms import FORMS
 from rvpo.evals.bfcl_library import load_cases, module
-from rvpo.evals.bfcl_turns import MOST_STEPS, Conversations, Setting, World, _expected, check_transcript, read_transcript
+from rvpo.evals.bfcl_turns import (
+    MOST_STEPS,
+    Conversations,
+    Setting,
+    World,
+    _expected,
+    check_transcript,
+    read_transcript,
+)
 from rvpo.evals.models import Answer, Endpoint, LocalModel, Question, Sampling
 from rvpo.evals.run import evaluate
 from rvpo.tasks.policy import build_policy, byte_tokenizer
@@ -96,10 +104,8 @@ def test_only_public_methods_of_the_cases_apis_can_be_called(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     case = load_cases("multi_turn_base")[0]
     world = World(case, "multi_turn_base")
-    for name in (
-        "__init__", "_load_scenario", "__class__", "__reduce__", "print", "eval", "exec", "open", "__import__", "os.system",
-        "pwd.__globals__", "apis", "methods", "",
-    ):  # fmt: skip
+    hidden = ["__init__", "_load_scenario", "__class__", "__reduce__", "pwd.__globals__", "apis", "methods", ""]
+    for name in [*hidden, "print", "eval", "exec", "open", "__import__", "os.system"]:
         assert world.run(name, {}) == f"Error during execution: name {name!r} is not defined"
     before = world.run("ls", {})
     for form in FORMS:
@@ -325,7 +331,9 @@ def test_batches_of_conversations_take_their_steps_together_and_are_redone_as_a_
         [one.id for one in benchmark.questions[2:]],
     ]
     first, second = (len(case["question"]) for case in few[:2])
-    assert [len(ids) for ids in model.asked[: max(first, second)]] == [2] * min(first, second) + [1] * abs(first - second)
+    assert [len(ids) for ids in model.asked[: max(first, second)]] == [2] * min(first, second) + [1] * abs(
+        first - second
+    )
     one, answer = finished[0][0]
     assert json.loads(answer.text) == [["Done."]] * first
     assert answer.tokens == first
@@ -338,7 +346,10 @@ def test_batches_of_conversations_take_their_steps_together_and_are_redone_as_a_
 
 def test_single_turns_pass_through(few):
     model = Batched()
-    questions = [Question("simple_0/0", "simple_0", "a", 1), Question("multi_turn_base_11/0", "multi_turn_base_11", "b", 2)]
+    questions = [
+        Question("simple_0/0", "simple_0", "a", 1),
+        Question("multi_turn_base_11/0", "multi_turn_base_11", "b", 2),
+    ]
     settings = {"multi_turn_base_11": Setting(few[0], "multi_turn_base", FORMS["rlla"])}
 
     async def collect():
@@ -349,7 +360,9 @@ def test_single_turns_pass_through(few):
     assert [one.id for some in finished[1:] for one, _ in some] == ["multi_turn_base_11/0"]
 
 
-TEMPLATE = "{% if tools %}{% for one in tools %}{{ one.function.name }} {% endfor %}{% endif %}{{ messages[0].content }}"
+TEMPLATE = (
+    "{% if tools %}{% for one in tools %}{{ one.function.name }} {% endfor %}{% endif %}{{ messages[0].content }}"
+)
 
 
 def test_a_local_models_template_is_given_the_tools(tmp_path):
