@@ -1,6 +1,6 @@
 """BFCL v3: accepted and spoiled answers of single turns, aggregates by hand and by the package itself.
 
-What the package itself reads and computes is the peer; it runs here on accepted answers and on texts of this file only.
+What the package itself reads and computes is the peer; it is given accepted answers and texts of this file only.
 """
 
 import argparse
@@ -39,8 +39,8 @@ REFUSED = {
     "live_simple_106-63-0": "all", "live_simple_112-68-0": "all", "live_multiple_862-181-3": "all",
     # A required parameter is not among the accepted ones.
     "live_multiple_964-207-0": "all",
-    # The package's Java parser drops what is put into a map, and cannot read an array's texts without quotes, while its
-    # checker wants them so.
+    # The package's Java parser drops what is put into a map, and cannot read an array's texts without quotes, while
+    # its checker wants them so.
     "java_1": "prompt", "java_67": "prompt", "java_68": "prompt", "java_35": "prompt", "java_85": "prompt",
     # A text stands where the list of accepted values belongs, of which the checker takes the letters.
     "java_64": "not prompt",

@@ -127,6 +127,7 @@ def test_calls_that_would_take_for_ever_are_refused():
         "power": {"base": 9, "exponent": 10**9},
         "logarithm": {"value": 10, "base": 2, "precision": 10**9},
         "square_root": {"number": 2, "precision": 10**9},
+        "round_number": {"number": 5, "decimal_places": -(10**9)},
         "multiply": {"a": 10**40, "b": 1},
         "sum_values": {"numbers": [1, 10**40]},
     }.items():

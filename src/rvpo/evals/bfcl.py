@@ -142,7 +142,7 @@ def build(
     several = {unit: one for unit, one in settings.items() if one.category in MULTI_TURN}
     return Benchmark(
         name="bfcl",
-        questions=[_question(unit, repeat, one, seed) for unit, one in settings.items() for repeat in range(repeats)],
+        questions=[one for unit, setting in settings.items() for one in _questions(unit, setting, repeats, seed)],
         score=each(lambda one, answer: record(one, settings[one.unit], answer)),
         summarize=summarize,
         item_score="accuracy",
@@ -178,9 +178,9 @@ def _drawn(cases: list[dict[str, Any]], category: str, number: int | None, seed:
     return [cases[place] for place in sorted(places)]
 
 
-def _question(unit: str, repeat: int, setting: Setting, seed: int) -> Question:
+def _questions(unit: str, setting: Setting, repeats: int, seed: int) -> list[Question]:
     asked = setting.form.ask(setting.case, setting.category, turns_of(setting.case)[:1])
-    return replace(question(unit, repeat, asked.prompt, seed), tools=asked.tools)
+    return [replace(question(unit, repeat, asked.prompt, seed), tools=asked.tools) for repeat in range(repeats)]
 
 
 def record(one: Question, setting: Setting, answer: Answer) -> Record:

@@ -33,7 +33,7 @@ AT_ONCE = 64
 APIS = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code."
 CHECKER = "bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker"
 STATELESS = "MathAPI"
-WORK = {"precision": 10_000, "exponent": 10_000}
+WORK = {"precision": 10_000, "exponent": 10_000, "decimal_places": 10_000}
 """Highest values of parameters that say how much work a call is."""
 MOST_BITS = 64
 """Of a whole number in a call."""
@@ -188,7 +188,7 @@ class Conversation:
         self.tokens += answer.tokens
         self.is_cut |= answer.is_cut
         if answer.text is None:
-            self.lost = answer.lost
+            self.lost = answer.lost or "lost"
             return
         calls = _read(self.setting, answer.text)
         self._turn.steps.append(Step(answer.text, calls, self.world.run_all(calls)))
