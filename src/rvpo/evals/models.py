@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rvpo.errors import ConfigError
+from rvpo.evals.tool_text import native_text, with_text_arguments
 
 __all__ = [
     "Answer",
@@ -58,6 +59,8 @@ class Question:
     prompt: Prompt
     """Chat messages, or a text that a local model continues as it is and an endpoint gets as the user's message."""
     seed: int
+    tools: Sequence[Mapping[str, object]] = ()
+    """Functions that may be called, as in a chat request. Calls come back in the answer's text: `tool_text`."""
 
 
 def question(unit: str, repeat: int, prompt: Prompt, seed: int) -> Question:
@@ -230,9 +233,15 @@ class LocalModel:
             return tokenizer(texts, **options)
         if not tokenizer.chat_template:
             raise ConfigError(f"{self.folder} has no chat template, and the prompts are chat messages; save one there")
+        if any(one.tools for one in batch) and "tools" not in str(tokenizer.chat_template):
+            raise ConfigError(f"the chat template in {self.folder} knows no tools; choose another answer format")
         texts = [
             tokenizer.apply_chat_template(
-                list(one.prompt), tokenize=False, add_generation_prompt=True, **self.sampling.template
+                list(one.prompt),
+                tools=list(one.tools) or None,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self.sampling.template,
             )
             for one in batch
         ]
@@ -394,7 +403,8 @@ class Endpoint:
         if isinstance(reply, Failure):
             return one, Answer(None, lost=f"failed: {reply.reason}")
         tokens = reply.completion_tokens
-        return one, Answer(reply.text, tokens, is_cut=tokens >= self.sampling.max_tokens)
+        text = native_text(reply.text, reply.calls) if one.tools else reply.text
+        return one, Answer(text, tokens, is_cut=tokens >= self.sampling.max_tokens)
 
     def _request(self, one: Question) -> dict[str, Any]:
         sampling = self.sampling
@@ -405,6 +415,8 @@ class Endpoint:
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_tokens,
         }
+        if one.tools:
+            request |= {"messages": [with_text_arguments(said) for said in messages], "tools": list(one.tools)}
         if sampling.temperature > 0:
             request["seed"] = one.seed
         if sampling.top_p < 1:

@@ -72,6 +72,8 @@ class Benchmark:
     """What results depend on beside the questions: judge, prompts, seeds."""
     batch: int = 64
     """Answers scored at once."""
+    through: Callable[[Model], Model] | None = None
+    """Makes of the model what answers the questions, where one question is more than one prompt."""
 
 
 def each(score: Callable[[Question, Answer], Record]) -> Score:
@@ -152,6 +154,7 @@ async def evaluate(
             What was finished until then is kept.
     """
     folder = Path(folder)
+    model = benchmark.through(model) if benchmark.through else model
     order = [one.id for one in benchmark.questions]
     if not order or len(set(order)) < len(order):
         raise ConfigError(f"a benchmark needs questions with ids of their own, got {len(order)} of {len(set(order))}")
@@ -231,8 +234,16 @@ def _summary(benchmark: Benchmark, records: Sequence[Record], answers: "Kept") -
 
 
 def questions_digest(questions: Sequence[Question]) -> str:
-    """Return a hash of all questions: their ids, prompts and seeds."""
-    told = [[one.id, one.prompt if isinstance(one.prompt, str) else list(one.prompt), one.seed] for one in questions]
+    """Return a hash of all questions: their ids, prompts and seeds, and tools where there are any."""
+    told = [
+        [
+            one.id,
+            one.prompt if isinstance(one.prompt, str) else list(one.prompt),
+            one.seed,
+            *([list(one.tools)] if one.tools else []),
+        ]
+        for one in questions
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
