@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rvpo.evals.healthbench import AXES
+from rvpo.data.healthbench import AXES
+from rvpo.errors import ConfigError
+from rvpo.evals.compare import cautions, cells, compare, heads
+from rvpo.evals.run import Record
 
 __all__ = ["Run", "tables"]
 
@@ -52,6 +55,8 @@ class Run:
     name: str
     summaries: tuple[Summary, ...]
     """Of its checkpoints, the last step last; at least one, all of one benchmark."""
+    records: tuple[Sequence[Record], ...] = ()
+    """Of the same checkpoints; without them no tests are made."""
 
     @property
     def benchmark(self) -> str:
@@ -78,7 +83,7 @@ class Run:
     @property
     def method(self) -> str:
         """The name without the size."""
-        return " ".join(SIZE.sub(" ", self.name).split()) or self.name
+        return " ".join(SIZE.sub(" ", self.name).split()).strip(" -_/") or self.name
 
     @property
     def key(self) -> tuple[str, str]:
@@ -110,7 +115,10 @@ def tables(runs: Sequence[Run]) -> str:
         for run in runs:
             if run.benchmark == benchmark:
                 of_it.setdefault(run.name, []).append(run)
-        parts.append(MAKERS.get(benchmark, _plain)(list(of_it.values())))
+        groups = list(of_it.values())
+        parts.append(MAKERS.get(benchmark, _plain)(groups))
+        if len(groups) > 1 and all(run.records for seeds in groups for run in seeds):
+            parts.append(_tests(groups))
     return "\n".join(parts)
 
 
@@ -252,18 +260,45 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.1f}" if percent else f"{value:.3f}"
 
 
+def _tests(groups: Sequence[Seeds]) -> str:
+    """Return paired tests of every name against the first one of its size, or against its GDPO if there is one."""
+    lines, rows = [], []
+    for size in dict.fromkeys(seeds[0].size for seeds in groups):
+        of_size = [seeds for seeds in groups if seeds[0].size == size]
+        baseline = next((seeds for seeds in of_size if seeds[0].key[1] == "GDPO"), of_size[0])
+        ordered = [baseline, *(seeds for seeds in of_size if seeds is not baseline)]
+        for when in ("best", "final") if len(ordered) > 1 else ():
+            found = {seeds[0].name: [_records(run, when) for run in seeds] for seeds in ordered}
+            try:
+                made = compare(found, str(baseline[0].final["item_score"]))
+            except ConfigError as error:
+                lines.append(f"- {when}, {size or 'no size in the name'}: not compared, {error}")
+                continue
+            rows += [[when, *cells(one)] for one in made]
+            lines += [f"- {when}: {text}" for text in cautions(made)]
+    if ("14B", "GDPO") in {seeds[0].key for seeds in groups}:
+        lines.append("- quoted: at 14B the paper gives p < 0.001 for RVPO against GDPO")
+    told = "Paired tests over items, p-values by Holm within a size and checkpoint:\n\n" + _table(
+        ["checkpoint", *heads(0.95)], rows
+    )
+    return "\n".join([told, *lines, ""]) if rows or lines else ""
+
+
+def _records(run: Run, when: str) -> Sequence[Record]:
+    return run.records[next(place for place, one in enumerate(run.summaries) if one is getattr(run, when))]
+
+
 def _missing(groups: Sequence[Seeds]) -> str:
     """Return what is missing from the headline scores, run by run, and between which ends they lie with it."""
     lines = []
     for seeds in groups:
         for place, run in enumerate(seeds):
-            for when in dict.fromkeys((id(run.best), id(run.final))):
-                one = run.best if when == id(run.best) else run.final
+            number = f", seed {place + 1}" if len(seeds) > 1 else ""
+            for one in [run.final] if run.best is run.final else [run.best, run.final]:
                 entry = one["scores"][one["headline"]]
                 if entry["missing"]:
                     bounds = entry["bounds"]
                     ends = "" if bounds is None else f"; with them {bounds[0]:.3f} to {bounds[1]:.3f}"
-                    number = f", seed {place + 1}" if len(seeds) > 1 else ""
                     of = entry["missing"] + entry["items"]
                     lines.append(f"- {run.name}{number}, {one['label']}: {entry['missing']} of {of} missing{ends}")
     return "Nothing is missing.\n" if not lines else "\n".join(["Missing, and what it could change:", "", *lines, ""])
