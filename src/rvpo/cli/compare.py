@@ -160,12 +160,10 @@ def _print(made: Sequence["Comparison"], title: str, notes: Sequence[str]) -> No
     from rvpo.evals.compare import cautions, cells, heads
 
     console = Console(highlight=False)
-    first, *rest = heads(made[0].test.level)
-    table = Table(first, box=SIMPLE_HEAD, title=Text(title), title_justify="left")
-    for head in rest:
-        table.add_column(head)
+    names = heads(made[0].test.level)[:-1]  # the verdict is in the sentences below
+    table = Table(*names, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify="left")
     for one in made:
-        table.add_row(*map(Text, cells(one)))
+        table.add_row(*map(Text, cells(one)[:-1]))
     console.print(table)
     for one in made:
         console.print(Text(f"{one.sentence}."))

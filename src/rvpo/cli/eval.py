@@ -26,7 +26,7 @@ SERVED = ("concurrency", "timeout", "retry_minutes", "api_key_env", "extra")
 
 EXAMPLES = """
 examples:
-  rvpo eval tools --model runs/quickstart/policy
+  rvpo eval rubric --model runs/quickstart/runs/rubric-gdpo-0
   rvpo eval healthbench --data oss_eval.jsonl --model runs/rvpo --checkpoints \\
       --judge Qwen/Qwen3-32B --judge-url http://localhost:8001/v1
   rvpo eval gpqa --data gpqa_diamond.csv --model runs/rvpo/checkpoint-300 --repeats 4

@@ -267,6 +267,7 @@ def _load(folder: Path, base: str | None, dtype: str, device: str) -> tuple[Any,
     transformers: Any = import_module("transformers")
     from rvpo.tasks.policy import load_tokenizer
 
+    transformers.utils.logging.disable_progress_bar()  # it would break the lines of whoever shows progress here
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(folder if base is None or has_tokenizer else base, padding_side="left")
     if tokenizer.pad_token is None:
