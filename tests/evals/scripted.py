@@ -36,7 +36,13 @@ class Scripted:
 
 
 def run(benchmark: Benchmark, model, folder, **options):
-    return asyncio.run(evaluate(benchmark, model, folder, **options))
+    async def all_of_it():
+        try:
+            return await evaluate(benchmark, model, folder, **options)
+        finally:
+            await benchmark.close()
+
+    return asyncio.run(all_of_it())
 
 
 def record(unit, value, repeat=0, *, name="s", bounds=None, missing=0):

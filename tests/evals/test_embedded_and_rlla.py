@@ -82,7 +82,8 @@ def test_golden_vectors_through_the_benchmark(shared_data):
 
 
 def test_rows_that_call_a_tool_are_also_scored_by_themselves(tmp_path):
-    rows = [(Place("r", at), {"prompt": f"q{at}", "ground_truth": truth}) for at, truth in enumerate((CALL, CALL, SAID))]
+    truths = (CALL, CALL, SAID)
+    rows = [(Place("r", at), {"prompt": f"q{at}", "ground_truth": truth}) for at, truth in enumerate(truths)]
     wrong = CALL.replace("2}}", "3}}")
     replies = {"q0": CALL, "q1": wrong, "q2": SAID}
     summary = run(rlla.build(rows), Scripted(lambda one: replies[one.prompt[0]["content"]]), tmp_path)

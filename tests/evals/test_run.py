@@ -188,7 +188,8 @@ def test_units_are_named_by_what_they_say():
 
 
 def test_what_makes_results_incomparable_is_told():
-    one = {"benchmark": "b", "questions": "h", "settings": {"seed": 0}, "model": {"weights": "a", "sampling": {"t": 1}}}
+    model = {"weights": "a", "sampling": {"t": 1}}
+    one = {"benchmark": "b", "questions": "h", "settings": {"seed": 0}, "model": model}
     other = one | {"model": {"weights": "b", "sampling": {"t": 0}}}
     assert differences(one, one) == ""
     assert differences(one, other) == "model.sampling.t 1 and 0"
