@@ -71,8 +71,8 @@ def test_results_of_other_questions_are_told(home, capsys):
     evaluated(home / "fewer", 0.5, number=30)
     assert main(["compare", "results/7B-gdpo", "few=fewer"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "few was not evaluated as checkpoint-20 was: questions" in printed
-    assert "0 items of few and 10 of checkpoint-20 have no partner" in printed
+    assert "few was not evaluated as 7B-gdpo was: questions" in printed
+    assert "0 items of few and 10 of 7B-gdpo have no partner" in printed
 
 
 def test_a_section_in_a_report(home):

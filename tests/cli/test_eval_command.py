@@ -90,7 +90,6 @@ def test_all_checkpoints_of_a_training_folder(tmp_path, capsys):
     assert main(["eval", "tools", "--model", "run", "--checkpoints", *options]) == 0
     printed = capsys.readouterr().out
     assert "run checkpoint-20 (1 of 2): answers 4/4" in printed
-    assert "8 of 8" not in printed
     assert "run checkpoint-100: 4 of 4 answers were cut at max_tokens" in printed
     home = tmp_path / "results" / "tools" / "run"
     steps = {one.name: json.loads((one / "summary.json").read_text())["step"] for one in home.iterdir()}
@@ -130,8 +129,8 @@ def test_healthbench_through_a_served_model_and_a_judge_that_loses_verdicts(tmp_
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "hard.txt").write_text("p1\np10\n")
     with FaultServer(reply=judged) as server:
-        command = ["eval", "healthbench", "--data", "rows.jsonl", "--model", "org/policy", "--base-url", server.url,
-                   "--judge", "j", "--judge-url", server.url, "--subset", "hard=hard.txt", "--timeout", "60"]  # fmt: skip
+        served = ["--model", "org/policy", "--base-url", server.url, "--judge", "j", "--judge-url", server.url]
+        command = ["eval", "healthbench", "--data", "rows.jsonl", *served, "--subset", "hard=hard.txt"]
         assert main(command) == 0
         asked = server.requests
         printed = capsys.readouterr().out
@@ -148,7 +147,7 @@ def test_healthbench_through_a_served_model_and_a_judge_that_loses_verdicts(tmp_
         in (" ".join(printed.split()))
     )
     assert "2 of 40 verdicts (5.0%) are missing: 2 unparsed" in printed
-    assert "18 met, 2 unparsed, 20 unmet; 44 calls" in printed  # two more asks for each of the two
+    assert "18 met, 20 unmet, 2 unparsed; 44 calls" in printed  # two more asks for each of the two
     assert summary["about"]["settings"]["judge"]["model"] == "j"
 
 

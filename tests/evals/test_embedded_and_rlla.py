@@ -1,4 +1,4 @@
-"""The embedded tasks and RLLA's rows as benchmarks: by hand, against the suite's definitions and the golden vectors."""
+"""The embedded tasks and RLLA's rows as benchmarks: by hand, by plain loops, and on the golden vectors."""
 
 import json
 

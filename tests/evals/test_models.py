@@ -1,4 +1,4 @@
-"""Answers of local models: the same whatever else is in the batch, as `generate` gives them, with LoRA, cut or lost."""
+"""Answers of local models: the same whatever else is in the batch, as a loop gives them, with LoRA, cut or lost."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ def answers(model, questions=QUESTIONS, done=()):
     async def collect():
         return [pair async for some in model.answers(questions, done) for pair in some]
 
-    return dict((one.id, answer) for one, answer in asyncio.run(collect()))
+    return {one.id: answer for one, answer in asyncio.run(collect())}
 
 
 def generated(folder, prompt, length, model=None):

@@ -36,7 +36,8 @@ def rows(text, start):
     ("name", "size", "method", "risk", "key"),
     [
         ("7B RVPO k=0.5-2", "7B", "RVPO k=0.5-2", "0.5-2", ("7B", "RVPO")),
-        ("rvpo-14b", "14B", "rvpo", "", ("14B", "RVPO")),
+        ("rvpo-14b", "14B", "rvpo", "0.5-2", ("14B", "RVPO")),
+        ("7b-rvpo_k5", "7B", "rvpo_k5", "5", ("7B", "rvpo_k5")),
         ("7B-GDPO", "7B", "GDPO", "0", ("7B", "GDPO")),
         ("7B RVPO k=5", "7B", "RVPO k=5", "5", ("7B", "RVPO k=5")),
         ("7B RVPO k=0.5->2.0", "7B", "RVPO k=0.5->2.0", "0.5-2", ("7B", "RVPO")),

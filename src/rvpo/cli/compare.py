@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     for text in options.results:
         name, folder = named_folder(text)
         result = chosen_result(folder, options.checkpoint)
-        groups.setdefault(name or _own_name(result), []).append(result)
+        own = folder.resolve().name if result.folder != folder else str(result.summary["label"] or folder.name)
+        groups.setdefault(name or own, []).append(result)
     score = options.score or _shared_score(groups)
     made = compare(
         {name: [one.records for one in results] for name, results in groups.items()},
@@ -116,10 +117,6 @@ def chosen_result(folder: Path, checkpoint: str) -> "Result":
         steps = ", ".join(str(one.summary["step"]) for one in results)
         raise ConfigError(f"{folder} has no checkpoint {checkpoint}: --checkpoint is final, best or one of {steps}")
     return found[0]
-
-
-def _own_name(result: "Result") -> str:
-    return str(result.summary["label"] or result.folder.name)
 
 
 def _shared_score(groups: Mapping[str, Sequence["Result"]]) -> str:

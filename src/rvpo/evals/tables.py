@@ -6,7 +6,7 @@ seeds and are averaged. The best checkpoint is chosen by the score that is then 
 the paper does the same.
 
 Names carry what the tables are sorted by: a model size such as 7B, a method, and a k such as k=5 or k=0.5-2:
-"7B RVPO k=0.5-2". Quoted: arXiv 2605.05750, one training run per scale; only what is in `QUOTED_*` is known.
+"7B RVPO k=0.5-2", or "7b-rvpo_k5". Quoted: arXiv 2605.05750, one training run per scale; only what is in `QUOTED_*` is known.
 """
 
 import re
@@ -45,7 +45,7 @@ QUOTED_GPQA = "Quoted: on 198 questions every method of the paper lies inside +-
 
 DASH = "\N{EN DASH}"
 SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?B)(?!\w)", re.IGNORECASE)
-RISK = re.compile(r"\bk\s*=\s*(\d+(?:\.\d+)?)(?:\s*(?:->|-|to)\s*(\d+(?:\.\d+)?))?", re.IGNORECASE)
+RISK = re.compile(r"(?<![^\W_])k\s*=?\s*(\d+(?:\.\d+)?)(?:\s*(?:->|-|to)\s*(\d+(?:\.\d+)?))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,17 @@ class Run:
     @property
     def key(self) -> tuple[str, str]:
         """Size and method as the quoted numbers have them: those of the paper's schedule, so without another k."""
-        method = " ".join(RISK.sub(" ", self.method).split()).upper()
+        method = " ".join(RISK.sub(" ", self.method).split()).strip(" -_/").upper()
         return self.size, method if self.risk in ("", "0.5-2") or method == "GDPO" else self.method
 
     @property
     def risk(self) -> str:
-        """k: "5", "0.5-2", "0" for GDPO, "hard-min", or "" where the name has none."""
+        """k: "5", "0.5-2" (also of a plain RVPO: the paper's schedule), "0" for GDPO, "hard-min", or "" without."""
         found = RISK.search(self.name)
         if found:
             return "-".join(f"{float(end):g}" for end in found.groups() if end is not None)
         plain = self.method.lower().replace("_", "-")
-        return "hard-min" if "hard-min" in plain else "0" if plain == "gdpo" else ""
+        return "hard-min" if "hard-min" in plain else {"gdpo": "0", "rvpo": "0.5-2"}.get(plain, "")
 
 
 def _rank(summary: Summary) -> float | None:
