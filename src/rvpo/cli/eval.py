@@ -48,7 +48,11 @@ def main(arguments: Sequence[str]) -> int:
     targets = _targets(options)
     models = [_model(target, sampling, options) for target in targets]
     benchmark = entry.build(options)
-    summaries = asyncio.run(_evaluate(benchmark, targets, models, retry_missing=options.retry_missing))
+    try:
+        summaries = asyncio.run(_evaluate(benchmark, targets, models, retry_missing=options.retry_missing))
+    except KeyboardInterrupt:
+        print("interrupted; go on with the same command")
+        return 130
     from rvpo.cli.eval_view import print_summaries
 
     print_summaries(summaries)

@@ -325,7 +325,7 @@ def _keep_about(folder: Path, about: Mapping[str, Any]) -> None:
     """Write what the results will depend on; raise ConfigError if the folder holds results of something else."""
     file = folder / ABOUT
     if file.is_file():
-        apart = differences(json.loads(file.read_text()), json.loads(json.dumps(about)), whole=True)
+        apart = differences(_read_json(file), json.loads(json.dumps(about)), whole=True)
         if apart:
             raise ConfigError(
                 f"{folder} holds results of something else ({apart}, there and now); choose another folder with --out"
@@ -369,11 +369,15 @@ class Result:
 def read_result(folder: str | Path) -> Result:
     """Return what a finished folder holds; ConfigError if it is none."""
     folder = Path(folder)
+    return Result(folder, _read_json(folder / SUMMARY), list(Kept(folder / ITEMS).lines.values()))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} is no finished results folder of `rvpo eval`: {error}") from error
-    return Result(folder, summary, list(Kept(folder / ITEMS).lines.values()))
+        raise ConfigError(f"{file.parent} is no finished results folder of `rvpo eval`: {error}") from error
+    return found
 
 
 def result_folders(folder: str | Path) -> list[Path]:
@@ -387,5 +391,5 @@ def result_folders(folder: str | Path) -> list[Path]:
     found = [file.parent for file in sorted(folder.rglob(SUMMARY))]
     if not found:
         raise ConfigError(f"there are no finished results in {folder}; make some with `rvpo eval`")
-    steps = {one: json.loads((one / SUMMARY).read_text(encoding="utf-8")).get("step") for one in found}
+    steps = {one: _read_json(one / SUMMARY).get("step") for one in found}
     return sorted(found, key=lambda one: (steps[one] is None, steps[one] or 0))

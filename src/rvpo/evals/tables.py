@@ -6,7 +6,9 @@ seeds and are averaged. The best checkpoint is chosen by the score that is then 
 the paper does the same.
 
 Names carry what the tables are sorted by: a model size such as 7B, a method, and a k such as k=5 or k=0.5-2:
-"7B RVPO k=0.5-2", or "7b-rvpo_k5". Quoted: arXiv 2605.05750, one training run per scale; only what is in `QUOTED_*` is known.
+"7B RVPO k=0.5-2", or "7b-rvpo_k5".
+
+Quoted: arXiv 2605.05750, one training run per scale; only what is in `QUOTED_*` is known.
 """
 
 import re
