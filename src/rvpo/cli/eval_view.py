@@ -15,8 +15,8 @@ __all__ = ["EvalView", "print_summaries"]
 
 LINE_EVERY = 20.0
 """Seconds between the plain lines that stand in for the bars where there is no terminal."""
-COLUMNS = 6
-"""Scores beside the headline in the table of several models."""
+COLUMN = 13
+"""Room for a score in the table of several models."""
 
 Summary = Mapping[str, Any]
 
@@ -74,7 +74,7 @@ class EvalView:
 def print_summaries(summaries: Sequence[Summary], console: Console | None = None) -> None:
     """Print the scores of one model in full, or of several side by side, and what is missing from them."""
     console = console or Console(highlight=False)
-    console.print(_scores(summaries[0]) if len(summaries) == 1 else _overview(summaries))
+    console.print(_scores(summaries[0]) if len(summaries) == 1 else _overview(summaries, console.width))
     for one in summaries:
         for line in notes(one):
             console.print(Text(f"{one['label']}: {line}" if len(summaries) > 1 else line))
@@ -95,16 +95,19 @@ def _scores(summary: Summary) -> Table:
     return table
 
 
-def _overview(summaries: Sequence[Summary]) -> Table:
+def _overview(summaries: Sequence[Summary], width: int) -> Table:
+    """Return a line for each model: the headline with its interval, and as many other scores as there is room for."""
     first = summaries[0]
-    names = [first["headline"], *(name for name in first["shown"] if name != first["headline"])][: COLUMNS + 1]
-    table = Table(box=SIMPLE_HEAD, title=Text(str(first["benchmark"])), title_justify="left")
-    table.add_column("model")
-    for name in names:
-        table.add_column(Text(name.replace("axis:", "").replace("_", " ")), justify="right")
+    headline, room = first["headline"], width - max(len(one["label"]) for one in summaries) - len("0.000 to 0.000") - 4
+    others = [name for name in first["shown"] if name != headline][: max(room // COLUMN - 1, 0)]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(str(first["benchmark"])), title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for head in (headline, "95 % interval", *others):
+        table.add_column(Text(head.replace("axis:", "").replace("_", " ")), justify="right", overflow="fold")
     for one in summaries:
-        values = (one["scores"].get(name, {}).get("value") for name in names)
-        table.add_row(Text(one["label"]), *map(_number, values))
+        interval = _range(one["scores"][headline]["interval"])
+        values = [_number(one["scores"].get(name, {}).get("value")) for name in (headline, *others)]
+        table.add_row(Text(one["label"]), values[0], interval, *values[1:])
     return table
 
 
