@@ -346,7 +346,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], *, whole: bool
     first, second = _flat(one), _flat(other)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     if not whole:
-        names = [name for name in names if name.startswith(COMPARABLE)]
+        names = [name for name in names if name.startswith(COMPARABLE) and not name.endswith(".base_url")]
     return ", ".join(f"{name} {first.get(name)!r} and {second.get(name)!r}" for name in names)
 
 
