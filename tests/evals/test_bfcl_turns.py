@@ -25,7 +25,8 @@ from rvpo.evals.bfcl_turns import (
     check_transcript,
     read_transcript,
 )
-from rvpo.evals.models import Answer, Endpoint, LocalModel, Question, Sampling
+from rvpo.evals.endpoint import Endpoint
+from rvpo.evals.models import Answer, LocalModel, Question, Sampling
 from rvpo.evals.run import evaluate
 from rvpo.tasks.policy import build_policy, byte_tokenizer
 
