@@ -21,9 +21,10 @@ from transformers.trainer_utils import get_last_checkpoint  # isort: skip
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config  # isort: skip
 
 from rvpo.cli.config_files import read_config_files
-from rvpo.cli.data import load_rows
+from rvpo.cli.data import TRAINING_FORMATS, load_rows
 from rvpo.cli.launch import NOT_LAUNCHED, accelerate_words, launch
 from rvpo.cli.summary import print_summary, write_log
+from rvpo.data.rar import POLARITY_RULES
 from rvpo.tasks.policy import load_tokenizer
 
 __all__ = ["BUILT_IN_REWARDS", "RVPOScriptArguments", "main", "run"]
@@ -72,6 +73,21 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
             "local jsonl, parquet or csv file."
         },
     )
+    dataset_format: str | None = field(
+        default=None,
+        metadata={
+            "help": "How a rubric data set is written as it was published: " + ", ".join(TRAINING_FORMATS) + ". "
+            "Without it rows are used as they are; see docs/data.md."
+        },
+    )
+    dataset_polarity: str | None = field(
+        default=None,
+        metadata={
+            "help": "With dataset_format rar, how pitfalls are worded: "
+            + ", ".join(POLARITY_RULES)
+            + "; default: by the data set's name."
+        },
+    )
     judge: dict[str, Any] | str | None = field(
         default=None,
         metadata={
@@ -85,8 +101,8 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
     accelerate_config: str | None = field(
         default=None,
         metadata={
-            "help": "Start the run through accelerate, by one of TRL's configurations (multi_gpu, zero1, zero2, zero3, "
-            "fsdp1, fsdp2, single_gpu) or a file; 'none': in this process, whatever a --config says."
+            "help": "Start the run through accelerate, by one of TRL's configurations (single_gpu, multi_gpu, zero1, "
+            "zero2, zero3, fsdp1, fsdp2) or a file; 'none': in this process, whatever a --config says."
         },
     )
 
@@ -194,7 +210,13 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     init = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
     args.model_init_kwargs = {**init, **(args.model_init_kwargs or {})}
     columns = as_mapping("dataset_columns", script.dataset_columns)
-    common = {"config": script.dataset_config, "columns": columns, "streaming": script.dataset_streaming}
+    common = {
+        "config": script.dataset_config,
+        "columns": columns,
+        "streaming": script.dataset_streaming,
+        "format": script.dataset_format,
+        "polarity": script.dataset_polarity,
+    }
     evaluates = args.eval_strategy != "no"
     quantization = get_quantization_config(model)
     options = {} if quantization is None else {"quantization_config": quantization}  # an argument from TRL 1.1 on

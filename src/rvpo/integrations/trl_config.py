@@ -99,7 +99,7 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
     def _accumulation(self, rollouts: int) -> int:
         """Return over how many backward passes of all processes an optimizer step goes; ConfigError if not whole."""
         processes = int(os.environ.get("WORLD_SIZE", "1"))  # TRL's own count is known only after its checks
-        at_once = self.per_device_train_batch_size * processes
+        at_once: int = self.per_device_train_batch_size * processes
         if rollouts < 1 or rollouts % at_once:
             raise ConfigError(
                 f"rollouts_per_step must be a multiple of {at_once}, that is per_device_train_batch_size "
