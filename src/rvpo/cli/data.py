@@ -59,7 +59,7 @@ def _rubric_rows(
             raise ConfigError(f"dataset_format {format}: HealthBench is for evaluation, never train on it")
         raise unknown_name("dataset_format", format, TRAINING_FORMATS)
     if streaming or config is not None:
-        raise ConfigError("dataset_streaming and dataset_config have no effect with dataset_format; remove one of them")
+        raise ConfigError("dataset_streaming and dataset_config do nothing with dataset_format; remove one of them")
     return Dataset.from_list(load_rubric_rows(name, format=format, split=split, polarity=polarity).rows)
 
 
