@@ -1,4 +1,4 @@
-"""Every recipe of the paper: parsed, validated, and one step of it trained with a tiny policy of the same family."""
+"""Every recipe of the paper: parsed, validated, built, and each method and setting trained with a tiny Qwen2."""
 
 import json
 import math
@@ -99,7 +99,7 @@ def test_every_other_configuration_is_read():
     assert args.k_end == 2.0
 
 
-# --- One step of each, with a tiny policy ---
+# --- With a tiny policy ---
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'][:80] }}<|im_end|>\n"
@@ -148,29 +148,56 @@ def server():
         yield running
 
 
-@pytest.mark.parametrize(("setting", "method"), RECIPES)
-def test_one_step_of_every_recipe(project, server, tmp_path, monkeypatch, setting, method):
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", project / "cache")
-    monkeypatch.chdir(tmp_path)
-    judge = {"judge": {"model": "m", "base_url": server.url, "store": str(tmp_path / "v.sqlite"), "concurrency": 8}}
+def dry_run(project, server, setting, method):
+    """The words of a recipe's dry run, with the folder's policy, rows and judge."""
+    judge = {"judge": {"model": "m", "base_url": server.url, "store": "v.sqlite", "concurrency": 8}}
     Path("here.yaml").write_text(yaml.safe_dump(judge))
     rows = project / ("rar.jsonl" if setting in RAR else "rlla.parquet")
     here = [*words(setting, method), str(CONFIGS / "with" / "dry_run.yaml"), "here.yaml"]
-    here += ["--model_name_or_path", str(project / "policy"), "--dataset_name", str(rows)]
-    assert main(["train", *here, "--output_dir", "run", "--disable_tqdm", "true", "--log_completions", "false"]) == 0
-    (step,) = (
-        entry for entry in map(json.loads, Path("run/metrics.jsonl").read_text().splitlines()) if "loss" in entry
-    )
+    here += ["--model_name_or_path", str(project / "policy"), "--dataset_name", str(rows), "--output_dir", "run"]
+    return [*here, "--disable_tqdm", "true", "--log_completions", "false"]
+
+
+@pytest.fixture
+def elsewhere(project, tmp_path, monkeypatch):
+    """A current folder of its own."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", project / "cache")
+    monkeypatch.chdir(tmp_path)
+
+
+# Every method with every kind of reward, and every setting: the rest differs in numbers that are tested above.
+TRAINED = [(RAR[index % len(RAR)], method) for index, method in enumerate(METHODS)]
+TRAINED += [(RLLA[index % 2], method) for index, method in enumerate(name for name in METHODS if name != "rar_single")]
+
+
+@pytest.mark.parametrize(("setting", "method"), [recipe for recipe in RECIPES if recipe not in TRAINED])
+@pytest.mark.usefixtures("elsewhere")
+def test_the_trainer_of_every_recipe_is_built(project, server, setting, method):
+    trainer = train.build_trainer(*train.configure(train.read(dry_run(project, server, setting, method))))
+    expected, _, reward = METHODS[method]
+    assert trainer.args.method == expected
+    assert trainer.reward_func_names == ([reward] if setting in RAR else ["format_reward", "correctness_reward"])
+    assert len(trainer.train_dataset) == 8
+    assert trainer.model.config.model_type == "qwen2"
+    trainer.close_rewards()
+
+
+@pytest.mark.parametrize(("setting", "method"), TRAINED)
+@pytest.mark.usefixtures("elsewhere")
+def test_one_step_of_every_method_and_setting(project, server, setting, method):
+    assert main(["train", *dry_run(project, server, setting, method)]) == 0
+    log = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
+    (step,) = (entry for entry in log if "loss" in entry)
     _, k, reward = METHODS[method]
     assert (math.inf if step["rvpo/k"] is None else step["rvpo/k"]) == k[0]
     assert math.isfinite(step["loss"])
     channels = {key.split("/", 1)[1].removesuffix("/mean") for key in step if re.fullmatch("channels/.*/mean", key)}
     if setting in RLLA:
         assert channels == {"format_reward", "correctness_reward"}
-    elif reward == "rubric":
-        assert channels <= {f"rubric/{kind}" for kind in ("essential", "important", "optional", "pitfall")}
-        assert {"rubric/essential", "rubric/important"} <= channels
-        assert step["grad_norm"] > 0
-    else:
+        return
+    assert step["grad_norm"] > 0
+    if reward == "rubric_explicit":
         assert channels == {"rubric_explicit"}
-        assert step["grad_norm"] > 0
+    else:  # each prompt has two to four of them
+        assert {"rubric/essential", "rubric/important"} <= channels
+        assert channels <= {f"rubric/{kind}" for kind in ("essential", "important", "optional", "pitfall")}
