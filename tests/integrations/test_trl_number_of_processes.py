@@ -72,16 +72,8 @@ def place(policy, rows, tmp_path_factory):
 
         here(name="paper1", **PAPER)
         here(name="average1", **AVERAGE)
-        status, errors = launch(
-            place,
-            policy,
-            4,
-            [
-                {"name": "paper4", **PAPER},
-                {"name": "average4", **AVERAGE},
-                {"name": "killed4", **AVERAGE, "kill_at": 3},
-            ],
-        )
+        killed = {**AVERAGE, "kill_at": 3}
+        status, errors = launch(place, policy, 4, [{"name": "paper4", **PAPER}, {"name": "killed4", **killed}])
         assert status != 0
         assert KILLED in errors, errors[-4000:]
         resumed = [
@@ -89,7 +81,7 @@ def place(policy, rows, tmp_path_factory):
             {"name": "from1to2", **AVERAGE, "resume": str(place / "average1" / "checkpoint-2")},
         ]
         status, errors = launch(
-            place, policy, 2, [{"name": "paper2", **PAPER}, *resumed, {"name": "killed2", **AVERAGE, "kill_at": 3}]
+            place, policy, 2, [{"name": "paper2", **PAPER}, *resumed, {"name": "killed2", **killed}]
         )
         assert status != 0
         assert KILLED in errors, errors[-4000:]
@@ -122,7 +114,7 @@ def assert_equal_metrics(found, expected):
         same = found[name] == expected[name] or (math.isnan(found[name]) and math.isnan(expected[name]))
         assert same, (name, found[name], expected[name])
     for name in ("loss", "grad_norm"):
-        assert found[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-6), name
+        assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-6), name
 
 
 @pytest.mark.parametrize("processes", [2, 4])
@@ -172,7 +164,6 @@ def test_a_run_goes_on_with_another_number_of_processes(place, name, processes):
 
 def test_what_was_killed_had_gone_the_same_way(place):
     whole = generations(place, "average1", 1)
-    assert generations(place, "average4", 4) == whole
     assert generations(place, "killed4", 4) == whole[:3]
     assert generations(place, "killed2", 2) == whole[:3]
     assert not (place / "killed4-0.log.json").exists()
