@@ -74,6 +74,9 @@ def test_rows_in_any_order_are_those_of_whole_groups():
     tokens = torch.tensor([[row // 4, 9] for row in order])
     of_torch = advantages_of_rows(torch.tensor(shuffled, dtype=torch.float64), tokens, method="rvpo", k=2.0)
     np.testing.assert_array_equal(of_torch, found)
+    halves = [[1.0, 0.5], [0.0, 1.0]]  # exact in bfloat16
+    of_half = advantages_of_rows(torch.tensor(halves, dtype=torch.bfloat16), [1, 1])
+    np.testing.assert_array_equal(of_half, advantages_of_rows(halves, [1, 1]))
 
 
 def test_prompts_may_have_different_numbers_of_rollouts():

@@ -1,6 +1,5 @@
 """For engines that hand over a batch as rows in any order, each with the id of its prompt: docs/engines.md uses it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,11 @@ def advantages_of_rows(rewards: Any, prompts: Any, **options: Any) -> np.ndarray
     Raises:
         RewardError: not as many ids as rows; whatever else `compute_advantages` refuses.
     """
-    values = np.asarray(_on_host(rewards), dtype=np.float64)
-    ids = [tuple(one) if isinstance(one, Sequence) and not isinstance(one, str) else one for one in _as_list(prompts)]
+    # NumPy has no bfloat16.
+    host = rewards.detach().cpu().double() if hasattr(rewards, "detach") else rewards
+    values = np.asarray(host, dtype=np.float64)
+    listed = prompts.tolist() if hasattr(prompts, "tolist") else prompts
+    ids = [tuple(one) if isinstance(one, list) else one for one in listed]
     if values.ndim != 2 or len(ids) != len(values):
         raise RewardError(f"rewards must be (N, M) with N prompt ids, got shape {values.shape} and {len(ids)} ids")
     rows: dict[Any, list[int]] = {}
@@ -40,11 +42,3 @@ def advantages_of_rows(rewards: Any, prompts: Any, **options: Any) -> np.ndarray
     for group, own in zip(found, rows.values(), strict=True):
         advantages[own] = group[: len(own)]
     return advantages
-
-
-def _on_host(values: Any) -> Any:
-    return values.detach().cpu() if hasattr(values, "detach") else values
-
-
-def _as_list(values: Any) -> list[Any]:
-    return _on_host(values).tolist() if hasattr(values, "tolist") else list(values)
