@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,6 +68,10 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
     channel_ranges: dict[str, Any] | str | None = _option(
         None, "Lowest and highest value of channels by name, as JSON: '{\"correct\": [-3, 3]}'."
     )
+    rollouts_per_step: int | None = _option(
+        None,
+        "Completions per optimizer step over all processes, whatever their number; sets gradient_accumulation_steps.",
+    )
 
     def __post_init__(self) -> None:
         """Check RVPO's options, then TRL's."""
@@ -87,7 +92,25 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
             if not is_pair or not -math.inf < pair[0] < pair[1] < math.inf:
                 raise ConfigError(f"channel_ranges gives {channel!r} {pair!r}; a range is [low, high] with low < high")
         self._try_out()
+        if self.rollouts_per_step is not None:
+            self.gradient_accumulation_steps = self._accumulation(self.rollouts_per_step)
         super().__post_init__()
+
+    def _accumulation(self, rollouts: int) -> int:
+        """Return over how many backward passes of all processes an optimizer step goes; ConfigError if not whole."""
+        processes = int(os.environ.get("WORLD_SIZE", "1"))  # TRL's own count is known only after its checks
+        at_once: int = self.per_device_train_batch_size * processes
+        if rollouts < 1 or rollouts % at_once:
+            raise ConfigError(
+                f"rollouts_per_step must be a multiple of {at_once}, that is per_device_train_batch_size "
+                f"{self.per_device_train_batch_size} times {processes} processes; got {rollouts}"
+            )
+        if self.gradient_accumulation_steps not in (1, rollouts // at_once):
+            raise ConfigError(
+                f"rollouts_per_step sets gradient_accumulation_steps to {rollouts // at_once}, but that is given as "
+                f"{self.gradient_accumulation_steps}; remove one of them"
+            )
+        return rollouts // at_once
 
     def _try_out(self) -> None:
         """Compute advantages of two made-up rollouts: what cannot work fails here, before a model is loaded."""

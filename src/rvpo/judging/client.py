@@ -18,6 +18,7 @@ import openai
 
 from rvpo.errors import JudgeError
 from rvpo.judging.config import JudgeConfig
+from rvpo.judging.processes import share_of_process, world_size
 from rvpo.judging.store import Reply
 
 __all__ = ["ChatClient", "Failure", "Refusal", "Usage"]
@@ -92,8 +93,8 @@ class ChatClient:
             sdk = openai.AsyncOpenAI(
                 api_key=key, base_url=config.base_url, max_retries=0, timeout=config.timeout, organization=None
             )
-            share = max(config.concurrency // max(int(os.environ.get("WORLD_SIZE", "1")), 1), 1)
-            self._loops[loop] = found = _Loop(sdk, asyncio.Semaphore(share))
+            slots = asyncio.Semaphore(share_of_process(config.concurrency, least=1))
+            self._loops[loop] = found = _Loop(sdk, slots)
         return found
 
     async def close(self) -> None:
@@ -103,12 +104,14 @@ class ChatClient:
             await found.sdk.close()
 
     def check_budget(self) -> None:
-        """Raise JudgeError if the budget of calls or cost is used up."""
-        config, usage = self.config, self.usage
-        if config.max_calls is not None and usage.calls + self._open >= config.max_calls:
-            raise JudgeError(f"the judge's budget of max_calls={config.max_calls} calls is used up")
-        if config.max_cost is not None and usage.cost(config) >= config.max_cost:
-            raise JudgeError(f"the judge's budget of max_cost={config.max_cost} is used up ({usage.cost(config):.2f})")
+        """Raise JudgeError if this process's share of the budget of calls or cost is used up."""
+        config, usage, world = self.config, self.usage, world_size()
+        whose = f", this process's share of it, one of {world}," if world > 1 else ""
+        if config.max_calls is not None and usage.calls + self._open >= share_of_process(config.max_calls):
+            raise JudgeError(f"the judge's budget of max_calls={config.max_calls} calls{whose} is used up")
+        if config.max_cost is not None and usage.cost(config) >= config.max_cost / world:
+            spent = f"{usage.cost(config):.2f}"
+            raise JudgeError(f"the judge's budget of max_cost={config.max_cost}{whose} is used up ({spent})")
 
     async def ask(self, request: dict[str, Any]) -> Reply | Refusal | Failure:
         """Return the server's answer to a chat request, the body that is sent.
