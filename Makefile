@@ -7,14 +7,15 @@ INSTALLED := .venv/installed
 
 install: $(INSTALLED)
 
-# verl is there for the agreement tests alone. It pins packages that one function of it does not need, hence
-# --no-deps; what that function does need is the group "agreement". The same holds for bfcl-eval and the extra "bfcl".
+# verl is there for tests alone. It pins packages that its advantages, reward workers and default trainer do not need,
+# hence --no-deps; what they do need is the group "agreement". TransferQueue asks for Ray's dashboard, likewise.
+# bfcl-eval pins its vendors' packages likewise; what is used of it is the extra "bfcl".
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,bfcl]' --group dev --group agreement
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl bfcl-eval
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl TransferQueue bfcl-eval
 	touch $@
 
 quickstart: install

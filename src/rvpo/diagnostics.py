@@ -213,13 +213,19 @@ def forecast(rewards: Float[Array, "P G M"], advantages: Float[Array, "P G"]) ->
 
 
 def by_label(
-    groups: GroupStats, labels: Int[Array, "P M"], number: int, extra: Mapping[str, Float[Array, "P M"]]
+    groups: GroupStats,
+    labels: Int[Array, "P M"],
+    number: int,
+    extra: Mapping[str, Float[Array, "P M"]],
+    *,
+    sizes: Float[Array, " P"] | None = None,
 ) -> dict[str, Float[Array, " L"]]:
     """Channel diagnostics where column j holds another channel for each prompt: one value per label.
 
     `labels[p, j]` in [0, number) says what column j is for prompt p, -1 that it is nothing there. Returns
     mean, std, dead, missing and weight as `AdvantageStats` defines them, missing only over prompts that have
-    the channel, and the mean of each `extra` over its groups. NaN: no group has a value.
+    the channel, and the mean of each `extra` over its groups. NaN: no group has a value. `sizes` is the number of
+    rollouts of each prompt, if not G for all: rows that only fill a group are not missing.
     """
     xp = namespace(groups.mean)
     member = xp.astype(labels[..., None] == xp.arange(number), groups.mean.dtype)
@@ -230,7 +236,7 @@ def by_label(
     def share(part: Float[Array, "P M"], of: Array) -> Float[Array, " L"]:
         return ratio(total(part), total(xp.astype(of, groups.mean.dtype)))
 
-    size = groups.advantages.shape[1] * xp.ones_like(groups.count)
+    size = (groups.advantages.shape[1] if sizes is None else sizes[:, None]) * xp.ones_like(groups.count)
     has, spread = groups.count > 0, groups.count >= 2
     result = {
         "mean": share(groups.mean * groups.count, groups.count),

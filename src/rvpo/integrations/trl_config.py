@@ -1,17 +1,11 @@
 """Configuration of `RVPOTrainer`: everything of TRL's `GRPOConfig`, and how the channels become an advantage."""
 
-import json
-import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from rvpo.advantages import compute_advantages
-from rvpo.aggregations import AGGREGATIONS
-from rvpo.errors import ConfigError, unknown_name
+from rvpo.errors import ConfigError
+from rvpo.integrations.method_config import MethodConfig, as_mapping
 from rvpo.integrations.trl_version import check_trl
-from rvpo.schedules import Schedule, from_config
 
 check_trl()
 
@@ -19,16 +13,9 @@ from trl import GRPOConfig  # noqa: E402
 
 __all__ = ["RVPOConfig", "as_mapping"]
 
-DICT_FIELDS = ("k_steps", "method_options", "channel_weights", "channel_ranges")
-
-
-def _option(default: Any, help: str) -> Any:
-    """Return a dataclass field with the help text that the command line shows."""
-    return field(default=default, metadata={"help": help})
-
 
 @dataclass
-class RVPOConfig(GRPOConfig):  # type: ignore[misc]
+class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
     """GRPOConfig plus the options of RVPO (arXiv 2605.05750). The defaults are the paper's form with k = 1.
 
     The paper's rubric runs use `k_schedule="linear", k=0.5, k_end=2.0`. TRL's `scale_rewards` and
@@ -36,62 +23,17 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
     `reward_weights` multiply the channel weights of their reward function.
     """
 
-    method: str = _option(
-        "rvpo", "How channels become one advantage: " + ", ".join(sorted(AGGREGATIONS)) + ". 'rvpo' is the paper's."
-    )
-    k: float = _option(1.0, "Risk coefficient (at the start, if it is scheduled): 0 is the mean, inf the minimum.")
-    k_schedule: str = _option(
-        "constant", "How k moves over the run: constant, linear, cosine (from k to k_end), step, effective."
-    )
-    k_end: float | None = _option(None, "Risk coefficient at the end of the run, for linear and cosine.")
-    k_steps: dict[str, Any] | str | None = _option(
-        None, 'For k_schedule step: share of the run -> k, for example \'{"0": 0.5, "0.5": 2.0}\'.'
-    )
-    effective_share: float | None = _option(
-        None, "For k_schedule effective: share of the channels that carry the advantage, in (0, 1]; k follows."
-    )
-    effective_share_end: float | None = _option(None, "The share at the end of the run; None: it stays.")
-    method_options: dict[str, Any] | str | None = _option(
-        None,
-        "Options of the method as JSON: share (cvar), threshold (gd2po), ideal (tchebycheff), "
-        "signal and anchor (rvpo_policy; anchor group, batch or average).",
-    )
-    anchor_decay: float = _option(0.9, "Decay per generation of the moving average for rvpo_policy's anchor average.")
-    dead_channels: str = _option("keep", "Channels without spread in a group: keep (the paper) or mask.")
-    recenter: bool = _option(False, "Take out the per-prompt offset that a soft minimum leaves.")
-    whiten: str = _option("true", "Whitening over the batch: true (as the method defines), false, sequence, token.")
-    std_eps: float = _option(1e-4, "Added to the standard deviations of groups and batch.")
-    std_ddof: int = _option(1, "Delta degrees of freedom of these standard deviations: 0 or 1.")
-    channel_weights: dict[str, Any] | str | None = _option(
-        None, "Importance of channels by name, as JSON: '{\"format\": 0.5}'. Others keep what their reward declares."
-    )
-    channel_ranges: dict[str, Any] | str | None = _option(
-        None, "Lowest and highest value of channels by name, as JSON: '{\"correct\": [-3, 3]}'."
-    )
-    rollouts_per_step: int | None = _option(
-        None,
-        "Completions per optimizer step over all processes, whatever their number; sets gradient_accumulation_steps.",
+    rollouts_per_step: int | None = field(
+        default=None,
+        metadata={
+            "help": "Completions per optimizer step over all processes, whatever their number; sets "
+            "gradient_accumulation_steps."
+        },
     )
 
     def __post_init__(self) -> None:
         """Check RVPO's options, then TRL's."""
-        for name in DICT_FIELDS:
-            setattr(self, name, self.mapping(name))
-        if self.method not in AGGREGATIONS:
-            raise unknown_name("method", self.method, AGGREGATIONS)
-        self.whiten = str(self.whiten).lower()
-        if self.whiten not in ("true", "false", "sequence", "token"):
-            raise ConfigError(f"whiten must be true, false, sequence or token, got {self.whiten!r}")
-        if not 0 <= self.anchor_decay < 1:
-            raise ConfigError(f"anchor_decay must be in [0, 1), got {self.anchor_decay}")
-        for channel, weight in (self.mapping("channel_weights") or {}).items():
-            if not _are_numbers(weight) or not 0 <= weight < math.inf:
-                raise ConfigError(f"channel_weights gives {channel!r} {weight!r}; a weight is a finite number >= 0")
-        for channel, pair in (self.mapping("channel_ranges") or {}).items():
-            is_pair = isinstance(pair, Sequence) and len(pair) == 2 and _are_numbers(*pair)
-            if not is_pair or not -math.inf < pair[0] < pair[1] < math.inf:
-                raise ConfigError(f"channel_ranges gives {channel!r} {pair!r}; a range is [low, high] with low < high")
-        self._try_out()
+        self.check_method()
         if self.rollouts_per_step is not None:
             self.gradient_accumulation_steps = self._accumulation(self.rollouts_per_step)
         super().__post_init__()
@@ -111,74 +53,3 @@ class RVPOConfig(GRPOConfig):  # type: ignore[misc]
                 f"{self.gradient_accumulation_steps}; remove one of them"
             )
         return rollouts // at_once
-
-    def _try_out(self) -> None:
-        """Compute advantages of two made-up rollouts: what cannot work fails here, before a model is loaded."""
-        options = self.advantage_options()
-        if options.get("anchor") == "average":  # the trainer's, which hands over the averages themselves
-            options["anchor"] = "group"
-        compute_advantages([[[0.0], [1.0]]], k=self.schedule()(0, 1), lengths=[[1, 1]], **options)
-
-    def schedule(self) -> Schedule:
-        """Return k as a function of the global step; raise ConfigError if its options do not fit together."""
-        names = ("k_end", "k_steps", "effective_share", "effective_share_end")
-        unused: dict[str, Any] = {name: getattr(self, name) for name in names}
-        if self.k_schedule == "constant":
-            options: dict[str, Any] = {"k": self.k}
-        elif self.k_schedule in ("linear", "cosine"):
-            options = {"start": self.k, "end": unused.pop("k_end")}
-            if options["end"] is None:
-                raise ConfigError(f"k_schedule {self.k_schedule!r} needs k_end, the k at the end of the run")
-        elif self.k_schedule == "step":
-            unused.pop("k_steps")
-            options = {"values": self._steps()}
-        elif self.k_schedule == "effective":
-            options = {"share": unused.pop("effective_share"), "end": unused.pop("effective_share_end")}
-            if options["share"] is None:
-                raise ConfigError("k_schedule 'effective' needs effective_share, in (0, 1]")
-        else:
-            options = {}
-        for name, value in unused.items():
-            if value is not None:
-                raise ConfigError(f"{name} has no effect with k_schedule {self.k_schedule!r}; remove one of them")
-        return from_config(self.k_schedule, options)
-
-    def _steps(self) -> dict[float, float]:
-        """Return k_steps with numbers as keys: JSON has only text there."""
-        steps = self.mapping("k_steps") or {}
-        try:
-            return {float(share): float(k) for share, k in steps.items()}
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"k_steps must map shares of the run to k, got {steps}: {error}") from error
-
-    def advantage_options(self) -> dict[str, Any]:
-        """Return the keyword arguments of `compute_advantages` that do not change over the run."""
-        return {
-            "method": self.method,
-            "ddof": self.std_ddof,
-            "eps": self.std_eps,
-            "dead_channels": self.dead_channels,
-            "recenter": self.recenter,
-            "whiten": {"true": True, "false": False}.get(self.whiten, self.whiten),
-            **(self.mapping("method_options") or {}),
-        }
-
-    def mapping(self, name: str) -> dict[str, Any] | None:
-        """Return an option that is a mapping, or JSON of one, as a mapping."""
-        return as_mapping(name, getattr(self, name))
-
-
-def _are_numbers(*values: object) -> bool:
-    return all(isinstance(value, float | int) and not isinstance(value, bool) for value in values)
-
-
-def as_mapping(name: str, value: object) -> dict[str, Any] | None:
-    """Return a mapping, or JSON of one, as a mapping; raise ConfigError for anything else but None."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{name} must be a JSON mapping, got {value!r}: {error}") from None
-    if value is not None and not isinstance(value, dict):
-        raise ConfigError(f"{name} must be a mapping, got {value!r}")
-    return value

@@ -26,12 +26,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rvpo.advantages import AdvantageResult, compute_advantages
 from rvpo.aggregations import UNIT_RANGE
-from rvpo.diagnostics import by_label, group_conflict, group_forecast
 from rvpo.errors import IntegrationError
+from rvpo.integrations.batch import average_anchor, channel_metrics
 from rvpo.integrations.trl_config import RVPOConfig
 from rvpo.rewards.channels import ChannelMatrix, Declaration, Returned, assemble, check_rows, declaration
 
@@ -176,27 +174,14 @@ class RVPOMixin:
         if options["method"] in UNIT_RANGE:
             options["ranges"] = matrix.ranges
         if options.get("anchor") == "average":
-            options["anchor"] = self._average_anchor(matrix)
+            options["anchor"] = average_anchor(
+                matrix, self._group_size(), self._anchor, decay=self.args.anchor_decay, move=self.model.training
+            )
         if options["whiten"] == "token":
             lengths = output["completion_mask"].sum(dim=1)
             options["lengths"] = self.accelerator.gather(lengths).cpu().numpy()
         k = self._schedule(self.state.global_step, self.state.max_steps)
         return compute_advantages(matrix.values, group_size=self._group_size(), k=k, weights=matrix.weights, **options)
-
-    def _average_anchor(self, matrix: ChannelMatrix) -> np.ndarray:
-        """Return where each prompt's channels stand on [0, 1]: a moving average over generations, by name or tag."""
-        low, high = matrix.ranges[:, 0], matrix.ranges[:, 1]
-        unit = (matrix.values - low) / (high - low)
-        rollout_labels = np.repeat(matrix.labels, self._group_size(), axis=0)
-        for index, name in enumerate(matrix.names):
-            now = unit[(rollout_labels == index) & ~np.isnan(unit)]
-            if now.size and (self.model.training or name not in self._anchor):
-                decay = self.args.anchor_decay if name in self._anchor else 0.0
-                self._anchor[name] = decay * self._anchor.get(name, 0.0) + (1 - decay) * float(now.mean())
-        # A channel without any value so far is in no group either; its 0 is a placeholder that no weight is given.
-        known = np.asarray([self._anchor.get(name, 0.0) for name in matrix.names] + [0.0])
-        anchor: np.ndarray = np.clip(known[matrix.labels], 0.0, 1.0)
-        return anchor
 
     def _log_channels(self, matrix: ChannelMatrix, result: AdvantageResult) -> None:
         """Add RVPO's metrics and the channels' columns to what TRL logs."""
@@ -294,33 +279,6 @@ class _Adapter:
         self.rows = check_rows(returned, self.name, self.declares, number)
         present = [[value for value in row.values() if not math.isnan(value)] for row in self.rows]
         return [sum(row) / len(row) if row else None for row in present]
-
-
-def channel_metrics(matrix: ChannelMatrix, result: AdvantageResult, group_size: int) -> dict[str, float]:
-    """Return the metrics of one generation, by the names under which they are logged.
-
-    `rvpo/...`: k, effective_channels, active_channels, offset_share, unscored (rollouts without any value).
-    `channels/NAME/...`: mean, std (inside groups), dead (share of groups), missing (share of rollouts),
-    weight (share in the advantage), conflict (with the other channels) and forecast (first-order change).
-    """
-    stats = result.stats
-    rewards = matrix.values.reshape(-1, group_size, matrix.values.shape[1])
-    extra = {
-        "conflict": group_conflict(rewards),
-        "forecast": group_forecast(rewards, result.advantages.reshape(-1, group_size)),
-    }
-    channels = by_label(result.groups, matrix.labels, len(matrix.names), extra)
-    metrics = {
-        "rvpo/k": float(stats.k),
-        "rvpo/effective_channels": float(stats.effective_channels),
-        "rvpo/active_channels": float(stats.active_channels),
-        "rvpo/offset_share": float(stats.offset_share),
-        "rvpo/unscored": float(stats.rollouts - stats.scored),
-    }
-    for index, name in enumerate(matrix.names):
-        for kind, values in channels.items():
-            metrics[f"channels/{name}/{kind}"] = float(values[index])
-    return metrics
 
 
 def _no_location(storage: Any) -> None:

@@ -1,0 +1,132 @@
+"""Score functions as verl loads and calls them, and rows as verl reads them."""
+
+import asyncio
+import inspect
+import json
+import math
+
+import pytest
+
+from judging.fault_server import FaultServer, honest
+from rvpo.cli.data import load_rows
+from rvpo.data.load import load_rubric_rows
+from rvpo.errors import ConfigError
+from rvpo.integrations import verl_rewards
+from rvpo.integrations.verl_rows import main, verl_rows
+from rvpo.judging.criteria import Rubric
+
+RUBRIC = [
+    {"id": "rest", "text": "says rest", "points": 5.0, "polarity": "positive", "tags": ["accuracy", "essential"]},
+    {"id": "ice", "text": "says ice", "points": -1.0, "polarity": "negative", "tags": ["pitfall"]},
+]
+CALL = '<think> x </think>\n<tool_call>\n{"name": "weather", "parameters": {"city": "Oslo"}}\n</tool_call>'
+
+
+def ask(answer, judge, ground_truth=None, extra_info=None, **kwargs):
+    async def run():
+        return await verl_rewards.rubric(
+            data_source="d",
+            solution_str=answer,
+            ground_truth=json.dumps(RUBRIC) if ground_truth is None else ground_truth,
+            extra_info={"prompt": '[{"role": "user", "content": "q"}]'} if extra_info is None else extra_info,
+            judge=judge,
+            **kwargs,
+        )
+
+    return asyncio.run(run())
+
+
+def test_tool_calls_are_scored_on_two_channels():
+    scored = verl_rewards.tool_calling("rlla", CALL, CALL, extra_info={})
+    assert scored == {"score": 4.0, "format": 1.0, "correctness": 3.0}
+    assert verl_rewards.tool_calling("rlla", "It rains.", CALL) == {"score": -3.0, "format": 0.0, "correctness": -3.0}
+
+
+def test_rubrics_come_back_as_json_of_channels_and_the_store_is_asked_first(tmp_path):
+    with FaultServer() as server:
+        judge = {"model": "m", "base_url": server.url, "store": str(tmp_path / "v.sqlite")}
+        scored = ask("rest ice", judge)
+        # weights: essential 1.0, pitfall 0.9; the pitfall's ice is bad
+        assert scored["score"] == scored["explicit"] == pytest.approx(1.0 / 1.9)
+        assert json.loads(scored["rubric"]) == {"accuracy/rest": 1.0, "pitfall/ice": 0.0}
+        assert server.requests == 2
+        assert ask("rest ice", judge, workers=2) == scored
+        assert server.requests == 2
+
+
+def test_a_lost_verdict_is_null_and_the_score_is_not_0():
+    def only_ice(body):
+        return honest(body) if "says ice" in body["messages"][1]["content"] else "no JSON"
+
+    with FaultServer(reply=only_ice) as server:
+        scored = ask("rest", {"model": "m", "base_url": server.url, "asks": 1})
+    assert json.loads(scored["rubric"]) == {"accuracy/rest": None, "pitfall/ice": 1.0}
+    assert scored["explicit"] == 1.0
+    with FaultServer(reply=lambda body: "no JSON") as server:
+        scored = ask("rest", {"model": "m", "base_url": server.url, "asks": 1})
+    assert scored["explicit"] is None
+    assert math.isnan(scored["score"])
+
+
+@pytest.mark.parametrize("row", [{"ground_truth": "no JSON"}, {"extra_info": {}}, {"extra_info": {"prompt": None}}])
+def test_a_row_of_another_form_is_an_error_that_says_where_rows_come_from(row):
+    with pytest.raises(ConfigError, match="verl_rows writes such"):
+        ask("rest", {"model": "m"}, **row)
+
+
+def test_the_judges_calls_are_shared_by_the_workers():
+    assert verl_rewards.judge_config({"model": "m", "concurrency": 64}, 8).concurrency == 8
+    assert verl_rewards.judge_config({"model": "m", "concurrency": 2}, 8).concurrency == 1
+    with pytest.raises(ConfigError, match="workers"):
+        verl_rewards.judge_config({"model": "m"}, 0)
+
+
+def test_verl_loads_them_by_their_package_path():
+    import_utils = pytest.importorskip("verl.utils.import_utils")
+    load = import_utils.load_extern_object
+    assert load("pkg://rvpo.integrations.verl_rewards", "tool_calling") is verl_rewards.tool_calling
+    # verl awaits what is a coroutine function, and would call anything else in a thread.
+    assert inspect.iscoroutinefunction(load("pkg://rvpo.integrations.verl_rewards", "rubric"))
+
+
+def write_rubrics(file):
+    rows = [{"prompt": f"question {i}", "rubric": RUBRIC[: 1 + i % 2]} for i in range(3)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def test_rows_become_a_file_that_holds_all_that_the_score_function_needs(tmp_path, capsys):
+    source, out = write_rubrics(tmp_path / "rubrics.jsonl"), tmp_path / "deep" / "rows.parquet"
+    assert main([str(source), "--out", str(out)]) == 0
+    assert f"{out}: 3 rows (0 without" in capsys.readouterr().out
+    rows = list(load_rows(str(out), "train"))
+    canonical = load_rubric_rows(str(source)).rows
+    assert rows == verl_rows(canonical)
+    for row, original in zip(rows, canonical, strict=True):
+        assert row["prompt"] == original["prompt"] == json.loads(row["extra_info"]["prompt"])
+        assert Rubric.from_rows(json.loads(row["reward_model"]["ground_truth"])).to_rows() == original["rubric"]
+
+
+def test_rows_that_cannot_be_read_are_one_line(tmp_path, capsys):
+    assert main([str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "rows.parquet")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("verl_rows: error: ")
+    assert error.count("\n") == 1
+
+
+def test_verls_own_data_set_reads_the_rows(tmp_path):
+    """verl's RLHFDataset gives the score function's arguments back."""
+    rl_dataset = pytest.importorskip("verl.utils.dataset.rl_dataset")
+    from omegaconf import OmegaConf
+
+    from rvpo.tasks.policy import word_tokenizer
+
+    out = tmp_path / "rows.parquet"
+    main([str(write_rubrics(tmp_path / "rubrics.jsonl")), "--out", str(out)])
+    tokenizer = word_tokenizer(["question"])
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    config = OmegaConf.create({"max_prompt_length": 16, "filter_overlong_prompts": False, "cache_dir": str(tmp_path)})
+    row = rl_dataset.RLHFDataset(data_files=str(out), tokenizer=tokenizer, config=config)[1]
+    assert row["raw_prompt"] == [{"role": "user", "content": "question 1"}]
+    assert json.loads(row["reward_model"]["ground_truth"]) == [one | {} for one in Rubric.from_rows(RUBRIC).to_rows()]
+    assert json.loads(row["extra_info"]["prompt"]) == row["raw_prompt"]
