@@ -8,13 +8,13 @@ INSTALLED := .venv/installed
 install: $(INSTALLED)
 
 # verl is there for the agreement tests alone. It pins packages that one function of it does not need, hence
-# --no-deps; what that function does need is the group "agreement".
+# --no-deps; what that function does need is the group "agreement". The same holds for bfcl-eval and the extra "bfcl".
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev --group agreement
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,bfcl]' --group dev --group agreement
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl bfcl-eval
 	touch $@
 
 quickstart: install

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rvpo.cli import eval_bfcl
 from rvpo.errors import ConfigError
 from rvpo.tasks.catalog import TASKS
 
@@ -132,6 +133,7 @@ BENCHMARKS: Mapping[str, Entry] = {
         0.0,
         1024,
     ),
+    "bfcl": Entry("BFCL v3, the Berkeley function-calling cases", eval_bfcl.add_options, eval_bfcl.build, 0.0, 1024),
     **{
         name: Entry(
             f"embedded task: {task.summary}",

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from rvpo.evals.models import Answer, Finished, Question, Sampling
+from rvpo.evals.tool_text import native_text, with_text_arguments
 from rvpo.judging.client import ChatClient, Failure, Refusal
 from rvpo.judging.config import JudgeConfig
 
@@ -85,10 +86,11 @@ class Endpoint:
             return one, Answer(None, lost=f"refused: {reply.reason}")
         if isinstance(reply, Failure):
             return one, Answer(None, lost=f"failed: {reply.reason}")
-        if not (reply.text or reply.prompt_tokens or reply.completion_tokens):
+        if not (reply.text or reply.calls or reply.prompt_tokens or reply.completion_tokens):
             return one, Answer(None, lost="failed: a reply with neither text nor token counts")
         tokens = reply.completion_tokens
-        return one, Answer(reply.text, tokens, is_cut=tokens >= self.sampling.max_tokens)
+        text = native_text(reply.text, reply.calls) if one.tools else reply.text
+        return one, Answer(text, tokens, is_cut=tokens >= self.sampling.max_tokens)
 
     def _request(self, one: Question) -> dict[str, Any]:
         sampling = self.sampling
@@ -99,6 +101,8 @@ class Endpoint:
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_tokens,
         }
+        if one.tools:
+            request |= {"messages": [with_text_arguments(said) for said in messages], "tools": list(one.tools)}
         if sampling.temperature > 0:
             request["seed"] = one.seed
         if sampling.top_p < 1:

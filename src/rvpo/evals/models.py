@@ -56,6 +56,8 @@ class Question:
     prompt: Prompt
     """Chat messages, or a text that a local model continues as it is and an endpoint gets as the user's message."""
     seed: int
+    tools: Sequence[Mapping[str, object]] = ()
+    """Functions that may be called, as in a chat request. Calls come back in the answer's text: `tool_text`."""
 
 
 def question(unit: str, repeat: int, prompt: Prompt, seed: int) -> Question:
@@ -229,9 +231,15 @@ class LocalModel:
             return tokenizer(texts, **options)
         if not tokenizer.chat_template:
             raise ConfigError(f"{self.folder} has no chat template, and the prompts are chat messages; save one there")
+        if any(one.tools for one in batch) and "tools" not in str(tokenizer.chat_template):
+            raise ConfigError(f"the chat template in {self.folder} knows no tools; choose another answer format")
         texts = [
             tokenizer.apply_chat_template(
-                list(one.prompt), tokenize=False, add_generation_prompt=True, **self.sampling.template
+                list(one.prompt),
+                tools=list(one.tools) or None,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self.sampling.template,
             )
             for one in batch
         ]

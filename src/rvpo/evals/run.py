@@ -84,6 +84,8 @@ class Benchmark:
     """Gives back what the scoring holds on the running loop; to be called when all models are evaluated."""
     note: Callable[[], str] = str
     """What the scoring has done and cost so far, in a line, "" for nothing to say."""
+    through: Callable[[Model], Model] | None = None
+    """Makes of the model what answers the questions, where one question is more than one prompt."""
 
 
 def units_of(contents: Sequence[object]) -> list[str]:
@@ -178,6 +180,7 @@ async def evaluate(
             What was finished until then is kept.
     """
     folder = Path(folder)
+    model = benchmark.through(model) if benchmark.through else model
     order = [one.id for one in benchmark.questions]
     if not order or len(set(order)) < len(order):
         raise ConfigError(f"a benchmark needs questions with ids of their own, got {len(order)} of {len(set(order))}")
@@ -260,8 +263,16 @@ def _summary(benchmark: Benchmark, records: Sequence[Record], answers: "Kept") -
 
 
 def questions_digest(questions: Sequence[Question]) -> str:
-    """Return a hash of all questions: their ids, prompts and seeds."""
-    told = [[one.id, one.prompt if isinstance(one.prompt, str) else list(one.prompt), one.seed] for one in questions]
+    """Return a hash of all questions: their ids, prompts and seeds, and tools where there are any."""
+    told = [
+        [
+            one.id,
+            one.prompt if isinstance(one.prompt, str) else list(one.prompt),
+            one.seed,
+            *([list(one.tools)] if one.tools else []),
+        ]
+        for one in questions
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 

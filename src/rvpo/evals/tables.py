@@ -200,7 +200,21 @@ def _bfcl(groups: Sequence[Seeds]) -> str:
         rows.append([*_name(seeds), seeds[0].final["headline"], *both, DASH if quoted is None else f"{quoted:.1f}"])
     rows += [[size, method, *[DASH] * 4, f"{value:.1f}"] for (size, method), value in left.items()]
     heads = ["model", "method", "seeds", "aggregate", "best", "final", "paper (quoted; aggregate not known)"]
-    return "\n".join([_heading("BFCL"), _table(heads, rows), _missing(groups)])
+    return "\n".join([_heading("BFCL"), _table(heads, rows), _bfcl_parts(groups), _missing(groups)])
+
+
+def _bfcl_parts(groups: Sequence[Seeds]) -> str:
+    """Return every aggregate and category of the final checkpoints, and which categories were not asked as a whole."""
+    finals = [seeds[0].final for seeds in groups]
+    names = dict.fromkeys(name for final in finals for name in final["shown"])
+    rows = [[name, *(_mean(seeds, "final", _score(name), percent=True) for seeds in groups)] for name in names]
+    short = [
+        f"- {seeds[0].name}: {name} was asked {asked} of {of} cases; what it belongs to has no value"
+        for seeds, final in zip(groups, finals, strict=True)
+        for name, (asked, of) in final.get("not_run", {}).items()
+    ]
+    listed = _table(["final, in percent", *(seeds[0].name for seeds in groups)], rows)
+    return "\n".join([listed, *short, ""] if short else [listed])
 
 
 def _plain(groups: Sequence[Seeds]) -> str:

@@ -168,7 +168,7 @@ class ChatClient:
         refusal, content = message.get("refusal"), message.get("content")
         if refusal or choice.get("finish_reason") == "content_filter":
             return Refusal(str(refusal or "content filter"))
-        return Reply(content if isinstance(content, str) else "", prompt, completion)
+        return Reply(content if isinstance(content, str) else "", prompt, completion, _calls(message))
 
     def _unusable(self, status: int) -> str:
         """Return what is wrong, in words of ours: the server's may repeat the key."""
@@ -182,6 +182,15 @@ class ChatClient:
 
 def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _calls(message: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the tool calls of a message that have a name."""
+    listed = message.get("tool_calls")
+    called = [_mapping(_mapping(one).get("function")) for one in (listed if isinstance(listed, list) else [])]
+    return tuple(
+        (one["name"], str(one.get("arguments") or "{}")) for one in called if isinstance(one.get("name"), str)
+    )
 
 
 def _count(value: object) -> int:
