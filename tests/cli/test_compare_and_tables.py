@@ -96,12 +96,14 @@ def test_a_name_may_hold_an_equals_sign_where_the_folder_does(home):
         (["results", "results/7B-gdpo"], "results has the results of several runs"),
         (["nothing", "results/7B-gdpo"], "no finished results in nothing"),
         (["=x", "results/7B-gdpo"], "FOLDER or NAME=FOLDER"),
+        (["a=results/7B-gdpo", "b=other", "--score", "all_met"], "these are of rubric, tools"),
         (["a=results/7B-gdpo", "b=results/7B-rvpo", "--score", "x"], "has a score 'x'"),
         (["a=results/7B-gdpo", "b=results/7B-rvpo", "--level", "2"], "level must lie in"),
         (["a=results/7B-gdpo", "b=results/7B-rvpo", "--html", "results/7B-gdpo"], "cannot write"),
     ],
 )
-def test_bad_input_is_one_line(capsys, words, told):
+def test_bad_input_is_one_line(home, capsys, words, told):
+    run(embedded.build(TASKS["rubric"], number=2), Scripted(lambda one: ""), home / "other")
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
     assert told in error

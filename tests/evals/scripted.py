@@ -5,8 +5,6 @@ import asyncio
 from rvpo.evals.models import Answer
 from rvpo.evals.run import Benchmark, evaluate
 
-QUESTION = "What follows?"
-
 
 class Scripted:
     """Answers `reply(question)`: a text, an `Answer`, or an exception to raise; `asked` are the ids asked for."""

@@ -192,6 +192,7 @@ def test_what_makes_results_incomparable_is_told():
     one = {"benchmark": "b", "questions": "h", "settings": {"seed": 0}, "model": model}
     other = one | {"model": {"weights": "b", "sampling": {"t": 0}}}
     assert differences(one, one) == ""
+    assert differences(one, one | {"settings": {"seed": 0, "judge": {"base_url": "elsewhere"}}}) == ""
     assert differences(one, other) == "model.sampling.t 1 and 0"
     assert "model.weights 'a' and 'b'" in differences(one, other, whole=True)
 

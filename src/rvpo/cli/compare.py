@@ -44,9 +44,10 @@ def main(arguments: Sequence[str]) -> int:
     for text in options.results:
         name, folder = named_folder(text)
         result = chosen_result(folder, options.checkpoint)
-        own = folder.resolve().name if result.folder != folder else str(result.summary["label"] or folder.name)
-        groups.setdefault(name or own, []).append(result)
-    score = options.score or _shared_score(groups)
+        label = folder.resolve().name if result.folder != folder else str(result.summary["label"] or folder.name)
+        groups.setdefault(name or label, []).append(result)
+    main_score = _shared_score(groups)
+    score = options.score or main_score
     made = compare(
         {name: [one.records for one in results] for name, results in groups.items()},
         score,

@@ -14,6 +14,7 @@ one that was not end with the same bytes.
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections import Counter
@@ -133,7 +134,7 @@ def mean_score(records: Sequence[Record], name: str, *, seed: int = 0) -> dict[s
     known = [record for record in given if record["scores"][name] is not None]
     values = [float(record["scores"][name]) for record in known]
     ends = [record.get("bounds", {}).get(name) for record in given if record["scores"][name] is None]
-    total = sum(values)
+    total = math.fsum(values)
     return {
         "value": total / len(values) if values else None,
         "interval": _interval(values, [record["unit"] for record in known], seed),
@@ -357,7 +358,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], *, whole: bool
     first, second = _flat(one), _flat(other)
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     if not whole:
-        names = [name for name in names if name.startswith(COMPARABLE)]
+        names = [name for name in names if name.startswith(COMPARABLE) and not name.endswith(".base_url")]
     return ", ".join(f"{name} {first.get(name)!r} and {second.get(name)!r}" for name in names)
 
 
