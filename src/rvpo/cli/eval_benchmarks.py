@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rvpo.cli import eval_bfcl
 from rvpo.errors import ConfigError
 from rvpo.tasks.catalog import TASKS
 
@@ -101,29 +102,6 @@ def _rows_benchmark(options: argparse.Namespace, module: str) -> "Benchmark":
     return build(rows, repeats=options.repeats, seed=options.seed)
 
 
-def _bfcl_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--format",
-        choices=("prompt", "native", "rlla"),
-        default="prompt",
-        help="how calls are asked for and written: BFCL's prompt, tool calling, RLLA's form (default: prompt)",
-    )
-    parser.add_argument("--categories", nargs="+", default=["all"], metavar="NAME", help="see docs/bfcl.md")
-    parser.add_argument("--limit", type=int, metavar="N", help="N cases of each category, drawn by --seed")
-
-
-def _bfcl(options: argparse.Namespace) -> "Benchmark":
-    from rvpo.evals.bfcl import build
-
-    return build(
-        answer_format=options.format,
-        categories=options.categories,
-        number=options.limit,
-        repeats=options.repeats,
-        seed=options.seed,
-    )
-
-
 def _task_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, default=128, metavar="N", help="held-out prompts (default: 128)")
 
@@ -155,7 +133,7 @@ BENCHMARKS: Mapping[str, Entry] = {
         0.0,
         1024,
     ),
-    "bfcl": Entry("Berkeley Function Calling v3, from bfcl-eval 2025.7.9", _bfcl_options, _bfcl, 0.0, 1024),
+    "bfcl": Entry("BFCL v3, the Berkeley function-calling cases", eval_bfcl.add_options, eval_bfcl.build, 0.0, 1024),
     **{
         name: Entry(
             f"embedded task: {task.summary}",
