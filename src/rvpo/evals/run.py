@@ -87,8 +87,6 @@ class Benchmark:
     """Gives back what the scoring holds on the running loop; to be called when all models are evaluated."""
     note: Callable[[], str] = str
     """What the scoring has done and cost so far, in a line, "" for nothing to say."""
-    through: Callable[[Model], Model] | None = None
-    """Makes of the model what answers the questions, where one question is more than one prompt."""
 
 
 def units_of(contents: Sequence[object]) -> list[str]:
