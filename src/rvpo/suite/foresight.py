@@ -285,10 +285,11 @@ def _order_lines(ranking: pd.DataFrame, seed: int) -> str:
     if len(known) < 2:
         return _prose("Too few (task, seed) with several methods to say how well GDPO's log orders them.")
     found = bootstrap_interval(known.to_numpy(), seed=seed, draws=DRAWS)
+    fewest, most = ranking["methods"].min(), ranking["methods"].max()
     order = _prose(
         f"Methods in the order that the audit of GDPO's log alone projects for the lowest third, against the order at "
         f"the end: rank correlation {found.mean:.2f} [{found.low:.2f}, {found.high:.2f}] over {len(known)} (task, "
-        f"seed) with {ranking['methods'].min()} to {ranking['methods'].max()} methods."
+        f"seed) with {fewest if fewest == most else f'{fewest} to {most}'} methods."
     )
     advised = ranking.loc[ranking["ahead"], "gain"]
     if len(advised) < 2:
