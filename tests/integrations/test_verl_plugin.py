@@ -265,21 +265,20 @@ print(json.dumps([loaded, get_adv_estimator_fn("rvpo").__module__]))
 """
 
 
-@pytest.mark.parametrize("by", ["entry point", "variable"])
-def test_import_verl_loads_the_plugin(tmp_path, by):
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    environment |= {"VERL_USE_EXTERNAL_PLUGINS": "none", "VERL_USE_EXTERNAL_MODULES": ""}
-    if by == "variable":
-        environment["VERL_USE_EXTERNAL_MODULES"] = "rvpo.integrations.verl_plugin"
-    else:  # as an installation writes it
-        points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["verl.plugins"]
-        folder = tmp_path / "rvpo_as_installed-0.1.0.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: rvpo-as-installed\nVersion: 0.1.0\n")
-        lines = [f"{name}_here = {value}" for name, value in points.items()]
-        (folder / "entry_points.txt").write_text("\n".join(["[verl.plugins]", *lines]))
-        environment["PYTHONPATH"] += f":{tmp_path}"
-        environment["VERL_USE_EXTERNAL_PLUGINS"] = ",".join(f"{name}_here" for name in points)
+def test_an_installed_rvpo_is_a_plugin_that_import_verl_loads(tmp_path):
+    # As an installation writes it; VERL_USE_EXTERNAL_MODULES is what test_verl_program.py uses.
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["verl.plugins"]
+    folder = tmp_path / "rvpo_as_installed-0.1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: rvpo-as-installed\nVersion: 0.1.0\n")
+    lines = [f"{name}_here = {value}" for name, value in points.items()]
+    (folder / "entry_points.txt").write_text("\n".join(["[verl.plugins]", *lines]))
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{tmp_path}",
+        "OMP_NUM_THREADS": "1",
+        "VERL_USE_EXTERNAL_MODULES": "",
+        "VERL_USE_EXTERNAL_PLUGINS": ",".join(f"{name}_here" for name in points),
+    }
     done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads(done.stdout.splitlines()[-1]) == [False, "rvpo.integrations.verl_hooks"]

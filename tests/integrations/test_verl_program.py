@@ -131,7 +131,7 @@ def run_program(folder, killer, server):
         program = subprocess.Popen(command, env=environment, cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
     killer.program = psutil.Process(program.pid)
     try:
-        status = program.wait(timeout=500)
+        status = program.wait(timeout=600)
     finally:
         if program.poll() is None:  # Ray's processes would stay
             for process in [*killer.program.children(recursive=True), killer.program]:

@@ -32,7 +32,7 @@ examples:
       reward.custom_reward_function.name=tool_calling \\
       data.train_files=train.parquet data.val_files=test.parquet actor_rollout_ref.rollout.n=4
   python -m rvpo.integrations.verl_main --config-path "$PWD/configs/paper/verl" --config-name rlla \\
-      size=qwen2.5_3b method=gdpo
+      size=qwen2.5_3b_instruct method=gdpo
 """
 
 
