@@ -9,12 +9,13 @@ install: $(INSTALLED)
 
 # verl is there for tests alone. It pins packages that its advantages, reward workers and default trainer do not need,
 # hence --no-deps; what they do need is the group "agreement". TransferQueue asks for Ray's dashboard, likewise.
+# bfcl-eval pins its vendors' packages likewise; what is used of it is the extra "bfcl".
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all]' --group dev --group agreement
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl TransferQueue
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,bfcl]' --group dev --group agreement
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl TransferQueue bfcl-eval
 	touch $@
 
 quickstart: install
@@ -33,6 +34,7 @@ bench: install
 	$(BIN)/python benchmarks/advantages.py
 	$(BIN)/python benchmarks/trainer_step.py
 	$(BIN)/python benchmarks/judge.py
+	$(BIN)/python benchmarks/audit.py
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

@@ -50,6 +50,7 @@ __all__ = [
     "draw_instances",
     "initial_probabilities",
     "measures",
+    "parse_method",
     "pass_rates",
     "simulate",
 ]
@@ -121,12 +122,23 @@ class Contender:
         Raises:
             ConfigError: text of another form, or settings that `compute_advantages` refuses.
         """
-        method, _, rest = text.partition(":")
-        k, _, options = rest.partition(":")
-        pairs = [pair.partition("=") for pair in options.split(",") if pair]
-        if not all(name and value for name, _, value in pairs):
-            raise ConfigError(f"options of a method are written NAME=VALUE,NAME=VALUE; got {options!r} in {text!r}")
-        return cls(text, method, _parse_k(k, text), {name: _parse_value(value) for name, _, value in pairs})
+        return cls(text, *parse_method(text))
+
+
+def parse_method(text: str) -> tuple[str, float | tuple[float, float], dict[str, Any]]:
+    """Read `METHOD[:K[:OPTION=VALUE,...]]`: the method's name, k or its two ends (1 if left out), the options.
+
+    >>> parse_method("rvpo_policy:2:signal=zscore")
+    ('rvpo_policy', 2.0, {'signal': 'zscore'})
+
+    Raises ConfigError for text of another form.
+    """
+    method, _, rest = text.partition(":")
+    k, _, options = rest.partition(":")
+    pairs = [pair.partition("=") for pair in options.split(",") if pair]
+    if not all(name and value for name, _, value in pairs):
+        raise ConfigError(f"options of a method are written NAME=VALUE,NAME=VALUE; got {options!r} in {text!r}")
+    return method, _parse_k(k, text), {name: _parse_value(value) for name, _, value in pairs}
 
 
 def _parse_k(k: str, text: str) -> float | tuple[float, float]:

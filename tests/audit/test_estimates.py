@@ -257,6 +257,7 @@ def test_options_out_of_their_domain_are_errors(options, message):
         (np.full((3, 4, 2), NAN), "none of the 12 rollouts has a value in any of a, b"),
         (np.zeros((3, 1, 2)), "each of the 3 groups holds one rollout"),
         (np.full((3, 4, 2), -math.inf), "rewards of a, b are infinite"),
+        (np.full((3, 4, 2), -1e200), "rewards of a, b go beyond 1e\\+100"),
         (np.zeros((3, 4, 3)), "3 rewards per rollout for 2 names: a, b"),
     ],
 )

@@ -59,6 +59,17 @@ def test_a_channel_that_differs_among_equal_answers_is_noisy(seed):
     assert [channel.noise.value for channel in result.channels[:4]] == [0.0] * 4
 
 
+def test_many_noisy_channels_are_four_lines():
+    draw = np.random.default_rng(0)
+    values = rewards(draw, channels=6)
+    text = np.arange(values[..., 0].size).reshape(values.shape[:2])
+    text[:, 1] = text[:, 0]  # equal answers, rewarded anew
+    noisy = [one for one in audit(log(values, text=text), 6).findings if one.kind == "noise"]
+    assert len(noisy) == 4
+    assert noisy[3].text.startswith("noisy, too: c")
+    assert sorted(name for one in noisy for name in one.channels) == [f"c{index}" for index in range(6)]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_reward_for_length_is_named(seed):
     draw = np.random.default_rng(seed)

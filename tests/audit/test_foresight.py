@@ -64,22 +64,48 @@ def test_auroc_by_hand():
     assert made._inside(rows) == pytest.approx(1.5 / 3)
 
 
-def test_signs_by_hand():
+def test_what_the_forecast_adds_to_the_mean_by_hand():
     rows = pd.DataFrame(
         {
             "task": "t",
             "method": "m",
-            "seed": range(5),
-            "change": [0.1, 0.1, -0.1, 0.1, 0.1],
-            "clear": [True, False, True, True, True],
-            "next": [0.2, -0.2, -0.2, 0.0, 0.01],
-            "next_error": [0.01] * 5,
+            "seed": [0, 0, 1, 1],
+            "outlook": [0.1, 0.5, 0.2, 0.6],
+            "level": [0.3, 0.3, 0.4, 0.2],
+            "neglected": [True, False, True, False],
         }
     )
-    right, up, clear = made._signs(rows, "next", 0)
-    assert right.startswith("0.75 [")
-    assert up == "0.50"
-    assert clear == "1.00 of 2"
+    # The outlook orders all four pairs. The mean 0.3 of one ties with 0.3; 0.4 is above both, and 0.3 above 0.2.
+    assert made._gain(rows, 0).startswith("+0.88 [")
+    assert made._auroc(rows, 0).startswith("1.00 [1.00")
+
+
+def moved(**columns):
+    """Five channels, one a run, of which the fourth did not move and the last one hardly did."""
+    course = {which: [0.2, -0.2, -0.2, 0.0, 0.01] for which in made.SPANS}
+    errors = {f"{which}_error": [0.01] * 5 for which in made.SPANS}
+    return pd.DataFrame({"task": "t", "method": "m", "seed": range(5), **course, **errors, **columns})
+
+
+def test_signs_by_hand():
+    right, up = made._signs(moved(change=[0.1, 0.1, -0.1, -0.1, -0.1]), "next", 0)
+    assert right.startswith("0.67 [")
+    assert right.endswith("] of 3")
+    assert up == "0.33"
+
+
+def test_falls_by_hand():
+    text = made._falls(moved(falls=[True, False, True, True, True]))
+    assert "over the next steps 1 of 2 and 1 of 2," in text
+
+
+def test_what_is_advised_is_held_against_its_own_run():
+    runs = [run(method, seed=1, lost=method == "gdpo") for method in ("gdpo", "rvpo", "rvpo_policy")]
+    (row,) = orders(runs).to_dict("records")
+    # The lower channel of two ends at 0 under GDPO and at 1 in the others, whichever of them is advised.
+    assert row["gain"] == 1.0
+    audit = audit_run(runs[0], methods=["gdpo", "rvpo_policy"], ks=[2.0])
+    assert row["ahead"] == (audit.method("rvpo_policy k=2").ahead.low >= 0.01)
 
 
 def test_the_page_tells_chosen_seeds_from_the_others():

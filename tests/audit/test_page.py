@@ -56,10 +56,13 @@ def test_the_page_says_everything_and_runs_nothing(result):
     assert "\x1b" not in text
     for name in HOSTILE:
         assert shown(name) in found.texts
-    for head in ("Channels", "Forecast", "Methods", "Conflict", "How the log was read"):
+    for head in ("Channels", "Forecast", "Weight in the advantage", "Methods", "Conflict", "How the log was read"):
         assert head in found.texts
     assert found.texts.count("▲ ") == 0
     assert len([tag for tag in found.tags if tag == "polyline"]) == len(HOSTILE)
+    weights = found.texts[found.texts.index("Weight in the advantage") : found.texts.index("Methods")]
+    assert "20 %" in weights  # five channels weigh the same under gdpo
+    assert interval(result.at_risk("gdpo")[0].forecasts["gdpo"].change) in found.texts
 
 
 def test_a_notebook_shows_the_same_without_a_page_around_it(result):
@@ -67,6 +70,7 @@ def test_a_notebook_shows_the_same_without_a_page_around_it(result):
     assert "<html" not in text
     assert "Methods" in Tags(text).texts
     assert text.strip().startswith("<style>")
+    assert repr(result) == f"AuditResult('<b>here</b>', {result.rollouts} rollouts: {result.headline})"
 
 
 def test_many_channels_list_pairs_instead_of_a_table():
@@ -101,6 +105,12 @@ def test_two_audits_side_by_side():
     assert [finding.kind for finding in found.new] == ["dead"]
     assert found.gone == []
     assert compare(one, one).headline == "no reward differs: 3 compared"
+    some = audit_groups([log(after[..., 1:])], ["down", "other"], methods=["gdpo"], draws=10)
+    told = compare(one, some)
+    assert (told.only_before, told.only_after) == (("up", "same"), ("other",))
+    assert "Channels here only: up, same." in Tags(page(one, told)).texts
+    assert json.loads(json.dumps(told.to_dict(), allow_nan=False))["only_after"] == ["other"]
+    assert {one.kind for one in compare(some, one).gone} == {"dead"}
     renamed = audit_groups([log(before)], ["a", "b", "c"], methods=["gdpo"], draws=10)
     with pytest.raises(ConfigError, match="nothing to compare: up, down, same in one, a, b, c in the other"):
         compare(one, renamed)

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import math
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from rvpo.audit import audit_log
 from rvpo.audit.columns import find_columns
 from rvpo.audit.groups import ChannelNames, TooManyChannelsError
 from rvpo.audit.readers import open_log
+from rvpo.audit.tables import read_batches
 from rvpo.errors import ConfigError
 
 QUICK = {"methods": ["gdpo"], "draws": 20}
@@ -354,10 +356,25 @@ def test_a_log_longer_than_the_window_is_the_same(tmp_path, monkeypatch):
     expected = audit_log(file, **QUICK)
     monkeypatch.setattr("rvpo.audit.groups.WINDOW", 50)
     monkeypatch.setattr("rvpo.audit.groups.BLOCK", 40)
+    monkeypatch.setitem(read_batches.__kwdefaults__, "rows", 30)
     found = audit_log(file, **QUICK)
     assert (found.groups, found.rollouts) == (200, 800)
     for one, same in zip(found.channels, expected.channels, strict=True):
         assert one.forecasts["gdpo"].change == pytest.approx(same.forecasts["gdpo"].change)
+
+
+def test_groups_whose_rows_lie_too_far_apart_are_counted_and_told(tmp_path, monkeypatch):
+    whole = columns(prompts=20)
+    del whole["step"]
+    halves = np.argsort(np.arange(80) % 4 >= 2, kind="stable")  # two rows of every group, then the other two
+    torn = table(tmp_path, {name: np.array(values)[halves] for name, values in whole.items()}, "torn.parquet")
+    assert audit_log(torn, **QUICK).again == 0
+    monkeypatch.setattr("rvpo.audit.groups.WINDOW", 16)
+    monkeypatch.setitem(read_batches.__kwdefaults__, "rows", 8)
+    result = audit_log(torn, **QUICK)
+    assert (result.groups, result.again) == (40, 20)
+    assert result.limits[0].startswith("which rows make a group: 20 of 40 came back")
+    assert audit_log(table(tmp_path, whole), **QUICK).again == 0
 
 
 # --- what is broken ------------------------------------------------------------------------------------------
@@ -390,6 +407,7 @@ def broken(tmp_path, name, content):
         ("log.jsonl", '{"prompt": "p", "a": 1}\n{"prompt": "p", "a": [1]}\n', r"row 2: column 'a' holds \[1\]"),
         ("log.jsonl", '{"prompt": "p", "a": 1}\n{"prompt": "p"', "line 2 is not JSON"),
         ("log.jsonl", '{"prompt": "p", "a": NaN}\n{"prompt": "p", "a": NaN}\n', "none of the 2 rollouts has a value"),
+        ("log.csv", "prompt,a,a\np,1,2\np,2,3\n", "log.csv has several columns of the name a"),
         ("log.jsonl", '[1, 2]\n', r"line 1 holds \[1, 2\]; every line must be a JSON object"),
         ("log.jsonl", '{"prompt": "p", "a": 1}\n' + "x" * 10_000 + "\n", "line 2 is not JSON"),
         ("log.jsonl", b'{"prompt": "\xff", "a": 1}\n', "cannot be read as jsonl"),
@@ -415,6 +433,17 @@ def test_a_damaged_parquet_is_one_clear_line(tmp_path):
     whole[200:900] = b"\xff" * 700
     with pytest.raises(ConfigError):
         audit_log(broken(tmp_path, "damaged.parquet", bytes(whole)), **QUICK)
+
+
+def test_decimals_are_numbers_and_a_byte_order_mark_is_none_of_the_text(tmp_path):
+    tenths = pa.array([Decimal("0.1"), None, Decimal("0.3"), Decimal("0.4")], type=pa.decimal128(5, 2))
+    found = audit_log(table(tmp_path, {"prompt": list("ppqq"), "a": tenths}), **QUICK).channel("a")
+    assert (found.values, found.mean.value) == (3, pytest.approx(0.8 / 3))
+    for name, text in (
+        ("log.jsonl", '{"prompt": "p", "a": 1}\n{"prompt": "p", "a": 0}\n'),
+        ("log.csv", "prompt,a\np,1\np,0"),
+    ):
+        assert audit_log(broken(tmp_path, name, b"\xef\xbb\xbf" + text.encode()), **QUICK).groups == 1
 
 
 def test_a_long_line_is_read(tmp_path):

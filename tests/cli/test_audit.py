@@ -57,7 +57,9 @@ def test_two_logs_are_compared(tmp_path, capsys):
     data = tmp_path / "both.json"
     assert main([str(one), "--compare", str(other), "--json", str(data), "--methods", "gdpo"]) == 0
     assert "two.csv: no reward differs: 2 compared" in " ".join(capsys.readouterr().out.split())
-    assert json.loads(data.read_text())["compared"]["source"] == str(other)
+    compared = json.loads(data.read_text())["compared"]
+    assert compared["after"]["source"] == str(other)
+    assert {change["name"] for change in compared["changes"]} == {"good", "bad"}
 
 
 def test_steps_columns_and_ranges_are_taken(tmp_path, capsys):

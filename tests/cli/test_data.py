@@ -145,3 +145,61 @@ def test_a_data_set_without_rows_is_an_error(tmp_path):
     (tmp_path / "rows.csv").write_text("prompt,answer\n")
     with pytest.raises(ConfigError, match=r"rows\.csv"):
         load_rows(str(tmp_path / "rows.csv"), "train")
+
+
+# --- Rubric data sets as they are published ---
+
+RAR = [
+    {
+        "question": "How much water?",
+        "reference_answer": "Two litres.",
+        "question_source": "made up",
+        "rubric": [
+            {"title": "Amount", "description": "Essential Criteria: Gives an amount.", "weight": 5},
+            {"title": "Alarm", "description": "Pitfall Criteria: Avoids alarm.", "weight": -1},
+        ],
+        "rubric_count": 2,
+    },
+    {"question": "", "reference_answer": "", "question_source": "made up", "rubric": [], "rubric_count": 0},
+]
+
+
+def rar(form, folder, name):
+    """RaR's columns in a file, or as the hub has them: a data set with splits."""
+    if form == "file":
+        return str(jsonl(folder / f"{name}.jsonl", RAR))
+    saved = DatasetDict({"train": Dataset.from_list(RAR), "val": Dataset.from_list(RAR[:1])})
+    saved.save_to_disk(folder / name)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("form", ["file", "splits"])
+def test_questions_and_rubrics_of_rar_become_prompts_and_criteria(tmp_path, form):
+    rows = load_rows(rar(form, tmp_path, "RaR-Science"), "train", format="rar")
+    (row,) = rows  # the second one has no prompt
+    assert row["prompt"] == [{"role": "user", "content": "How much water?"}]
+    assert [(one["text"], one["points"], one["tags"]) for one in row["rubric"]] == [
+        ("Gives an amount.", 5.0, ["essential"]),
+        ("Avoids alarm.", -1.0, ["pitfall"]),
+    ]
+    assert row["rubric"][1]["polarity"] == "positive"  # RaR-Science: met is good
+
+
+def test_the_polarity_of_pitfalls_may_be_given(tmp_path):
+    (row,) = load_rows(rar("file", tmp_path, "RaR-Science"), "train", format="rar", polarity="met_is_bad")
+    assert row["rubric"][1]["polarity"] == "negative"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"no column 'prompt', only \['question'.*--dataset_format, one of rar, researchrubrics, plain"),
+        ({"format": "raar"}, "unknown dataset_format 'raar': did you mean 'rar'"),
+        ({"format": "healthbench"}, "never train on it"),
+        ({"format": "rar", "streaming": True}, "do nothing with dataset_format"),
+        ({"format": "plain", "polarity": "met_is_bad"}, "polarity"),
+    ],
+)
+def test_formats_that_do_not_fit_are_named(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        load_rows(rar("file", tmp_path, "rows"), "train", **options)

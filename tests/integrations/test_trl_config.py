@@ -214,3 +214,29 @@ def test_a_mapping_may_be_written_as_json(value):
 def test_what_is_no_mapping_is_an_error_that_names_the_option(value):
     with pytest.raises(ConfigError, match="columns must be a"):
         as_mapping("columns", value)
+
+
+@pytest.mark.parametrize(("processes", "accumulation"), [(1, 48), (2, 24), (6, 8), (8, 6)])
+def test_the_rollouts_of_a_step_are_the_same_for_any_number_of_processes(monkeypatch, processes, accumulation):
+    made = config(rollouts_per_step=192, per_device_train_batch_size=4)
+    assert made.gradient_accumulation_steps == 48
+    assert made.generation_batch_size == 192
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+    made.gradient_accumulation_steps = 1
+    assert made._accumulation(192) == accumulation
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"rollouts_per_step": 30},
+            "must be a multiple of 8, that is per_device_train_batch_size 8 times 1 processes",
+        ),
+        ({"rollouts_per_step": 0}, "must be a multiple of 8"),
+        ({"rollouts_per_step": 32, "gradient_accumulation_steps": 2}, "sets gradient_accumulation_steps to 4"),
+    ],
+)
+def test_rollouts_that_cannot_be_divided_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        config(per_device_train_batch_size=8, **options)

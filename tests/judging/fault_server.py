@@ -55,6 +55,8 @@ class FaultServer:
         """Readable replies by hash of the request."""
         self.faults = Counter()
         self.requests = 0
+        self.open = self.most_open = 0
+        """Requests under way, now and at most so far."""
         self.headers = []
 
     def __enter__(self):
@@ -94,8 +96,13 @@ class FaultServer:
                 body = json.loads(await reader.readexactly(length))
                 self.headers.append(head)
                 del self.headers[:-10]
-                if not await self._answer(body, writer):
-                    break
+                self.open += 1
+                self.most_open = max(self.most_open, self.open)
+                try:
+                    if not await self._answer(body, writer):
+                        break
+                finally:
+                    self.open -= 1
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:

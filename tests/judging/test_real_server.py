@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -116,3 +117,31 @@ def test_a_rating_and_lost_verdicts_from_a_server_that_people_run(model, url):
     assert judge.counts == {Outcome.UNPARSED: 2}
     assert judge.client.usage.calls == 3
     assert judge.client.usage.prompt_tokens > 300
+
+
+def test_a_served_model_is_evaluated_killed_and_gone_on_with(model, url, tmp_path, monkeypatch):
+    from rvpo.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    words = ["eval", "tools", "--model", str(model), "--base-url", url, "--label", "served", "--prompts", "24",
+             "--temperature", "0", "--max-tokens", "4", "--concurrency", "1"]  # fmt: skip
+    assert main([*words, "--out", "whole"]) == 0
+    kept = [json.loads(line)["text"] for line in (tmp_path / "whole" / "answers.jsonl").read_text().splitlines()]
+    assert len(kept) == 24
+    assert {text.replace(REPLY, "") for text in kept} == {""}  # once, or again and again
+    assert len(set(kept)) > 1  # the prompt decides which
+    answers = tmp_path / "killed" / "answers.jsonl"
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "rvpo.cli.main", *words, "--out", "killed"], stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not (answers.is_file() and answers.read_bytes().count(b"\n") >= 3):
+        assert killed.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    killed.kill()
+    killed.wait()
+    assert 3 <= answers.read_bytes().count(b"\n") < 24
+    assert main([*words, "--out", "killed"]) == 0
+    for name in ("about.json", "answers.jsonl", "items.jsonl", "summary.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

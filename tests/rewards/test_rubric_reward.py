@@ -162,12 +162,12 @@ def test_two_processes_judge_their_own_completions_into_one_store(policy, tmp_pa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", str(port)]
+    launch = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    launch += ["--dynamo_backend", "no", "--main_process_port", str(port), "--rollouts_per_step", "8"]
     with FaultServer() as server:
         file = write_config(policy, tmp_path, server, batch=4)
         done = subprocess.run(
-            [sys.executable, *launch, "-m", "rvpo.cli.main", "train", "--config", str(file)],
+            [sys.executable, "-m", "rvpo.cli.main", "train", "--config", str(file), *launch],
             env=os.environ | {"ACCELERATE_USE_CPU": "true"},
             capture_output=True,
             text=True,

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from rvpo.cli.bench import seeds_of
+from rvpo.cli.bench import parser, seeds_of
 from rvpo.errors import ConfigError
 from rvpo.suite.cell_file import columns_of_log, read_cell, write_cell
-from rvpo.suite.plan import Cell, Settings, cells, keep_settings
+from rvpo.suite.plan import Cell, Settings, cells, find_contender, keep_settings
 from rvpo.suite.schedule import Standing
 
 
@@ -24,6 +24,26 @@ def test_cells_come_seed_by_seed():
 def test_unknown_names_are_told_with_the_known_ones(tasks, methods, message):
     with pytest.raises(ConfigError, match=message):
         cells(tasks, methods, [0])
+
+
+def test_a_method_can_be_described_instead_of_named():
+    written = "gdpo, rvpo_policy:2:signal=zscore,anchor=average,anchor_decay=0.5,rvpo:0.5-2"
+    names = parser().parse_args(["neglect", "--methods", written]).methods
+    assert names == ["gdpo", "rvpo_policy:2:signal=zscore,anchor=average,anchor_decay=0.5", "rvpo:0.5-2"]
+    assert find_contender(names[1]).options == {
+        "method": "rvpo_policy",
+        "k": 2.0,
+        "anchor_decay": 0.5,
+        "method_options": {"signal": "zscore", "anchor": "average"},
+    }
+    assert find_contender(names[2]).options == find_contender("rvpo").options
+    assert Cell("rubric", "rvpo_policy:2:a=../b", 0).name == "rubric-rvpo_policy_2_a=.._b-0"
+
+
+@pytest.mark.parametrize("name", ["rvpo:x", "rvpo_polcy:2", "rvpo:2:signal", "mean_variance"[:-1]])
+def test_a_description_that_fits_nothing_is_an_error(name):
+    with pytest.raises(ConfigError):
+        find_contender(name)
 
 
 @pytest.mark.parametrize("text", ["", "x", "1,", "3-x"])

@@ -145,7 +145,19 @@ def test_the_page_has_every_claim_task_and_method(tmp_path, suite):
         assert claim.text in page
     assert "### rubric" in page
     assert "| RVPO 0.5-2 | +0.125 [+0.125, +0.125] |" in page
+    assert "Not known: no run of a known method has rollouts" in page  # of two evaluations
     assert findings(tmp_path) == page
+
+
+def test_the_page_holds_forecasts_against_what_happened(tmp_path, make_record):
+    (tmp_path / "cells").mkdir()
+    for contender in ("gdpo", "rvpo"):
+        cell = make_record(contender=contender, means={"accuracy/dose": [0.0, 0.5, 0.25]})
+        write_cell(cell, tmp_path / "cells" / f"rubric-{contender}-0.parquet")
+    page = findings(tmp_path)
+    told = page[page.index("## The audit's forecast against what happened") :]
+    assert "| GDPO | 1 | 1 of 1 |" in told
+    assert "| all | 2 | 2 of 2 |" in told
 
 
 def test_a_folder_without_cells_is_told(tmp_path):

@@ -30,6 +30,8 @@ from rvpo.errors import ConfigError, unknown_name
 __all__ = ["DRAWS", "audit_groups"]
 
 DRAWS = 1000
+LARGEST = 1e100
+"""Rewards beyond this have squares beyond float64."""
 CURVE_POINTS = 12
 """Points of a course over the steps."""
 
@@ -42,6 +44,7 @@ class _Survey:
     high: Float[np.ndarray, " L"]
     groups: int = 0
     single: int = 0
+    again: int = 0
     rollouts: int = 0
     logged: bool = False
     length: bool = False
@@ -105,6 +108,7 @@ def audit_groups(
         rollouts=survey.rollouts,
         groups=survey.groups,
         single=survey.single,
+        again=survey.again,
         steps=survey.steps,
         has_length=survey.length,
         has_text=survey.text,
@@ -141,6 +145,7 @@ def _survey(blocks: Iterable[Groups], names: Sequence[str]) -> _Survey:
         size = block.exists().sum(axis=1)
         survey.groups += int((size > 1).sum())
         survey.single += int((size == 1).sum())
+        survey.again += 0 if block.again is None else int(block.again.sum())
         survey.rollouts += int(size.sum())
         survey.logged |= block.logged is not None and bool((~np.isnan(block.logged)).any())
         survey.length |= block.length is not None
@@ -173,6 +178,13 @@ def _check(survey: _Survey, names: Sequence[str]) -> None:
     ]
     if infinite:
         raise ConfigError(f"rewards of {listed(infinite)} are infinite; NaN is 'no value'")
+    large = [
+        name
+        for name, low, high in zip(names, survey.low, survey.high, strict=True)
+        if low <= high and max(-low, high) > LARGEST
+    ]
+    if large:
+        raise ConfigError(f"rewards of {listed(large)} go beyond {LARGEST:g}; put them on a common scale")
     if not np.isfinite(survey.low).any():
         raise ConfigError(f"none of the {survey.rollouts} rollouts has a value in any of {listed(names, 20)}")
     if not survey.groups:

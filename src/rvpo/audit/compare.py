@@ -1,9 +1,10 @@
 """Two audits side by side: what changed in every channel, and what was found in one of them only."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rvpo.audit.estimates import Estimate
-from rvpo.audit.result import AuditResult, Channel, Finding
+from rvpo.audit.result import AuditResult, Channel, Finding, plain
 from rvpo.audit.words import interval, listed, shown
 from rvpo.errors import ConfigError
 
@@ -38,8 +39,15 @@ class Comparison:
     """Channels of the first alone."""
     only_after: tuple[str, ...]
     gone: list[Finding]
-    """Findings of the first alone, by kind and channels."""
+    """Findings of the first alone: their kind was not found of all their channels in the second."""
     new: list[Finding]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the differences and the second audit as plain lists, mappings, numbers and texts; NaN is None."""
+        own = {name: plain(getattr(self, name)) for name in ("only_before", "only_after")}
+        own |= {name: plain([asdict(one) for one in getattr(self, name)]) for name in ("gone", "new")}
+        changes = [{"name": one.name, "mean": plain(one.mean)} for one in self.changes]
+        return {"headline": self.headline, "changes": changes, **own, "after": self.after.to_dict()}
 
     @property
     def headline(self) -> str:
@@ -68,13 +76,20 @@ def compare(before: AuditResult, after: AuditResult) -> Comparison:
     ]
     if not changes:
         raise ConfigError(f"nothing to compare: {listed(list(first))} in one, {listed(list(second))} in the other")
-    known, found = ({(one.kind, one.channels): one for one in audit.findings} for audit in (before, after))
+    known, found = ({said for one in audit.findings for said in _said(one)} for audit in (before, after))
     return Comparison(
         before=before,
         after=after,
         changes=sorted(changes, key=lambda change: change.mean.value),
         only_before=tuple(name for name in first if name not in second),
         only_after=tuple(name for name in second if name not in first),
-        gone=[finding for key, finding in known.items() if key not in found],
-        new=[finding for key, finding in found.items() if key not in known],
+        gone=[finding for finding in before.findings if not _said(finding) <= found],
+        new=[finding for finding in after.findings if not _said(finding) <= known],
     )
+
+
+def _said(finding: Finding) -> set[tuple[str, tuple[str, ...]]]:
+    """Return what a finding says: its kind, of each of its channels, or of a pair."""
+    if finding.kind == "conflict" or not finding.channels:
+        return {(finding.kind, finding.channels)}
+    return {(finding.kind, (name,)) for name in finding.channels}

@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 
 from rvpo.audit.estimates import NEGLECTED, Estimate
+from rvpo.audit.groups import WINDOW
 from rvpo.audit.result import Advice, AuditResult, Channel, Finding, Method, Pair
 from rvpo.audit.words import interval, listed, number, percent, shown, signed
 
@@ -33,6 +34,8 @@ AHEAD = 0.01
 """By how much a method's lowest third must be ahead of the reference's, at the lower end of the interval."""
 AS_GOOD = 0.02
 """Values of k whose lowest third is within this of the best count as equally good."""
+TOLD = 3
+"""Findings of one kind that are told in full."""
 FEW_GROUPS = 30
 FEW_REPEATS = 20
 ERRORS = 3.0
@@ -59,6 +62,11 @@ def limits(result: AuditResult) -> list[str]:
     found = []
     if result.groups < FEW_GROUPS:
         found.append(f"most things: {result.groups} groups are few, and intervals over them too narrow")
+    if result.again:
+        found.append(
+            f"which rows make a group: {result.again} of {result.groups + result.single} came back more than "
+            f"{WINDOW:,} rows later and count as groups of their own; sort the log by prompt, or name its step"
+        )
     if not result.has_text:
         found.append("noise: no column holds the answers")
     elif all(channel.repeats < FEW_REPEATS for channel in result.channels):
@@ -73,7 +81,7 @@ def limits(result: AuditResult) -> list[str]:
 def _neglect(result: AuditResult) -> list[Finding]:
     worst = [one for one in result.at_risk(result.reference) if not _is_dead(one)]
     found = [one for one in worst if one.forecasts[result.reference].verdict in ("neglected", "falls")]
-    return [_neglected(one, result.reference) for one in found[:3]] + _more(found[3:], result.reference)
+    return _few([_neglected(one, result.reference) for one in found], f"not raised under {result.reference} either")
 
 
 def _neglected(channel: Channel, signal: str) -> Finding:
@@ -91,11 +99,12 @@ def _neglected(channel: Channel, signal: str) -> Finding:
     return Finding("neglect", text, (channel.name,))
 
 
-def _more(channels: Sequence[Channel], signal: str) -> list[Finding]:
-    if not channels:
-        return []
-    names = tuple(channel.name for channel in channels)
-    return [Finding("neglect", f"not raised under {signal} either: {listed(names, 6)}", names)]
+def _few(found: Sequence[Finding], also: str) -> list[Finding]:
+    """Return the first `TOLD` findings of a kind, and the channels of the others in one more."""
+    if len(found) <= TOLD:
+        return list(found)
+    names = tuple(name for finding in found[TOLD:] for name in finding.channels)
+    return [*found[:TOLD], Finding(found[0].kind, f"{also}: {listed(names, 6)}", names)]
 
 
 def _is_dead(channel: Channel) -> bool:
@@ -115,7 +124,7 @@ def _dead(result: AuditResult) -> list[Finding]:
         why = "every rollout fails it" if failed else "all rollouts get the same"
         text = f"{shown(channel.name)} is dead: in {percent(channel.dead.value)} of the groups {why}"
         found.append(Finding("dead", f"{text}, so no method can raise it", (channel.name,)))
-    return found
+    return _few(found, "dead, too")
 
 
 def _solved(result: AuditResult) -> list[Finding]:
@@ -127,17 +136,19 @@ def _solved(result: AuditResult) -> list[Finding]:
 
 
 def _noise(result: AuditResult) -> list[Finding]:
+    noisy = [
+        one
+        for one in result.channels
+        if one.repeats >= FEW_REPEATS and one.noise.value >= NOISE and one.noise.low >= NOISE / 2
+    ]
     found = []
-    for channel in result.channels:
-        noise = channel.noise
-        if channel.repeats < FEW_REPEATS or not (noise.value >= NOISE and noise.low >= NOISE / 2):
-            continue
+    for one in sorted(noisy, key=lambda one: -one.noise.value):
         text = (
-            f"{shown(channel.name)} is noisy: equal answers to one prompt differ by {percent(min(noise.value, 1.0))} "
-            f"of its variance in a group ({channel.repeats} repeats); a risk-sensitive method amplifies that"
+            f"{shown(one.name)} is noisy: equal answers to one prompt differ by {percent(min(one.noise.value, 1.0))} "
+            f"of its variance in a group ({one.repeats} repeats); a risk-sensitive method amplifies that"
         )
-        found.append(Finding("noise", text, (channel.name,)))
-    return found
+        found.append(Finding("noise", text, (one.name,)))
+    return _few(found, "noisy, too")
 
 
 def _far(estimate: Estimate, threshold: float) -> bool:
@@ -177,14 +188,14 @@ def _conflicts(result: AuditResult) -> list[Finding]:
         if one.forecasts[result.reference].verdict in ("stalls", "rises")
     ]
     pairs = sorted((pair for pair in result.pairs if _opposed(pair)), key=lambda pair: pair.correlation)
-    return found + [
+    return _few(found, "in conflict with the rest, too") + [
         Finding(
             "conflict",
             f"{shown(pair.first)} and {shown(pair.second)} are in conflict: correlation {number(pair.correlation)} "
             f"in {pair.groups} groups",
             (pair.first, pair.second),
         )
-        for pair in pairs[:3]
+        for pair in pairs[:TOLD]
     ]
 
 

@@ -6,7 +6,7 @@ the table, or one criterion of the prompt's own rubric; `Groups.labels` says whi
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +23,8 @@ WINDOW = 2**16
 """Rows among which the rollouts of a group are looked for."""
 BLOCK = 2**18
 """Rewards handled at once, so that a block with its temporaries stays in the cache."""
+REMEMBERED = 2**18
+"""Groups of earlier windows that are recognised when more rows of them come."""
 
 
 class TooManyChannelsError(Exception):
@@ -103,6 +105,8 @@ class Groups:
     text: Int[np.ndarray, "P G"] | None = None
     length: Float[np.ndarray, "P G"] | None = None
     logged: Float[np.ndarray, "P G"] | None = None
+    again: Bool[np.ndarray, " P"] | None = None
+    """The log had rows with this step and key before, too far back to be in one group with these; None: nowhere."""
 
     def exists(self) -> Bool[np.ndarray, "P G"]:
         """Tell which places hold a rollout."""
@@ -125,18 +129,20 @@ def group_rows(
     """Yield groups from rows, holding some `WINDOW` rows at a time.
 
     A group is the rows of one step with one key: next to each other if `consecutive` (runs that are twice as long as
-    others of their step hold the same prompt twice), else anywhere in the window.
+    others of their step hold the same prompt twice), else anywhere in the window. Rows that come later than that make
+    a group of their own, which is marked as such.
     """
+    seen: set[int] | None = None if consecutive else set()
     waiting: list[Rows] = []
     for batch in rows:
         waiting.append(batch)
         if sum(len(one.step) for one in waiting) >= WINDOW:
             joined = _join(waiting)
             whole = _complete(joined)
-            yield from _blocks(joined.take(slice(0, whole)), names, columns, consecutive)
+            yield from _blocks(joined.take(slice(0, whole)), names, columns, seen)
             waiting = [joined.take(slice(whole, None))]
     if waiting:
-        yield from _blocks(_join(waiting), names, columns, consecutive)
+        yield from _blocks(_join(waiting), names, columns, seen)
 
 
 def _join(parts: Sequence[Rows]) -> Rows:
@@ -160,16 +166,21 @@ def _complete(rows: Rows) -> int:
     return len(rows.step)
 
 
-def _blocks(rows: Rows, names: ChannelNames, columns: Sequence[str], consecutive: bool) -> Iterator[Groups]:
-    """Split rows into groups, in the order of their first rows, and yield these in blocks."""
+def _blocks(rows: Rows, names: ChannelNames, columns: Sequence[str], seen: set[int] | None) -> Iterator[Groups]:
+    """Split rows into groups, in the order of their first rows, and yield these in blocks.
+
+    `seen` holds the groups of earlier windows and takes up these; None: groups are consecutive rows.
+    """
     if not len(rows.step):
         return
-    order, starts, sizes = _runs(rows) if consecutive else _gathered(rows)
+    order, starts, sizes = _runs(rows) if seen is None else _gathered(rows)
+    again = None if seen is None else _seen_before(rows, order[starts], seen)
     width = rows.plain.shape[1] + (max(sum(map(len, row)) for row in rows.maps) if rows.maps else 0)
     number = max(BLOCK // max(int(sizes.max()) * width, 1), 1)
     for first in range(0, len(starts), number):
         part = slice(first, first + number)
-        yield _block(rows, order, starts[part], sizes[part], names, columns)
+        block = _block(rows, order, starts[part], sizes[part], names, columns)
+        yield block if again is None else replace(block, again=again[part])
 
 
 def _runs(rows: Rows) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
@@ -199,6 +210,14 @@ def _gathered(rows: Rows) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " P"],
     sizes = np.diff(np.append(starts, len(order)))
     as_seen = np.argsort(order[starts])  # keys are hashes: without this, their order would decide that of the groups
     return order, starts[as_seen], sizes[as_seen]
+
+
+def _seen_before(rows: Rows, first: Int[np.ndarray, " P"], seen: set[int]) -> Bool[np.ndarray, " P"]:
+    """Tell which groups, each given by one of its rows, were in an earlier window; add them to those."""
+    keys = [hash(key) for key in zip(rows.step[first].tolist(), rows.key[first].tolist(), strict=True)]
+    again = np.array([key in seen for key in keys])
+    seen.update(keys[: max(REMEMBERED - len(seen), 0)])
+    return again
 
 
 def _block(

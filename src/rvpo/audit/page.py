@@ -45,6 +45,7 @@ def _render(result: AuditResult, comparison: Comparison | None, *, whole: bool) 
         correlations=_correlations(result) if len(result.channels) <= MOST_PAIRS else None,
         opposed=sorted(result.pairs, key=lambda pair: pair.correlation)[:MOST_PAIRS],
         courses=courses,
+        weighed=[method for method in result.methods if method.method is not None],
         constants={"horizon": HORIZON, "level": LEVEL, "neglected": NEGLECTED},
         signs=SIGNS,
         whole=whole,

@@ -8,7 +8,7 @@ from typing import Any
 from rvpo.audit.estimates import Estimate
 from rvpo.errors import unknown_name
 
-__all__ = ["Advice", "AuditResult", "Channel", "Course", "Finding", "Forecast", "Method", "Pair"]
+__all__ = ["Advice", "AuditResult", "Channel", "Course", "Finding", "Forecast", "Method", "Pair", "plain"]
 
 
 ALARMS = ("neglect", "dead", "noise", "length", "conflict")
@@ -130,7 +130,7 @@ class Advice:
     """Values of k that do as well as the best, ascending."""
 
 
-@dataclass
+@dataclass(repr=False)
 class AuditResult:
     """An audit. `headline` is the main finding, `to_dict` is for JSON, and notebooks show the page."""
 
@@ -142,6 +142,8 @@ class AuditResult:
     """Groups of two rollouts or more."""
     single: int
     """Groups of one rollout, left out."""
+    again: int
+    """Groups, single ones too, whose prompt and step the log had before, too far back to be one group with them."""
     steps: tuple[float, float] | None
     has_length: bool
     has_text: bool
@@ -175,9 +177,13 @@ class AuditResult:
         """Return the channels by their outlook under a signal, the lowest first."""
         return sorted(self.channels, key=lambda one: _last_if_nan(one.forecasts[signal].outlook.value))
 
+    def __repr__(self) -> str:
+        """Return the size of the log and the main finding; the figures fill pages."""
+        return f"AuditResult({self.source!r}, {self.rollouts} rollouts: {self.headline})"
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain lists, mappings, numbers and texts; NaN is None."""
-        return {"headline": self.headline, **_plain(asdict(self))}
+        return {"headline": self.headline, **plain(asdict(self))}
 
     def _repr_html_(self) -> str:
         """Return the view that notebooks show."""
@@ -196,14 +202,14 @@ def _index(kind: str, name: str, known: Sequence[str]) -> int:
     return list(known).index(name)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as JSON has it; numbers that JSON lacks are None."""
     if isinstance(value, Estimate):
-        return {"value": _plain(value.value), "low": _plain(value.low), "high": _plain(value.high)}
+        return {"value": plain(value.value), "low": plain(value.low), "high": plain(value.high)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

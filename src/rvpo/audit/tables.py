@@ -17,6 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from rvpo.audit.words import listed
 from rvpo.errors import ConfigError
 
 __all__ = ["SUFFIXES", "Batch", "as_floats", "floats", "head", "read_batches"]
@@ -92,7 +93,8 @@ def _readable(file: Path) -> Iterator[None]:
 def _parquet(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
     first = 1
     with pq.ParquetFile(file, buffer_size=2**20) as table:
-        wanted = table.schema_arrow.names if names is None else [n for n in names if n in table.schema_arrow.names]
+        known = _distinct(table.schema_arrow.names, file)
+        wanted = known if names is None else [name for name in names if name in known]
         for batch in table.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
             numbers = range(first, first + batch.num_rows)
             if batch.num_rows:
@@ -100,11 +102,19 @@ def _parquet(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Bat
             first = numbers.stop
 
 
+def _distinct(names: list[str], file: Path) -> list[str]:
+    """Return the names of a file's columns; raise ConfigError for two of one name, of which only one would be read."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"{file.name} has several columns of the name {listed(twice)}; rename them")
+    return names
+
+
 def _csv(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
     parse = pa_csv.ParseOptions(delimiter="\t" if file.suffix == ".tsv" else ",", newlines_in_values=True)
     read = pa_csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False)
     with pa_csv.open_csv(file, read_options=read, parse_options=parse) as table:
-        known = table.schema.names
+        known = _distinct(table.schema.names, file)
     wanted = known if names is None else [name for name in names if name in known]
     convert = pa_csv.ConvertOptions(
         column_types={name: pa.string() for name in known},  # guessed types would change with what comes first
@@ -123,7 +133,7 @@ def _csv(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
 
 
 def _jsonl(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         numbered = enumerate(lines, 1)
         while chunk := list(islice(numbered, rows)):
             found = {number: _object(line, file, number) for number, line in chunk if not line.isspace()}
@@ -149,18 +159,18 @@ def floats(batch: Batch, name: str) -> Float[np.ndarray, " N"]:
     Raises ConfigError naming the first row that holds anything else, or an infinite number.
     """
     column = batch.column(name)
-    values = as_floats(column)
-    if values is None:
-        listed = _listed(column)
-        index = next(index for index, value in enumerate(listed) if _number(value) is None)
+    found = as_floats(column)
+    if found is None:
+        values = _listed(column)
+        index = next(index for index, value in enumerate(values) if _number(value) is None)
         raise ConfigError(
-            f"{batch.where(index)}: column {name!r} holds {_shown(listed[index])}; a reward is a number, or nothing "
-            "for 'no value'"
+            f"{batch.where(index)}: column {name!r} holds {_shown(values[index])}; write numbers, or nothing for "
+            "'no value'"
         )
-    if np.isinf(values).any():
-        index = int(np.flatnonzero(np.isinf(values))[0])
+    if np.isinf(found).any():
+        index = int(np.flatnonzero(np.isinf(found))[0])
         raise ConfigError(f"{batch.where(index)}: column {name!r} is infinite; write nothing for 'no value'")
-    return values
+    return found
 
 
 def as_floats(column: Any) -> Float[np.ndarray, " N"] | None:
@@ -173,8 +183,8 @@ def as_floats(column: Any) -> Float[np.ndarray, " N"] | None:
         values = np.array(column, dtype=np.float64)
         return values if values.ndim == 1 else None
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        listed = [_number(value) for value in _listed(column)]
-        return None if None in listed else np.array(listed, dtype=np.float64)
+        numbers = [_number(value) for value in _listed(column)]
+        return None if None in numbers else np.array(numbers, dtype=np.float64)
 
 
 def _number(value: Any) -> float | None:
@@ -197,6 +207,8 @@ def _numbers_in(column: list[Any]) -> list[Any]:
 
 
 def _listed(column: Any) -> list[Any]:
+    if isinstance(column, pa.Array) and pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
     return column.to_pylist() if isinstance(column, pa.Array) else list(column)
 
 

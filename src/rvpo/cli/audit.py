@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.json is not None:
         both: dict[str, Any] = result.to_dict()
         if comparison is not None:
-            both["compared"] = {"headline": comparison.headline, **comparison.after.to_dict()}
+            both["compared"] = comparison.to_dict()
         _write(options.json, json.dumps(both, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     return 0
 
@@ -157,7 +157,7 @@ def _print(result: "AuditResult", comparison: "Comparison | None") -> None:
     """Print findings, then tables, in 80 columns; names from the log are plain text to the terminal."""
     from rich.console import Console
 
-    from rvpo.audit.words import shown
+    from rvpo.audit.words import listed, shown
 
     console = Console(width=WIDTH, highlight=False, markup=False, emoji=False)
     console.print(result.headline, style="bold")
@@ -178,6 +178,12 @@ def _print(result: "AuditResult", comparison: "Comparison | None") -> None:
     )
     if comparison is not None:
         console.print(f"\nAgainst {shown(comparison.after.source, 60)}: {comparison.headline}", style="bold")
+        for where, findings in (("here", comparison.gone), ("there", comparison.new)):
+            for finding in findings:
+                console.print(f"- found {where} only: {finding.text}")
+        for where, names in (("here", comparison.only_before), ("there", comparison.only_after)):
+            if names:
+                console.print(f"- channels {where} only: {listed(names, 6)}")
         console.print(_changes(comparison))
 
 

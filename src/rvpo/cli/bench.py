@@ -1,10 +1,12 @@
-"""`rvpo bench neglect`: every task, method and seed, trained in TRL; `rvpo bench findings`: what came out."""
+"""`rvpo bench neglect`: every task, method and seed, trained in TRL; `findings`, `gains`: what came out, and why."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from rvpo.cli.live import LiveView
+from rvpo.cli.report import check_installed, write_figure
 from rvpo.cli.scores import print_scores
 from rvpo.errors import ConfigError
 from rvpo.suite.plan import CONTENDERS, Settings, cells, keep_settings
@@ -27,6 +29,7 @@ examples:
   rvpo bench neglect --budget full --out results # all tasks, six methods, five seeds: hours
   rvpo bench neglect --tasks noisy --methods gdpo,rvpo,cvar --seeds 0-7 --out noisy
   rvpo bench findings results --out findings.md  # tables and verdicts from the finished cells
+  rvpo bench gains results --out gains.svg       # what each method teaches, by pass rate
 
 A suite that was stopped goes on with the same command; finished cells are never trained again.
 """
@@ -48,7 +51,8 @@ def seeds_of(text: str) -> list[int]:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    """Split at commas, but for those between the options of one method."""
+    return [name.strip() for name in re.split(r",(?!\s*\w+=)", text) if name.strip()]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,13 +63,15 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="neglect|findings")
+    commands = top.add_subparsers(dest="command", required=True, metavar="neglect|findings|gains")
     tasks = "\n".join(f"  {task.name:<12} {task.summary}" for task in TASKS.values())
     methods = "\n".join(f"  {one.name:<14} {one.label}" for one in CONTENDERS.values())
     suite = commands.add_parser(
         "neglect",
         help="train the cells that are missing, then show the scores",
-        description=f"Train each task x method x seed that has no cell yet.\n\ntasks:\n{tasks}\n\nmethods:\n{methods}",
+        description="Train each task x method x seed that has no cell yet.\n\n"
+        f"tasks:\n{tasks}\n\nmethods:\n{methods}\n"
+        "  or METHOD:K:OPTION=VALUE,... as in rvpo_policy:1-4:signal=zscore",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -89,6 +95,16 @@ def parser() -> argparse.ArgumentParser:
     )
     suite.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each (default: 2)")
     suite.add_argument("--out", type=Path, default=Path("runs/neglect"), help="folder (default: runs/neglect)")
+    gains = commands.add_parser(
+        "gains",
+        help="draw what each method teaches about a criterion, by its pass rate",
+        description="Draw the first-order gain of a criterion under each method against its pass rate: in a model of "
+        "independent criteria, and in the first steps of stored runs, the same rollouts for all methods.",
+    )
+    gains.add_argument("results", type=Path, nargs="?", help="folder of a suite (default: the model alone)")
+    gains.add_argument("--task", choices=TASKS, default="rubric", help="task of the runs (default: rubric)")
+    gains.add_argument("--method", default="gdpo", help="what the runs were trained by (default: gdpo)")
+    gains.add_argument("--out", type=Path, default=Path("gains.svg"), help=".svg or .png (default: gains.svg)")
     findings = commands.add_parser("findings", help="write the tables and verdicts of a finished suite as Markdown")
     findings.add_argument("results", type=Path, help="folder of a suite")
     findings.add_argument("--out", type=Path, help="file to write (default: the terminal)")
@@ -98,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
+    if options.command == "gains":
+        return draw_gains(options)
     if options.command == "findings":
         from rvpo.suite.findings import findings
 
@@ -109,6 +127,20 @@ def main(arguments: Sequence[str]) -> int:
             print(f"written: {options.out}")
         return 0
     return neglect(options)
+
+
+def draw_gains(options: argparse.Namespace) -> int:
+    """Draw gains from the model and from the runs of one task and method."""
+    check_installed()
+    from rvpo.suite.gains import gains_picture
+
+    records = read_cells(options.results) if options.results else []
+    wanted = {"task": options.task, "contender": options.method}
+    records = [one for one in records if one.rollouts and wanted.items() <= one.about.items()]
+    if options.results and not records:
+        raise ConfigError(f"{options.results} has no runs of {options.method} on {options.task}")
+    print(f"written: {write_figure(gains_picture(records), options.out)}")
+    return 0
 
 
 def neglect(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rvpo.cli.summary import sparkline
-from rvpo.suite.plan import CONTENDERS, Cell
+from rvpo.suite.plan import Cell, find_contender
 from rvpo.suite.schedule import Standing
 
 __all__ = ["LiveView", "duration"]
@@ -123,7 +123,7 @@ def axes_table(task: str, runs: list[Cell], standing: Standing) -> Table:
     table = Table(title=f"{task}, seed {runs[0].seed}: held-out mean per axis", title_justify="left", expand=False)
     table.add_column("axis")
     for cell in runs:
-        table.add_column(CONTENDERS[cell.contender].label, no_wrap=True)
+        table.add_column(find_contender(cell.contender).label, no_wrap=True)
     for axis in standing.axes[runs[0]][0]:
         courses = [[means[axis] for means in standing.axes[cell]] for cell in runs]
         table.add_row(axis, *(f"{course[-1]:.2f} {sparkline(course, 8)}" for course in courses))

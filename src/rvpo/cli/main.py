@@ -14,6 +14,10 @@ COMMANDS = {
     "train": ("rvpo.cli.train", "train a language model on many rewards, in TRL"),
     "data": ("rvpo.cli.dataset", "look at a rubric data set: criteria, tags, polarity, what looks wrong"),
     "judge": ("rvpo.cli.judge", "grade answers by rubrics with an LLM; check how far it can be trusted"),
+    "audit": ("rvpo.cli.audit", "which reward will be neglected, dead or noisy, from the logs you already have"),
+    "eval": ("rvpo.cli.eval", "evaluate a model or all checkpoints of a run: HealthBench, GPQA, tool calls"),
+    "compare": ("rvpo.cli.compare", "paired tests between results: is one better, by how much, how surely"),
+    "tables": ("rvpo.cli.tables", "the paper's tables from your results, beside the paper's numbers"),
     "report": ("rvpo.cli.report", "one HTML page from runs: curves, scores, weights, sample answers"),
     "simulate": ("rvpo.cli.simulate", "compare methods on thousands of random conflicting criteria, without a model"),
     "quickstart": ("rvpo.cli.quickstart", "watch constraint neglect happen and be cured, on a laptop, no downloads"),
@@ -26,6 +30,7 @@ examples:
   rvpo train --config configs/rlla_tiny.yaml
   rvpo train --config configs/rlla_tiny.yaml --method gdpo --output_dir runs/gdpo
   rvpo report runs/gdpo runs/rvpo
+  rvpo audit --example
   rvpo simulate --channels 17 --methods gdpo,rvpo:0.5-2,rvpo_policy:2
 
 'rvpo COMMAND --help' tells a command's options.

@@ -13,7 +13,7 @@ from rvpo.errors import ConfigError
 if TYPE_CHECKING:
     from rvpo.report.svg import NamedFigure
 
-__all__ = ["check_installed", "main", "write_picture", "write_report"]
+__all__ = ["check_installed", "main", "write_figure", "write_picture", "write_report"]
 
 DRAWING = {"matplotlib": "report", "jinja2": "report"}
 LOGS = {"pyarrow": "report"}
@@ -108,27 +108,28 @@ def write_report(runs: Sequence[Path], out: Path, *, tasks: Sequence[str] = (), 
     for named in report.figures if figures is not None else ():
         assert figures is not None
         for suffix in (".svg", ".png"):
-            _write_figure(named, figures / f"{named.name}{suffix}")
+            write_figure(named, figures / f"{named.name}{suffix}")
     return out
 
 
 def write_picture(file: Path) -> Path:
     """Write the picture of constraint neglect as SVG or PNG, by the file's suffix; return the file."""
-    if file.suffix not in (".svg", ".png"):
-        raise ConfigError(f"--picture needs a file that ends in .svg or .png, got {file}")
     check_installed(cells=False)
     from rvpo.report.html import neglect_picture
 
-    _write_figure(neglect_picture(), file)
-    return file
+    return write_figure(neglect_picture(), file)
 
 
-def _write_figure(named: "NamedFigure", file: Path) -> None:
+def write_figure(named: "NamedFigure", file: Path) -> Path:
+    """Write a figure as SVG or PNG, by the file's suffix; return the file."""
     from rvpo.report.svg import png, standalone_svg
 
+    if file.suffix not in (".svg", ".png"):
+        raise ConfigError(f"a picture needs a file that ends in .svg or .png, got {file}")
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(png(named) if file.suffix == ".png" else standalone_svg(named).encode())
+    return file
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rvpo.errors import ConfigError, RvpoError, unknown_name
 from rvpo.integrations.trl_config import RVPOConfig, as_mapping
@@ -16,13 +16,15 @@ from rvpo.integrations.trl_trainer import RVPOTrainer
 
 # TRL is first imported by trl_trainer, behind the check of its version.
 import torch  # isort: skip
-import yaml  # isort: skip
 from transformers import TrainerCallback  # isort: skip
 from transformers.trainer_utils import get_last_checkpoint  # isort: skip
 from trl import ModelConfig, ScriptArguments, TrlParser, get_peft_config, get_quantization_config  # isort: skip
 
-from rvpo.cli.data import load_rows
+from rvpo.cli.config_files import read_config_files
+from rvpo.cli.data import TRAINING_FORMATS, load_rows
+from rvpo.cli.launch import NOT_LAUNCHED, accelerate_words, launch
 from rvpo.cli.summary import print_summary, write_log
+from rvpo.data.rar import POLARITY_RULES
 from rvpo.tasks.policy import load_tokenizer
 
 __all__ = ["BUILT_IN_REWARDS", "RVPOScriptArguments", "main", "run"]
@@ -46,7 +48,8 @@ examples:
   rvpo train --model_name_or_path Qwen/Qwen2.5-1.5B-Instruct --dataset_name rows.parquet \\
       --reward_funcs tool_format my_rewards.helpful --k_schedule linear --k 0.5 --k_end 2.0
   rvpo train --config run.yaml --resume_from_checkpoint last
-  accelerate launch --num_processes 4 -m rvpo.cli.main train --config run.yaml
+  rvpo train --config configs/paper/rar_medicine-7b.yaml configs/paper/methods/gdpo.yaml
+  rvpo train --config run.yaml --accelerate_config zero3 --num_processes 4
 """
 
 
@@ -70,6 +73,21 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
             "local jsonl, parquet or csv file."
         },
     )
+    dataset_format: str | None = field(
+        default=None,
+        metadata={
+            "help": "How a rubric data set is written as it was published: " + ", ".join(TRAINING_FORMATS) + ". "
+            "Without it rows are used as they are; see docs/data.md."
+        },
+    )
+    dataset_polarity: str | None = field(
+        default=None,
+        metadata={
+            "help": "With dataset_format rar, how pitfalls are worded: "
+            + ", ".join(POLARITY_RULES)
+            + "; default: by the data set's name."
+        },
+    )
     judge: dict[str, Any] | str | None = field(
         default=None,
         metadata={
@@ -79,6 +97,13 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
     )
     eval_dataset_name: str | None = field(
         default=None, metadata={"help": "Rows for evaluation; default: the test split of dataset_name."}
+    )
+    accelerate_config: str | None = field(
+        default=None,
+        metadata={
+            "help": "Start the run through accelerate, by one of TRL's configurations (single_gpu, multi_gpu, zero1, "
+            "zero2, zero3, fsdp1, fsdp2) or a file; 'none': in this process, whatever a --config says."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -185,7 +210,13 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     init = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
     args.model_init_kwargs = {**init, **(args.model_init_kwargs or {})}
     columns = as_mapping("dataset_columns", script.dataset_columns)
-    common = {"config": script.dataset_config, "columns": columns, "streaming": script.dataset_streaming}
+    common = {
+        "config": script.dataset_config,
+        "columns": columns,
+        "streaming": script.dataset_streaming,
+        "format": script.dataset_format,
+        "polarity": script.dataset_polarity,
+    }
     evaluates = args.eval_strategy != "no"
     quantization = get_quantization_config(model)
     options = {} if quantization is None else {"quantization_config": quantization}  # an argument from TRL 1.1 on
@@ -247,32 +278,56 @@ def run(
     return 0 if stop.stopped_by is None else 128 + stop.stopped_by
 
 
-def parse(arguments: Sequence[str]) -> tuple[RVPOScriptArguments, RVPOConfig, ModelConfig]:
-    """Return the configuration from command line and YAML, or raise ConfigError naming what does not fit."""
+class Command(NamedTuple):
+    """A command line, read as far as can be without knowing the number of processes."""
+
+    parser: TrlParser
+    """Has the configuration files as its defaults."""
+    words: list[str]
+    to_accelerate: list[str]
+    """Options of `accelerate launch`; empty: the run takes place in this process."""
+
+
+def read(arguments: Sequence[str]) -> Command:
+    """Read command line and YAML; raise ConfigError for what nobody knows."""
+    given = read_config_files(arguments)
+    if given.name is not None:
+        given.settings.setdefault("output_dir", f"runs/{given.name}")
     parser = TrlParser(
         (RVPOScriptArguments, RVPOConfig, ModelConfig),
         prog="rvpo train",
         description="Train a language model on many rewards at once. Options are those of TRL's GRPO and RVPO's own; "
-        "--config FILE reads them from YAML, the command line comes first.",
+        "--config FILE ... reads them from YAML, later files and then the command line come first. Options of "
+        "'accelerate launch', such as --num_processes, start the run in several processes.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    words = [word for argument in arguments for word in _split_config(argument)]
-    try:
-        return parser.parse_args_and_config(words)  # type: ignore[no-any-return]
-    except RvpoError:
-        raise
-    except IndexError:
-        raise ConfigError("--config needs a file") from None
-    except (ValueError, OSError, TypeError, AttributeError, yaml.YAMLError) as error:
-        raise ConfigError(str(error)) from error
+    known = {action.dest for action in parser._actions}
+    parser.set_defaults_with_config(**{key: value for key, value in given.settings.items() if key in known})
+    others = {key: value for key, value in given.settings.items() if key not in known}
+    parsed, other_words = parser.parse_known_args(given.words)
+    words = accelerate_words(parsed.accelerate_config, others, other_words)
+    is_launched = parsed.accelerate_config == NOT_LAUNCHED or "LOCAL_RANK" in os.environ
+    return Command(parser, given.words, [] if is_launched else words)
 
 
-def _split_config(argument: str) -> list[str]:
-    """Return `--config=FILE` as two words, the only form that TrlParser knows."""
-    return ["--config", argument.removeprefix("--config=")] if argument.startswith("--config=") else [argument]
+def configure(command: Command, *words: str) -> tuple[RVPOScriptArguments, RVPOConfig, ModelConfig]:
+    """Return the configuration; raise ConfigError, or what TRL raises, for what does not fit."""
+    found = command.parser.parse_args_into_dataclasses(args=[*command.words, *words], return_remaining_strings=True)
+    return found[:3]  # type: ignore[no-any-return]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    return run(*parse(arguments))
+    command = read(arguments)
+    try:
+        # The process that starts the others must not take memory of a GPU.
+        script, args, model = configure(command, *(["--use_cpu", "true"] if command.to_accelerate else []))
+    except RvpoError:
+        raise
+    except (ValueError, OSError, TypeError, AttributeError) as error:
+        if not command.to_accelerate:  # or else TRL's checks are for the processes, which know their number
+            raise ConfigError(str(error)) from error
+    if command.to_accelerate:
+        return launch(command.to_accelerate, arguments)
+    return run(script, args, model)

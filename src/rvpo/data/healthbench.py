@@ -21,8 +21,9 @@ from rvpo.data.rows import (
 )
 from rvpo.judging.criteria import Criterion
 
-__all__ = ["healthbench_rubrics", "read_healthbench"]
+__all__ = ["AXES", "healthbench_rubrics", "read_healthbench"]
 
+AXES = ("accuracy", "completeness", "context_awareness", "communication_quality", "instruction_following")
 AXIS = "axis:"
 
 

@@ -11,6 +11,7 @@ can fall below 0.05. The i-th result of one name is paired with the i-th of the 
 
 import html
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -20,7 +21,19 @@ from rvpo.errors import ConfigError
 from rvpo.evals.run import Record
 from rvpo.evals.stats import PairedTest, holm, paired_test
 
-__all__ = ["Comparison", "UnitScore", "compare", "section", "to_json", "unit_scores"]
+__all__ = [
+    "Comparison",
+    "UnitScore",
+    "cautions",
+    "cells",
+    "compare",
+    "heads",
+    "into_page",
+    "page",
+    "section",
+    "to_json",
+    "unit_scores",
+]
 
 Groups = Mapping[str, Sequence[Sequence[Record]]]
 
@@ -228,11 +241,20 @@ def _is_finite(value: object) -> bool:
 
 
 HEADS = ("", "difference", "95 % interval", "p (Holm)", "p", "effect size", "items", "verdict")
-STYLE = (
-    "font-family:system-ui,sans-serif;max-width:60rem;margin:1rem auto;color:#1a1a1a;background:#fff",
-    "border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums",
-    "text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ccc",
-)
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title>
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 0 auto; max-width: 62rem; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+th, td {{ text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid #8888; }}
+</style></head>
+<body>
+{section}</body>
+</html>
+"""
 
 
 def cells(one: Comparison) -> list[str]:
@@ -256,17 +278,40 @@ def heads(level: float) -> list[str]:
 
 
 def section(comparisons: Sequence[Comparison], *, title: str, notes: Sequence[str] = ()) -> str:
-    """Return an HTML section that needs nothing beside it: a table, and the cautions below. Texts are escaped."""
-    outer, table, cell = STYLE
-    head = "".join(f'<th style="{cell}">{html.escape(one)}</th>' for one in heads(comparisons[0].test.level))
+    """Return an HTML section: a table, and the cautions below. Texts are escaped; the page's styles hold."""
+    head = "".join(f"<th>{html.escape(one)}</th>" for one in heads(comparisons[0].test.level))
     rows = "".join(
-        "<tr>" + "".join(f'<td style="{cell}">{html.escape(text)}</td>' for text in cells(one)) + "</tr>"
-        for one in comparisons
+        "<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in cells(one)) + "</tr>\n" for one in comparisons
     )
-    said = [*notes, *(f"{one.name} against {one.baseline}: {text}" for one in comparisons for text in one.cautions)]
-    listed = "".join(f"<li>{html.escape(text)}.</li>" for text in said)
+    listed = "".join(f"<li>{html.escape(text)}.</li>\n" for text in [*notes, *cautions(comparisons)])
     return (
-        f'<section class="comparison" style="{outer}"><h2>{html.escape(title)}</h2>'
-        f'<table style="{table}"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        f"<ul>{listed}</ul></section>\n"
+        f'<section class="comparison">\n<h2>{html.escape(title)}</h2>\n<div class="wide"><table class="words">\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n<ul>\n{listed}</ul>\n</section>\n"
     )
+
+
+def cautions(comparisons: Sequence[Comparison]) -> list[str]:
+    """Return what a reader must know, each sentence once: with the names it belongs to, where it is not about all."""
+    held: dict[str, list[str]] = {}
+    for one in comparisons:
+        for text in one.cautions:
+            held.setdefault(text, []).append(f"{one.name} against {one.baseline}")
+    return [text if len(of) == len(comparisons) else f"{', '.join(of)}: {text}" for text, of in held.items()]
+
+
+def page(body: str, title: str) -> str:
+    """Return a page of its own with a section."""
+    return PAGE.format(title=html.escape(title), section=body)
+
+
+def into_page(page: str, body: str) -> str:
+    """Return a page, such as a report's, with a section at its end; an earlier one of the same heading is replaced.
+
+    Raises ConfigError if it is no whole page.
+    """
+    heading = body.partition("</h2>")[0]
+    page = re.sub(re.escape(heading) + "</h2>.*?</section>\n", "", page, flags=re.DOTALL)
+    before, end, after = page.rpartition("</main>" if "</main>" in page else "</body>")
+    if not end:
+        raise ConfigError("a section goes before the </body> of a page, and there is none")
+    return f"{before}{body}{end}{after}"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rvpo.evals.models import Answer, Question, question
-from rvpo.evals.run import Benchmark, Record, each, mean_score, unknown_record
+from rvpo.evals.run import Benchmark, Record, each, mean_score, units_of, unknown_record
 from rvpo.suite.results import NEGLECTED, lowest_third
 from rvpo.tasks.task import Row, Task, kind
 
@@ -36,7 +36,8 @@ AGGREGATES = {
 
 def build(task: Task, *, number: int = PROMPTS, repeats: int = 1, seed: int = 0) -> Benchmark:
     """Return a task as a benchmark of `number` held-out prompts, drawn, as the answers are, by the seed."""
-    rows = {f"prompt{place}": row for place, row in enumerate(task.rows(number, seed, held_out=True))}
+    drawn = task.rows(number, seed, held_out=True)
+    rows = dict(zip(units_of(drawn), drawn, strict=True))
     return Benchmark(
         name=task.name,
         questions=[

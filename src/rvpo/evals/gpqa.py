@@ -3,7 +3,8 @@
 The authors ask that no question is published, so none is here, and a results folder holds hashes in the place of
 questions. (It does hold what the model said, which may repeat one: keep it to yourself.)
 
-    accuracy            correct / questions; an answer without a readable letter counts as wrong, as published
+    accuracy            correct / answers; one without a readable letter counts as wrong, as published, and a lost one
+                        is missing
     accuracy_of_parsed  correct / answers with a readable letter
 
 The interval is Wilson's, with the number of questions as n, however often each is asked: repeats of a question are
@@ -24,7 +25,7 @@ from rvpo.evals.models import Answer, Question, question
 from rvpo.evals.run import Benchmark, Record, each, mean_score, unknown_record
 from rvpo.judging.prompts import visible
 
-__all__ = ["Choice", "build", "choices", "parse_letter", "record", "summarize", "wilson"]
+__all__ = ["Choice", "apart_note", "build", "choices", "parse_letter", "record", "summarize", "wilson"]
 
 LETTERS = "ABCD"
 COLUMNS = ("Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
@@ -37,16 +38,19 @@ TEMPLATE = INSTRUCTION + "\n\nQUESTION\n\nA) ...\nB) ...\nC) ...\nD) ..."
 """What its hash in the summary is made of."""
 
 AGGREGATES = {
-    "accuracy": "correct / questions, mean over repeats; unreadable answers are wrong; Wilson interval, n = questions",
+    "accuracy": "correct / answers; unreadable ones are wrong, lost ones missing; Wilson interval, n = questions",
     "accuracy_of_parsed": "correct / answers with a readable letter",
 }
 
-_CHOSEN = re.compile(
-    r"\b(?:answer|choice|option)\b(?:\s+is)?\s*[:=]?\s*"  # "Answer: B", "the answer is (B)", "Answer = $\boxed{B}$"
-    r"(?:\$|\\\(|\\boxed|\\text(?:bf)?|[({\[\s])*([A-D])(?![A-Za-z0-9'])",
-    re.IGNORECASE,
-)
-_MORE = re.compile(r"[)}\]\s$]*(?:,|/|\bor\b|\band\b|&)[({\[\s$]*[A-D](?![A-Za-z0-9'])", re.IGNORECASE)
+# A capital, or a small letter that ends its phrase ("\\boxed{b}"): in "the answer is a protein" there is no letter.
+_LETTER = r"(?P<letter>[A-D](?![A-Za-z0-9'])|[a-d](?=[\s$]*(?:[)}\].,;]|$)))"
+_OPENED = r"(?:\$|\\\(|\\boxed|\\text(?:bf)?|[({\[\s])*"
+_CHOSEN = [
+    re.compile(rf"\b(?i:{noun})\b(?i:\s+is)?\s*[:=]?\s*{_OPENED}{_LETTER}", re.MULTILINE)
+    for noun in ("answer", "choice|option")
+]
+"""What a reply settles on: "Answer: B", "the answer is (B)", "Answer = $\\boxed{B}$"; only without any, "option B"."""
+_MORE = re.compile(rf"[)}}\]\s$]*(?:,|/|\bor\b|\band\b|&){_OPENED}{_LETTER}", re.MULTILINE)
 _ALONE = re.compile(r"(?:\$|\\boxed|[({\[\s])*([A-D])[)}\].$\s]*")
 
 
@@ -92,19 +96,22 @@ def prompt(one: Choice) -> list[dict[str, str]]:
 def parse_letter(text: str) -> str | None:
     r"""Return the letter that a reply settles on, None if it names none or several at once.
 
-    The last "Answer: X" or "the answer is X" counts, in brackets, bold or a LaTeX box as well; without any, a last
-    line that is a letter alone. A `<think>` block is not read.
+    The last "Answer: X" or "the answer is X" counts, in brackets, bold or a LaTeX box as well; without any, the last
+    "option X"; without that, a last line that is a letter alone. A `<think>` block is not read.
 
     >>> parse_letter("It could be A.\nAnswer: **C**"), parse_letter("The answer is \\boxed{b}."), parse_letter("(D)")
     ('C', 'B', 'D')
-    >>> parse_letter("Answer: A or B"), parse_letter("A nice question!"), parse_letter("Answer: Both")
+    >>> parse_letter("The answer is C, because option A is wrong"), parse_letter("I take option B")
+    ('C', 'B')
+    >>> parse_letter("Answer: A or B"), parse_letter("The answer is a protein"), parse_letter("Answer: Both")
     (None, None, None)
     """
     plain = visible(text).replace("*", "").replace("`", "").replace('"', "")
-    found = list(_CHOSEN.finditer(plain))
-    if found:
-        last = found[-1]
-        return None if _MORE.match(plain, last.end()) else last[1].upper()
+    for pattern in _CHOSEN:
+        found = list(pattern.finditer(plain))
+        if found:
+            last = found[-1]
+            return None if _MORE.match(plain, last.end()) else last["letter"].upper()
     lines = plain.splitlines()
     alone = _ALONE.fullmatch(lines[-1]) if lines else None
     return alone[1] if alone else None
@@ -182,3 +189,16 @@ def wilson(share: float, number: int, *, level: float = 0.95) -> tuple[float, fl
     middle, scale = share + z * z / (2 * number), 1 + z * z / number
     spread = z * math.sqrt(share * (1 - share) / number + (z / (2 * number)) ** 2)
     return max((middle - spread) / scale, 0.0), min((middle + spread) / scale, 1.0)
+
+
+def apart_note(name: str, baseline: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return in words whether two accuracies (entries of a summary) differ by more than the interval of one.
+
+    Read it beside the paired test, which is sharper: this is what the paper's tables can be held against.
+    """
+    values, ends = [scores[one]["value"] for one in (name, baseline)], scores[baseline]["interval"]
+    if None in values or ends is None:
+        return f"{name} against {baseline}: not told apart, for want of answers"
+    gap, half = 100 * abs(values[0] - values[1]), 50 * (ends[1] - ends[0])
+    told = "more" if gap > half else "not more"
+    return f"{name} against {baseline}: {gap:.1f} points apart, {told} than the +-{half:.1f} of one accuracy (Wilson)"

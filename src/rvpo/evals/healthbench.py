@@ -13,21 +13,22 @@ An example with a missing verdict has no score; `bounds` tells between which end
 the means. The official code asks the judge until it answers, so that it knows no missing verdicts.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
+from rvpo.data.healthbench import AXES
 from rvpo.data.rows import RubricRow
 from rvpo.errors import ConfigError
 from rvpo.evals.models import Answer, Question, question
 from rvpo.evals.run import Benchmark, Record, mean_score
 from rvpo.judging.criteria import Rubric, Verdicts, healthbench_bounds, healthbench_score
-from rvpo.judging.judge import Graded, Grader, Item
+from rvpo.judging.judge import Graded, Grader, Item, Judge
 
-__all__ = ["AXES", "build", "example_scores", "record", "subset_ids", "summarize"]
+__all__ = ["build", "example_scores", "judge_about", "record", "subset_ids", "summarize"]
 
-AXES = ("accuracy", "completeness", "context_awareness", "communication_quality", "instruction_following")
 CONSENSUS = "level:cluster"
 """Tag of the criteria that HealthBench Consensus keeps."""
 ORDER = ("overall", "axis:", "subset:", "theme:", "level:")
@@ -78,14 +79,34 @@ def build(
         verdicts = {one.id: each for (one, _), each in zip(said, graded, strict=True)}
         return [record(one, rubrics[one.unit], tags[one.unit], verdicts.get(one.id)) for one in questions]
 
+    told = {"repeats": repeats, "seed": seed, "rubrics": _digest(rubrics), "subsets": _digests(subsets)}
     return Benchmark(
         name="healthbench",
         questions=[question(row["id"], repeat, row["prompt"], seed) for row in rows for repeat in range(repeats)],
         score=score,
         summarize=summarize,
         item_score="overall",
-        about={**(about or {}), "repeats": repeats, "seed": seed, "subsets": {k: len(v) for k, v in subsets.items()}},
+        about={**(about or {}), **told},
+        close=grader.close,
+        note=grader.summary,
     )
+
+
+def judge_about(judge: Judge) -> dict[str, Any]:
+    """Return what a judge's verdicts depend on, for a summary: its settings without those of speed and budget."""
+    config = judge.config
+    names = ("model", "base_url", "criteria_per_call", "repeats", "temperature", "max_tokens", "asks")
+    told = {name: getattr(config, name) for name in names} | {"extra": dict(config.extra)}
+    return {"judge": told, "prompts": {"judge": judge.prompt.digest[:16]}}
+
+
+def _digest(rubrics: Mapping[str, Rubric]) -> str:
+    told = {name: rubric.to_rows() for name, rubric in rubrics.items()}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _digests(subsets: Subsets) -> dict[str, str]:
+    return {name: hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16] for name, ids in subsets.items()}
 
 
 def _messages(one: Question) -> list[Mapping[str, object]]:

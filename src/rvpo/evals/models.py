@@ -1,4 +1,4 @@
-"""Where answers come from: a folder with a transformers model or LoRA adapters, or an OpenAI-compatible endpoint.
+"""Where answers come from: a folder with a transformers model or LoRA adapters; `endpoint` has servers.
 
     model = LocalModel("runs/gdpo/checkpoint-50", Sampling(max_tokens=512))
     async for finished in model.answers(questions):  # lists of (question, answer), as they are finished
@@ -9,7 +9,6 @@ other questions of its batch nor on what was answered before. What is left is ar
 batch size may round differently. Batches are therefore cut from the whole list, whatever is finished already.
 """
 
-import asyncio
 import hashlib
 import json
 import random
@@ -25,7 +24,6 @@ from rvpo.errors import ConfigError
 
 __all__ = [
     "Answer",
-    "Endpoint",
     "LocalModel",
     "Model",
     "Question",
@@ -58,6 +56,8 @@ class Question:
     prompt: Prompt
     """Chat messages, or a text that a local model continues as it is and an endpoint gets as the user's message."""
     seed: int
+    tools: Sequence[Mapping[str, object]] = ()
+    """Functions that may be called, as in a chat request. Calls come back in the answer's text: `tool_text`."""
 
 
 def question(unit: str, repeat: int, prompt: Prompt, seed: int) -> Question:
@@ -173,9 +173,10 @@ class LocalModel:
         """The model that the adapters belong to."""
         if not self.is_adapter:
             return None
-        named = json.loads((self.folder / ADAPTER).read_text()).get("base_model_name_or_path")
-        if not named:
-            raise ConfigError(f"{self.folder / ADAPTER} must name its base model as base_model_name_or_path")
+        try:
+            named = json.loads((self.folder / ADAPTER).read_text())["base_model_name_or_path"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ConfigError(f"{self.folder / ADAPTER} must name its base_model_name_or_path: {error!r}") from error
         return str(named)
 
     @cached_property
@@ -230,9 +231,15 @@ class LocalModel:
             return tokenizer(texts, **options)
         if not tokenizer.chat_template:
             raise ConfigError(f"{self.folder} has no chat template, and the prompts are chat messages; save one there")
+        if any(one.tools for one in batch) and "tools" not in str(tokenizer.chat_template):
+            raise ConfigError(f"the chat template in {self.folder} knows no tools; choose another answer format")
         texts = [
             tokenizer.apply_chat_template(
-                list(one.prompt), tokenize=False, add_generation_prompt=True, **self.sampling.template
+                list(one.prompt),
+                tools=list(one.tools) or None,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self.sampling.template,
             )
             for one in batch
         ]
@@ -268,15 +275,16 @@ def _load(folder: Path, base: str | None, dtype: str, device: str) -> tuple[Any,
     transformers: Any = import_module("transformers")
     from rvpo.tasks.policy import load_tokenizer
 
+    transformers.utils.logging.disable_progress_bar()  # it would break the lines of whoever shows progress here
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     tokenizer = load_tokenizer(folder if base is None or has_tokenizer else base, padding_side="left")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if base is None:
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
-    else:
-        peft: Any = import_module("peft")
-        model = peft.AutoPeftModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder if base is None else base, dtype=dtype)
+    if base is not None:
+        if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # training added tokens
+            model.resize_token_embeddings(len(tokenizer))
+        model = import_module("peft").PeftModel.from_pretrained(model, folder)
     ends = model.generation_config.eos_token_id
     model.generation_config = transformers.GenerationConfig(
         eos_token_id=tokenizer.eos_token_id if ends is None else ends, pad_token_id=tokenizer.pad_token_id
@@ -314,108 +322,6 @@ class SeededChoice:
         if order is not None:
             chosen = order.gather(1, chosen)
         return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
-
-
-class Endpoint:
-    """A model behind an OpenAI-compatible server.
-
-    Calls that fail are tried again for `retry_minutes`; then the answer is lost, as it is where the server refuses.
-    A request carries the question's seed, which most servers honour as well as they can. A server that gives another
-    model the same name is not noticed: start a new results folder for it. Raises JudgeError if the server cannot be
-    used as configured.
-
-    Args:
-        name: of the model, as the server knows it.
-        base_url: for example "http://localhost:8000/v1"; None: $OPENAI_BASE_URL or OpenAI.
-        sampling: how to draw.
-        concurrency: calls at once.
-        timeout: seconds for one call.
-        retry_minutes: how long a failing call is tried again.
-        api_key_env: environment variable with the key.
-        extra: further fields of the request body.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        base_url: str | None,
-        sampling: Sampling | None = None,
-        *,
-        concurrency: int = 64,
-        timeout: float = 600.0,
-        retry_minutes: float = 10.0,
-        api_key_env: str = "OPENAI_API_KEY",
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        from rvpo.judging.client import ChatClient  # needs openai, which local models do not
-        from rvpo.judging.config import JudgeConfig
-
-        self.name, self.base_url, self.sampling, self.extra = name, base_url, sampling or Sampling(), dict(extra or {})
-        self.client = ChatClient(
-            JudgeConfig(
-                model=name,
-                base_url=base_url,
-                api_key_env=api_key_env,
-                concurrency=concurrency,
-                timeout=timeout,
-                retry_minutes=retry_minutes,
-            )
-        )
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """See `Model`."""
-        return {
-            "kind": "endpoint",
-            "name": self.name,
-            "base_url": self.base_url,
-            "sampling": asdict(self.sampling),
-            "extra": self.extra,
-            "versions": {"openai": version("openai")},
-        }
-
-    async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
-        """See `Model`; yields every answer as it comes."""
-        tasks = [asyncio.create_task(self._answer(one)) for one in questions if one.id not in done]
-        try:
-            for finished in asyncio.as_completed(tasks):
-                yield [await finished]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _answer(self, one: Question) -> tuple[Question, Answer]:
-        from rvpo.judging.client import Failure, Refusal
-
-        reply = await self.client.ask(self._request(one))
-        if isinstance(reply, Refusal):
-            return one, Answer(None, lost=f"refused: {reply.reason}")
-        if isinstance(reply, Failure):
-            return one, Answer(None, lost=f"failed: {reply.reason}")
-        tokens = reply.completion_tokens
-        return one, Answer(reply.text, tokens, is_cut=tokens >= self.sampling.max_tokens)
-
-    def _request(self, one: Question) -> dict[str, Any]:
-        sampling = self.sampling
-        messages = [{"role": "user", "content": one.prompt}] if isinstance(one.prompt, str) else list(one.prompt)
-        request: dict[str, Any] = {
-            "model": self.name,
-            "messages": messages,
-            "temperature": sampling.temperature,
-            "max_tokens": sampling.max_tokens,
-        }
-        if sampling.temperature > 0:
-            request["seed"] = one.seed
-        if sampling.top_p < 1:
-            request["top_p"] = sampling.top_p
-        if sampling.template:
-            request["chat_template_kwargs"] = dict(sampling.template)
-        return request | self.extra
-
-    async def close(self) -> None:
-        """Close the running loop's connections."""
-        await self.client.close()
 
 
 def fingerprint(folder: str | Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from rvpo.data.rows import Message, Place, messages_of
 from rvpo.errors import ConfigError
 from rvpo.evals.models import Answer, Question, question
-from rvpo.evals.run import Benchmark, Record, each, mean_score, unknown_record
+from rvpo.evals.run import Benchmark, Record, each, mean_score, units_of, unknown_record
 from rvpo.rewards.tool_calling import correctness_reward, format_reward
 
 __all__ = ["Call", "build", "read_row", "record", "summarize"]
@@ -61,7 +61,8 @@ def read_row(row: Mapping[str, Any], place: Place) -> Call:
 
 def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, seed: int = 0) -> Benchmark:
     """Return the benchmark of rows with their places. Raises ConfigError for a row that cannot be used."""
-    calls = {f"row{number}": read_row(row, place) for number, (place, row) in enumerate(rows)}
+    read = [read_row(row, place) for place, row in rows]
+    calls = dict(zip(units_of([(call.prompt, call.truth) for call in read]), read, strict=True))
     return Benchmark(
         name="rlla",
         questions=[

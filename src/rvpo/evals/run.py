@@ -14,6 +14,7 @@ one that was not end with the same bytes.
 
 import hashlib
 import json
+import math
 import os
 import platform
 from collections import Counter
@@ -32,11 +33,13 @@ __all__ = [
     "Benchmark",
     "Record",
     "Result",
+    "differences",
     "each",
     "evaluate",
     "mean_score",
     "read_result",
     "result_folders",
+    "units_of",
     "unknown_record",
 ]
 
@@ -46,6 +49,8 @@ DRAWS = 1000
 MOST_LOST = 0.2
 """Share of the answers that may be lost; more stops the run."""
 ENOUGH_TO_TELL = 20
+COMPARABLE = ("benchmark", "questions", "settings.", "model.sampling.", "versions.rvpo")
+"""What must be equal in `about` for two results to be compared without a note."""
 
 Record = dict[str, Any]
 """A scored answer: `id`, `unit`, `scores` (name -> number, None for missing), `bounds` (name -> lowest and highest
@@ -53,6 +58,10 @@ value of a missing score), `missing` (how many parts were lost that asking again
 """
 Progress = Callable[[str, int, int], None]
 Score = Callable[[Sequence[Question], Sequence[Answer]], Awaitable[list[Record]]]
+
+
+async def nothing() -> None:
+    """Do nothing: most benchmarks hold no connections."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,26 @@ class Benchmark:
     """What results depend on beside the questions: judge, prompts, seeds."""
     batch: int = 64
     """Answers scored at once."""
+    through: Callable[[Model], Model] | None = None
+    """Makes of the model what answers the questions, where one question is more than one prompt."""
+    close: Callable[[], Awaitable[None]] = nothing
+    """Gives back what the scoring holds on the running loop; to be called when all models are evaluated."""
+    note: Callable[[], str] = str
+    """What the scoring has done and cost so far, in a line, "" for nothing to say."""
+
+
+def units_of(contents: Sequence[object]) -> list[str]:
+    """Return a name for each row from what it says (as JSON), so that results pair up on equal rows only.
+
+    Rows that say the same are numbered: two results have the k-th of them in common.
+    """
+    seen: Counter[str] = Counter()
+    names = []
+    for content in contents:
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        seen[digest] += 1
+        names.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
+    return names
 
 
 def each(score: Callable[[Question, Answer], Record]) -> Score:
@@ -105,7 +134,7 @@ def mean_score(records: Sequence[Record], name: str, *, seed: int = 0) -> dict[s
     known = [record for record in given if record["scores"][name] is not None]
     values = [float(record["scores"][name]) for record in known]
     ends = [record.get("bounds", {}).get(name) for record in given if record["scores"][name] is None]
-    total = sum(values)
+    total = math.fsum(values)
     return {
         "value": total / len(values) if values else None,
         "interval": _interval(values, [record["unit"] for record in known], seed),
@@ -152,6 +181,7 @@ async def evaluate(
             What was finished until then is kept.
     """
     folder = Path(folder)
+    model = benchmark.through(model) if benchmark.through else model
     order = [one.id for one in benchmark.questions]
     if not order or len(set(order)) < len(order):
         raise ConfigError(f"a benchmark needs questions with ids of their own, got {len(order)} of {len(set(order))}")
@@ -166,8 +196,11 @@ async def evaluate(
     answers, records = Kept(folder / ANSWERS), Kept(folder / ITEMS)
     if retry_missing:
         lost = {name for name, line in answers.lines.items() if line["text"] is None}
+        missing = lost | {name for name, line in records.lines.items() if line["missing"]}
+        if missing:
+            (folder / SUMMARY).unlink(missing_ok=True)  # no longer what the lines say
         answers.forget(lost)
-        records.forget(lost | {name for name, line in records.lines.items() if line["missing"]})
+        records.forget(missing)
     try:
         await _answer(benchmark.questions, model, answers, progress)
     finally:
@@ -231,8 +264,16 @@ def _summary(benchmark: Benchmark, records: Sequence[Record], answers: "Kept") -
 
 
 def questions_digest(questions: Sequence[Question]) -> str:
-    """Return a hash of all questions: their ids, prompts and seeds."""
-    told = [[one.id, one.prompt if isinstance(one.prompt, str) else list(one.prompt), one.seed] for one in questions]
+    """Return a hash of all questions: their ids, prompts and seeds, and tools where there are any."""
+    told = [
+        [
+            one.id,
+            one.prompt if isinstance(one.prompt, str) else list(one.prompt),
+            one.seed,
+            *([list(one.tools)] if one.tools else []),
+        ]
+        for one in questions
+    ]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
@@ -296,17 +337,29 @@ def _keep_about(folder: Path, about: Mapping[str, Any]) -> None:
     """Write what the results will depend on; raise ConfigError if the folder holds results of something else."""
     file = folder / ABOUT
     if file.is_file():
-        kept, wanted = _flat(json.loads(file.read_text())), _flat(json.loads(json.dumps(about)))
-        names = [name for name in {**kept, **wanted} if kept.get(name) != wanted.get(name)]
-        if names:
-            told = ", ".join(f"{name} {kept.get(name)!r} there and {wanted.get(name)!r} now" for name in names)
-            raise ConfigError(f"{folder} holds results of something else ({told}); choose another folder with --out")
+        apart = differences(_read_json(file), json.loads(json.dumps(about)), whole=True)
+        if apart:
+            raise ConfigError(
+                f"{folder} holds results of something else ({apart}, there and now); choose another folder with --out"
+            )
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(file, json.dumps(about, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error}") from error
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], *, whole: bool = False) -> str:
+    """Return in words where two `about` differ, "" for nowhere: in all, or else in what makes scores incomparable.
+
+    What may differ between models that are compared: their weights and names, and where and how fast they ran.
+    """
+    first, second = _flat(one), _flat(other)
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    if not whole:
+        names = [name for name in names if name.startswith(COMPARABLE) and not name.endswith(".base_url")]
+    return ", ".join(f"{name} {first.get(name)!r} and {second.get(name)!r}" for name in names)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -328,11 +381,15 @@ class Result:
 def read_result(folder: str | Path) -> Result:
     """Return what a finished folder holds; ConfigError if it is none."""
     folder = Path(folder)
+    return Result(folder, _read_json(folder / SUMMARY), list(Kept(folder / ITEMS).lines.values()))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{folder} is no finished results folder of `rvpo eval`: {error}") from error
-    return Result(folder, summary, list(Kept(folder / ITEMS).lines.values()))
+        raise ConfigError(f"{file.parent} is no finished results folder of `rvpo eval`: {error}") from error
+    return found
 
 
 def result_folders(folder: str | Path) -> list[Path]:
@@ -346,5 +403,5 @@ def result_folders(folder: str | Path) -> list[Path]:
     found = [file.parent for file in sorted(folder.rglob(SUMMARY))]
     if not found:
         raise ConfigError(f"there are no finished results in {folder}; make some with `rvpo eval`")
-    steps = {one: json.loads((one / SUMMARY).read_text(encoding="utf-8")).get("step") for one in found}
+    steps = {one: _read_json(one / SUMMARY).get("step") for one in found}
     return sorted(found, key=lambda one: (steps[one] is None, steps[one] or 0))

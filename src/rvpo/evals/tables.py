@@ -6,7 +6,9 @@ seeds and are averaged. The best checkpoint is chosen by the score that is then 
 the paper does the same.
 
 Names carry what the tables are sorted by: a model size such as 7B, a method, and a k such as k=5 or k=0.5-2:
-"7B RVPO k=0.5-2". Quoted: arXiv 2605.05750, one training run per scale; only what is in `QUOTED_*` is known.
+"7B RVPO k=0.5-2", or "7b-rvpo_k5".
+
+Quoted: arXiv 2605.05750, one training run per scale; only what is in `QUOTED_*` is known.
 """
 
 import re
@@ -14,7 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rvpo.evals.healthbench import AXES
+from rvpo.data.healthbench import AXES
+from rvpo.errors import ConfigError
+from rvpo.evals.compare import cautions, cells, compare, heads
+from rvpo.evals.run import Record
 
 __all__ = ["Run", "tables"]
 
@@ -42,7 +47,7 @@ QUOTED_GPQA = "Quoted: on 198 questions every method of the paper lies inside +-
 
 DASH = "\N{EN DASH}"
 SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?B)(?!\w)", re.IGNORECASE)
-RISK = re.compile(r"\bk\s*=\s*(\d+(?:\.\d+)?)(?:\s*(?:->|-|to)\s*(\d+(?:\.\d+)?))?", re.IGNORECASE)
+RISK = re.compile(r"(?<![^\W_])k\s*=?\s*(\d+(?:\.\d+)?)(?:\s*(?:->|-|to)\s*(\d+(?:\.\d+)?))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Run:
     name: str
     summaries: tuple[Summary, ...]
     """Of its checkpoints, the last step last; at least one, all of one benchmark."""
+    records: tuple[Sequence[Record], ...] = ()
+    """Of the same checkpoints; without them no tests are made."""
 
     @property
     def benchmark(self) -> str:
@@ -78,22 +85,22 @@ class Run:
     @property
     def method(self) -> str:
         """The name without the size."""
-        return " ".join(SIZE.sub(" ", self.name).split()) or self.name
+        return " ".join(SIZE.sub(" ", self.name).split()).strip(" -_/") or self.name
 
     @property
     def key(self) -> tuple[str, str]:
         """Size and method as the quoted numbers have them: those of the paper's schedule, so without another k."""
-        method = " ".join(RISK.sub(" ", self.method).split()).upper()
+        method = " ".join(RISK.sub(" ", self.method).split()).strip(" -_/").upper()
         return self.size, method if self.risk in ("", "0.5-2") or method == "GDPO" else self.method
 
     @property
     def risk(self) -> str:
-        """k: "5", "0.5-2", "0" for GDPO, "hard-min", or "" where the name has none."""
+        """k: "5", "0.5-2" (also of a plain RVPO: the paper's schedule), "0" for GDPO, "hard-min", or "" without."""
         found = RISK.search(self.name)
         if found:
             return "-".join(f"{float(end):g}" for end in found.groups() if end is not None)
         plain = self.method.lower().replace("_", "-")
-        return "hard-min" if "hard-min" in plain else "0" if plain == "gdpo" else ""
+        return "hard-min" if "hard-min" in plain else {"gdpo": "0", "rvpo": "0.5-2"}.get(plain, "")
 
 
 def _rank(summary: Summary) -> float | None:
@@ -110,7 +117,10 @@ def tables(runs: Sequence[Run]) -> str:
         for run in runs:
             if run.benchmark == benchmark:
                 of_it.setdefault(run.name, []).append(run)
-        parts.append(MAKERS.get(benchmark, _plain)(list(of_it.values())))
+        groups = list(of_it.values())
+        parts.append(MAKERS.get(benchmark, _plain)(groups))
+        if len(groups) > 1 and all(run.records for seeds in groups for run in seeds):
+            parts.append(_tests(groups))
     return "\n".join(parts)
 
 
@@ -190,7 +200,21 @@ def _bfcl(groups: Sequence[Seeds]) -> str:
         rows.append([*_name(seeds), seeds[0].final["headline"], *both, DASH if quoted is None else f"{quoted:.1f}"])
     rows += [[size, method, *[DASH] * 4, f"{value:.1f}"] for (size, method), value in left.items()]
     heads = ["model", "method", "seeds", "aggregate", "best", "final", "paper (quoted; aggregate not known)"]
-    return "\n".join([_heading("BFCL"), _table(heads, rows), _missing(groups)])
+    return "\n".join([_heading("BFCL"), _table(heads, rows), _bfcl_parts(groups), _missing(groups)])
+
+
+def _bfcl_parts(groups: Sequence[Seeds]) -> str:
+    """Return every aggregate and category of the final checkpoints, and which categories were not asked as a whole."""
+    finals = [seeds[0].final for seeds in groups]
+    names = dict.fromkeys(name for final in finals for name in final["shown"])
+    rows = [[name, *(_mean(seeds, "final", _score(name), percent=True) for seeds in groups)] for name in names]
+    short = [
+        f"- {seeds[0].name}: {name} was asked {asked} of {of} cases; what it belongs to has no value"
+        for seeds, final in zip(groups, finals, strict=True)
+        for name, (asked, of) in final.get("not_run", {}).items()
+    ]
+    listed = _table(["final, in percent", *(seeds[0].name for seeds in groups)], rows)
+    return "\n".join([listed, *short, ""] if short else [listed])
 
 
 def _plain(groups: Sequence[Seeds]) -> str:
@@ -252,18 +276,45 @@ def _number(value: float, percent: bool) -> str:
     return f"{100 * value:.1f}" if percent else f"{value:.3f}"
 
 
+def _tests(groups: Sequence[Seeds]) -> str:
+    """Return paired tests of every name against the first one of its size, or against its GDPO if there is one."""
+    lines, rows = [], []
+    for size in dict.fromkeys(seeds[0].size for seeds in groups):
+        of_size = [seeds for seeds in groups if seeds[0].size == size]
+        baseline = next((seeds for seeds in of_size if seeds[0].key[1] == "GDPO"), of_size[0])
+        ordered = [baseline, *(seeds for seeds in of_size if seeds is not baseline)]
+        for when in ("best", "final") if len(ordered) > 1 else ():
+            found = {seeds[0].name: [_records(run, when) for run in seeds] for seeds in ordered}
+            try:
+                made = compare(found, str(baseline[0].final["item_score"]))
+            except ConfigError as error:
+                lines.append(f"- {when}, {size or 'no size in the name'}: not compared, {error}")
+                continue
+            rows += [[when, *cells(one)] for one in made]
+            lines += [f"- {when}: {text}" for text in cautions(made)]
+    if ("14B", "GDPO") in {seeds[0].key for seeds in groups}:
+        lines.append("- quoted: at 14B the paper gives p < 0.001 for RVPO against GDPO")
+    told = "Paired tests over items, p-values by Holm within a size and checkpoint:\n\n" + _table(
+        ["checkpoint", *heads(0.95)], rows
+    )
+    return "\n".join([told, *lines, ""]) if rows or lines else ""
+
+
+def _records(run: Run, when: str) -> Sequence[Record]:
+    return run.records[next(place for place, one in enumerate(run.summaries) if one is getattr(run, when))]
+
+
 def _missing(groups: Sequence[Seeds]) -> str:
     """Return what is missing from the headline scores, run by run, and between which ends they lie with it."""
     lines = []
     for seeds in groups:
         for place, run in enumerate(seeds):
-            for when in dict.fromkeys((id(run.best), id(run.final))):
-                one = run.best if when == id(run.best) else run.final
+            number = f", seed {place + 1}" if len(seeds) > 1 else ""
+            for one in [run.final] if run.best is run.final else [run.best, run.final]:
                 entry = one["scores"][one["headline"]]
                 if entry["missing"]:
                     bounds = entry["bounds"]
                     ends = "" if bounds is None else f"; with them {bounds[0]:.3f} to {bounds[1]:.3f}"
-                    number = f", seed {place + 1}" if len(seeds) > 1 else ""
                     of = entry["missing"] + entry["items"]
                     lines.append(f"- {run.name}{number}, {one['label']}: {entry['missing']} of {of} missing{ends}")
     return "Nothing is missing.\n" if not lines else "\n".join(["Missing, and what it could change:", "", *lines, ""])

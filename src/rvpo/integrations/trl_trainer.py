@@ -221,6 +221,9 @@ class RVPOMixin:
             (folder / STATE_FILE).write_text(json.dumps({"anchor": self._anchor}))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.args.device.type == "cpu":
+            # Several processes on CPUs are told to load onto "cpu:0", a device that torch.load does not know.
+            torch.serialization.register_package(1000, _no_location, _onto_numbered_cpu)
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         file = Path(checkpoint or "") / STATE_FILE
         if checkpoint and file.is_file():
@@ -276,6 +279,14 @@ class _Adapter:
         self.rows = check_rows(returned, self.name, self.declares, number)
         present = [[value for value in row.values() if not math.isnan(value)] for row in self.rows]
         return [sum(row) / len(row) if row else None for row in present]
+
+
+def _no_location(storage: Any) -> None:
+    return None
+
+
+def _onto_numbered_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
 
 
 def _none_if_nan(value: float) -> float | None:

@@ -18,6 +18,7 @@ import openai
 
 from rvpo.errors import JudgeError
 from rvpo.judging.config import JudgeConfig
+from rvpo.judging.processes import share_of_process, world_size
 from rvpo.judging.store import Reply
 
 __all__ = ["ChatClient", "Failure", "Refusal", "Usage"]
@@ -92,8 +93,8 @@ class ChatClient:
             sdk = openai.AsyncOpenAI(
                 api_key=key, base_url=config.base_url, max_retries=0, timeout=config.timeout, organization=None
             )
-            share = max(config.concurrency // max(int(os.environ.get("WORLD_SIZE", "1")), 1), 1)
-            self._loops[loop] = found = _Loop(sdk, asyncio.Semaphore(share))
+            slots = asyncio.Semaphore(share_of_process(config.concurrency, least=1))
+            self._loops[loop] = found = _Loop(sdk, slots)
         return found
 
     async def close(self) -> None:
@@ -103,12 +104,14 @@ class ChatClient:
             await found.sdk.close()
 
     def check_budget(self) -> None:
-        """Raise JudgeError if the budget of calls or cost is used up."""
-        config, usage = self.config, self.usage
-        if config.max_calls is not None and usage.calls + self._open >= config.max_calls:
-            raise JudgeError(f"the judge's budget of max_calls={config.max_calls} calls is used up")
-        if config.max_cost is not None and usage.cost(config) >= config.max_cost:
-            raise JudgeError(f"the judge's budget of max_cost={config.max_cost} is used up ({usage.cost(config):.2f})")
+        """Raise JudgeError if this process's share of the budget of calls or cost is used up."""
+        config, usage, world = self.config, self.usage, world_size()
+        whose = f", this process's share of it, one of {world}," if world > 1 else ""
+        if config.max_calls is not None and usage.calls + self._open >= share_of_process(config.max_calls):
+            raise JudgeError(f"the judge's budget of max_calls={config.max_calls} calls{whose} is used up")
+        if config.max_cost is not None and usage.cost(config) >= config.max_cost / world:
+            spent = f"{usage.cost(config):.2f}"
+            raise JudgeError(f"the judge's budget of max_cost={config.max_cost}{whose} is used up ({spent})")
 
     async def ask(self, request: dict[str, Any]) -> Reply | Refusal | Failure:
         """Return the server's answer to a chat request, the body that is sent.
@@ -168,7 +171,7 @@ class ChatClient:
         refusal, content = message.get("refusal"), message.get("content")
         if refusal or choice.get("finish_reason") == "content_filter":
             return Refusal(str(refusal or "content filter"))
-        return Reply(content if isinstance(content, str) else "", prompt, completion)
+        return Reply(content if isinstance(content, str) else "", prompt, completion, _calls(message))
 
     def _unusable(self, status: int) -> str:
         """Return what is wrong, in words of ours: the server's may repeat the key."""
@@ -182,6 +185,15 @@ class ChatClient:
 
 def _mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _calls(message: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the tool calls of a message that have a name."""
+    listed = message.get("tool_calls")
+    called = [_mapping(_mapping(one).get("function")) for one in (listed if isinstance(listed, list) else [])]
+    return tuple(
+        (one["name"], str(one.get("arguments") or "{}")) for one in called if isinstance(one.get("name"), str)
+    )
 
 
 def _count(value: object) -> int:

@@ -34,7 +34,7 @@ class JudgeConfig:
     asks: int = 3
     """How often a criterion is asked for if the reply is unreadable or a refusal, the first time included."""
     concurrency: int = 64
-    """Calls at once, over all processes of a run; each process takes its share (WORLD_SIZE)."""
+    """Calls at once, over all processes of a run: each takes its share, at least one (WORLD_SIZE)."""
     timeout: float = 120.0
     """Seconds until a call without an answer is given up and tried again."""
     retry_minutes: float = 10.0
@@ -42,9 +42,11 @@ class JudgeConfig:
     max_missing: float = 0.2
     """Share of a batch's verdicts that may be missing; more stops the run."""
     max_calls: int | None = None
-    """Calls answered by the server, per process, after which the run stops."""
+    """Calls answered by the server, over all processes, after which the run stops: when one of them has used up its
+    share, as they train on each other's rewards."""
     max_cost: float | None = None
-    """Cost, per process, after which the run stops; needs prices. The calls under way then come on top."""
+    """Cost, over all processes in the same way, after which the run stops; needs prices. The calls under way then
+    come on top."""
     price_input: float = 0.0
     """Price of a million prompt tokens, in any currency."""
     price_output: float = 0.0

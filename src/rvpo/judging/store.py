@@ -43,6 +43,8 @@ class Reply(NamedTuple):
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    calls: tuple[tuple[str, str], ...] = ()
+    """Tool calls, where tools were offered: name, and arguments as JSON text. No judge makes any; not stored."""
 
 
 def request_key(request: dict[str, Any]) -> bytes:

@@ -36,7 +36,15 @@ from rvpo.report.drawing import (
 from rvpo.report.neglect import CRITERIA, GROUP, Preference
 from rvpo.report.words import number, percent, signed
 
-__all__ = ["Final", "curves_figure", "neglect_figure", "overview_figure", "weights_figure"]
+__all__ = [
+    "Final",
+    "Gains",
+    "curves_figure",
+    "gains_figure",
+    "neglect_figure",
+    "overview_figure",
+    "weights_figure",
+]
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,16 @@ class Final:
     """Share of its channels that each run neglects, in [0, 1]."""
     mean: tuple[float, ...]
     """Held-out mean of each run."""
+
+
+@dataclass(frozen=True)
+class Gains:
+    """What a method teaches about criteria of different pass rates."""
+
+    method: str
+    rates: tuple[float, ...]
+    gains: tuple[float, ...]
+    """In units of the reward per unit of advantage; one for each rate."""
 
 
 def curves_figure(
@@ -188,6 +206,45 @@ def _ends(axes: Axes, place: int, values: Sequence[float], look: Look, told: Cal
         axes.plot(values, [place] * len(values), "o", color=look.colour, alpha=0.45, markersize=3.5, markeredgewidth=0)
     axes.plot([mean], [place], look.marker, color=look.colour, markersize=7.5, markeredgewidth=0)
     beside(axes, place, told(mean), TEXT)
+
+
+def gains_figure(expected: Sequence[Gains], measured: Sequence[Gains], looks: Mapping[str, Look]) -> Figure:
+    """Draw gains against pass rates on a log-odds axis: lines for the model, marks for the channels of real rollouts.
+
+    Without `measured` there is one panel.
+    """
+    shown = [looks[one.method] for one in expected]
+    head, left, between, height = 17.0 * legend_rows(shown)[0] + 14, 40.0, 40.0, 210.0
+    figure = bare_figure(head + height + 62)
+    legend(figure, shown)
+    parts = [("One criterion among independent ones", expected)]
+    parts += [("Channels of real rollouts", measured)] if measured else []
+    width = (WIDTH - left - 8 - between * (len(parts) - 1)) / len(parts)
+    for index, (heading, lines) in enumerate(parts):
+        axes = axes_at(figure, left + index * (width + between), head + 18, width, height)
+        title(axes, heading, wide=True, pad=6)
+        for one in lines:
+            look = looks[one.method]
+            odds = [math.log(rate / (1 - rate)) for rate in one.rates]
+            drawn = line(look, odds, one.gains, every=1 if index else max(len(odds) // 8, 1))
+            if index:
+                drawn.set(linestyle="none", markersize=5.5, alpha=0.8)
+            axes.add_line(drawn)
+        _rates_below(axes)
+    return figure
+
+
+def _rates_below(axes: Axes) -> None:
+    """Set ticks at pass rates, a line at 0 and what the axes mean."""
+    ticks = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
+    axes.set_xticks([math.log(rate / (1 - rate)) for rate in ticks], [f"{rate:g}" for rate in ticks])
+    axes.margins(x=0.03, y=0.08)
+    axes.autoscale_view()
+    axes.grid(axis="y", color=INK, alpha=FAINT, linewidth=0.6)
+    axes.axhline(0, color=INK, alpha=0.5, linewidth=0.8)
+    axes.spines["bottom"].set_visible(False)
+    axes.set_xlabel("pass rate of the criterion", fontsize=SMALL, color=INK, alpha=MUTED, labelpad=2)
+    axes.set_ylabel("gain per step", fontsize=SMALL, color=INK, alpha=MUTED, labelpad=2)
 
 
 def neglect_figure(given: Sequence[Preference]) -> Figure:

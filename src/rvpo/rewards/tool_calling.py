@@ -34,7 +34,7 @@ from dataclasses import dataclass
 
 from rvpo.rewards.channels import scalar_reward
 
-__all__ = ["correctness_reward", "format_reward"]
+__all__ = ["ToolCall", "correctness_reward", "format_reward", "read_calls"]
 
 Completion = str | Sequence[Mapping[str, object]]
 
@@ -129,7 +129,7 @@ def correctness_reward(
 
 
 @dataclass(frozen=True, slots=True)
-class _ToolCall:
+class ToolCall:
     """One call of a tool by name with named parameters."""
 
     name: str
@@ -211,23 +211,23 @@ def _has_form(text: str, pieces: Sequence[str]) -> bool:
     return position == len(text)
 
 
-def _expected_calls(reference: str, index: int) -> list[_ToolCall]:
+def _expected_calls(reference: str, index: int) -> list[ToolCall]:
     """Return the calls of a ground truth, none when it calls no tool."""
     answer = _answer(reference)
     if "<tool_call>" not in answer:
         return []
     try:
-        return _read_calls(answer)
+        return read_calls(answer)
     except ValueError as error:
         raise ValueError(f"ground_truth[{index}] has an unreadable tool call: {error}") from error
 
 
-def _correctness(text: str, expected: Sequence[_ToolCall]) -> float:
+def _correctness(text: str, expected: Sequence[ToolCall]) -> float:
     """Return the correctness of one completion."""
     if not expected:
         return 0.0
     try:
-        predicted = _read_calls(text)
+        predicted = read_calls(text)
     except ValueError:
         return _LOWEST
     highest_score = 1 + sum(1 + len(call.parameters) for call in expected)
@@ -235,7 +235,7 @@ def _correctness(text: str, expected: Sequence[_ToolCall]) -> float:
     return _LOWEST + (_HIGHEST - _LOWEST) * share
 
 
-def _read_calls(text: str) -> list[_ToolCall]:
+def read_calls(text: str) -> list[ToolCall]:
     """Read the calls in the first tool-call block, at least one; ValueError says what is wrong."""
     _, opening, rest = text.partition("<tool_call>")
     block, closing, _ = rest.partition("</tool_call>")
@@ -246,7 +246,7 @@ def _read_calls(text: str) -> list[_ToolCall]:
     return [_read_call(line, number) for number, line in enumerate(lines, start=1)]
 
 
-def _read_call(line: str, number: int) -> _ToolCall:
+def _read_call(line: str, number: int) -> ToolCall:
     """Read one line as a call; ValueError says what is wrong."""
     try:
         value: object = json.loads(line)
@@ -259,10 +259,10 @@ def _read_call(line: str, number: int) -> _ToolCall:
         raise ValueError(f'line {number} has no text "name"')
     if not isinstance(parameters, dict):
         raise ValueError(f'line {number} has no object "parameters"')
-    return _ToolCall(name, parameters)
+    return ToolCall(name, parameters)
 
 
-def _score(expected: Sequence[_ToolCall], predicted: Sequence[_ToolCall]) -> float:
+def _score(expected: Sequence[ToolCall], predicted: Sequence[ToolCall]) -> float:
     """Return the Jaccard index of the tool names plus the best match of each expected call in turn."""
     total = _jaccard([call.name for call in expected], [call.name for call in predicted])
     unused = list(predicted)
@@ -275,7 +275,7 @@ def _score(expected: Sequence[_ToolCall], predicted: Sequence[_ToolCall]) -> flo
     return total
 
 
-def _match(expected: _ToolCall, predicted: _ToolCall) -> float:
+def _match(expected: ToolCall, predicted: ToolCall) -> float:
     """Return the agreement of two calls, from 0 for other tools to 1 + the number of expected parameters."""
     if expected.name != predicted.name:
         return 0.0

@@ -7,10 +7,12 @@ from textwrap import fill
 
 import pandas as pd
 
+from rvpo.errors import ConfigError
 from rvpo.evals.stats import PairedTest, bootstrap_interval, holm
 from rvpo.suite.cell_file import CellRecord
 from rvpo.suite.claims import EQUAL, Judged, judge_claims
 from rvpo.suite.compare import compare_prompts, compare_runs
+from rvpo.suite.foresight import foresight
 from rvpo.suite.plan import CONTENDERS
 from rvpo.suite.results import LEVEL, NEGLECTED, SCORES, channel_means, read_cells, run_scores
 from rvpo.tasks.catalog import TASKS
@@ -42,6 +44,8 @@ def findings(folder: Path) -> str:
         _against_baseline(runs),
         "## Task by task\n",
         *(_task(task, of_task, records) for task, of_task in runs.groupby("task", sort=False)),
+        "## The audit's forecast against what happened\n",
+        _forecast(records),
         _limits(records),
     ]
     return "\n".join(parts)
@@ -201,6 +205,19 @@ def _channels(records: Sequence[CellRecord]) -> str:
         for channel, values in zip(table.index, table.to_numpy(), strict=True)
     ]
     return _markdown(["channel, final", "warm start", *map(_label, table.columns)], rows)
+
+
+def _forecast(records: Sequence[CellRecord]) -> str:
+    """Return what audits of the first steps foretold; that there is nothing to audit if so."""
+    try:
+        told = foresight(records)
+    except ConfigError as error:
+        return f"Not known: {error}.\n"
+    opening = (
+        "The rewards of each run's first ten steps were audited under the run's own method, as `rvpo audit` does "
+        "(docs/audit.md); nothing later was seen."
+    )
+    return f"{fill(opening, 119)}\n\n{told}"
 
 
 def _limits(records: Sequence[CellRecord]) -> str:

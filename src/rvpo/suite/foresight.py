@@ -3,7 +3,7 @@
 Each run's rewards of its first ten training steps, as its own judge gave them, are audited under the run's own method.
 The outlook of a channel, and nothing else, says how much it is at risk. Held against it: is the channel neglected on
 held-out prompts at the last evaluation, does its mean move as the forecast's sign says, and does the audit of GDPO's
-log order the methods as they turn out.
+log order the methods as they turn out, and advise one that is better than GDPO.
 
 `rvpo.audit.estimates.HORIZON` was chosen on the runs of `CHOSEN_ON`; only the others are a test.
 """
@@ -11,6 +11,7 @@ log order the methods as they turn out.
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from rvpo.audit import AuditResult, Groups, audit_groups
+from rvpo.audit.findings import AHEAD
 from rvpo.audit.groups import ChannelNames, groups_of_maps
+from rvpo.audit.result import Method
 from rvpo.errors import ConfigError
 from rvpo.evals.stats import bootstrap_interval
 from rvpo.schedules import from_config
@@ -35,6 +38,10 @@ CHOSEN_ON = (0, 1)
 """Seeds on which the horizon of the outlook was chosen."""
 DRAWS = 1000
 FROM_LOG_OF = "gdpo"
+SPANS = {"first": (0, 1), "next": (1, 2), "whole": (0, -1)}
+"""Pairs of evaluations between which a mean moves: the first ten steps, which are audited, the next ten, and all."""
+CLEAR = 2.0
+"""Standard errors beyond which a held-out mean counts as moved."""
 
 
 def foresight(records: Sequence[CellRecord], *, seed: int = 0) -> str:
@@ -51,19 +58,20 @@ def foresight(records: Sequence[CellRecord], *, seed: int = 0) -> str:
         if rows.empty:
             continue
         which = ", ".join(map(str, sorted(rows["seed"].unique())))
-        title = f"seeds {which}, on which the horizon was chosen" if chosen_on else f"seeds {which}, a test"
+        title = f"Seeds {which}, on which the horizon was chosen" if chosen_on else f"Seeds {which}, a test"
         order = ranking[ranking["seed"].isin(CHOSEN_ON) == chosen_on]
-        parts.append(f"**{title[:1].upper()}{title[1:]}**\n\n{_table(rows, seed)}\n{_order_line(order, seed)}\n")
+        tables = [_ranking(rows, seed), _sign_table(rows, seed), _falls(rows), _order_lines(order, seed)]
+        parts.append("\n".join([f"**{title}**\n", *tables]))
     return "\n".join([*parts, LEGEND])
 
 
 LEGEND = f"""\
 Channels are kinds of criterion; neglected: held-out mean below {NEGLECTED} at the last evaluation. AUROC of the
 outlook over all channels of a method's runs, in brackets 95 % by bootstrap over runs; *inside a run*: of pairs of
-channels of one run; *mean alone*: of the recent mean without the forecast. Sign: share of the channels whose held-out
-mean moved as the sign of the forecast says, from step 10 to 20 and from start to end, in brackets over runs; *up*: the
-share that rose, which is what always saying "up" gets; *clear*: only where the forecast's interval excludes 0 and the
-measured change exceeds two of its standard errors.
+channels of one run; *over the mean alone*: by how much it exceeds the AUROC of the recent mean without the forecast.
+Signs are of channels whose held-out mean moved by more than {CLEAR:g} standard errors, from one evaluation to another:
+over the first ten steps, which are the audited ones, over the next ten, and from start to end. *Up* is the share that
+rose, which is what always saying "up" gets. *A fall said*: the forecast's whole interval is below 0.
 """
 
 
@@ -126,9 +134,8 @@ def held_out_values(record: CellRecord, channel: str) -> Float[np.ndarray, "N E"
 def forecasts(records: Iterable[CellRecord]) -> pd.DataFrame:
     """Return one row per run and channel: what the audit said, and what happened.
 
-    `outlook`, `level` (recent mean on [0, 1]), `change`, `clear` (its interval excludes 0), `neglected` at the end,
-    and `next` and `whole`, the held-out change from step 10 to 20 and from start to end, with standard errors. Raises
-    ConfigError without any row.
+    `outlook`, `level` (recent mean on [0, 1]), `change`, `falls` (its interval is below 0), `neglected` at the end,
+    and for each of `SPANS` the held-out change and its standard error. Raises ConfigError without any row.
     """
     rows = []
     for record in records:
@@ -149,7 +156,7 @@ def _row(record: CellRecord, audit: AuditResult, name: str) -> dict[str, Any] | 
     channel = audit.channel(name)
     forecast = channel.forecasts[audit.reference]
     measured: dict[str, float] = {}
-    for which, (before, after) in {"next": (1, 2), "whole": (0, -1)}.items():
+    for which, (before, after) in SPANS.items():
         moved = values[:, after] - values[:, before]
         error = moved.std(ddof=1) / len(moved) ** 0.5 if len(moved) > 1 else np.nan
         measured |= {which: float(moved.mean()), f"{which}_error": float(error)}
@@ -161,16 +168,18 @@ def _row(record: CellRecord, audit: AuditResult, name: str) -> dict[str, Any] | 
         "outlook": forecast.outlook.value,
         "level": channel.level,
         "change": forecast.change.value,
-        "clear": forecast.change.low > 0 or forecast.change.high < 0,
+        "falls": forecast.change.high < 0,
         "neglected": bool(values[:, -1].mean() < NEGLECTED),
         **measured,
     }
 
 
 def orders(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """Return one row per task and seed: rank correlation of the methods' projected and measured lowest thirds.
+    """Return one row per task and seed: what the audit of GDPO's log alone says of the methods, and how they end.
 
-    Projected from the log of GDPO's run alone; measured at the end of each method's own run.
+    `correlation` of the ranks of the projected and the measured lowest thirds; `ahead`: the method of the highest
+    projection is clearly ahead of GDPO, as `rvpo.audit.findings.advise` would have it; `gain`: its measured lowest
+    third at the end less that of GDPO's run.
     """
     runs = {(r.about["task"], r.about["seed"], r.about["contender"]): r for r in records if own_signal(r)}
     rows = []
@@ -178,17 +187,34 @@ def orders(records: Sequence[CellRecord]) -> pd.DataFrame:
         others = {name: runs[task, seed, name] for t, s, name in runs if (t, s) == (task, seed)}
         if contender != FROM_LOG_OF or len(others) < 3:
             continue
-        said, ended = [], []
-        for other in others.values():
-            method, k = own_signal(other) or ("", 0.0)
-            audit = audit_run(record, methods=[FROM_LOG_OF, method], ks=[k], draws=1)
-            said.append(audit.methods[-1 if method != FROM_LOG_OF else 0].lowest.value)
-            finals = defaultdict(list)
-            for (_, name), values in other.held_out.items():
-                finals[kind(name)].append(values[-1])
-            ended.append(lowest_third([float(np.mean(one)) for one in finals.values()]))
-        rows.append({"task": task, "seed": seed, "methods": len(said), "correlation": _rank_correlation(said, ended)})
-    return pd.DataFrame(rows, columns=["task", "seed", "methods", "correlation"])
+        said = {name: _projected(record, other) for name, other in others.items()}
+        ended = {name: _lowest_at_end(other) for name, other in others.items()}
+        best = max(said, key=lambda name: said[name].lowest.value)
+        rows.append(
+            {
+                "task": task,
+                "seed": seed,
+                "methods": len(said),
+                "correlation": _rank_correlation([said[n].lowest.value for n in said], [ended[n] for n in said]),
+                "ahead": said[best].ahead.low >= AHEAD,
+                "gain": ended[best] - ended[FROM_LOG_OF],
+            }
+        )
+    return pd.DataFrame(rows, columns=["task", "seed", "methods", "correlation", "ahead", "gain"])
+
+
+def _projected(log: CellRecord, other: CellRecord) -> Method:
+    """Return what the audit of one run's log says of another run's method."""
+    method, k = own_signal(other) or ("", 0.0)
+    audit = audit_run(log, methods=[FROM_LOG_OF, method], ks=[k])
+    return audit.methods[-1 if method != FROM_LOG_OF else 0]
+
+
+def _lowest_at_end(record: CellRecord) -> float:
+    finals = defaultdict(list)
+    for (_, name), values in record.held_out.items():
+        finals[kind(name)].append(values[-1])
+    return lowest_third([float(np.mean(one)) for one in finals.values()])
 
 
 def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
@@ -199,38 +225,79 @@ def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def _table(rows: pd.DataFrame, seed: int) -> str:
-    head = ["method", "runs", "neglected", "AUROC", "inside a run", "mean alone", "sign, next", "up", "clear",
-            "sign, whole", "up", "clear"]  # fmt: skip
-    lines = []
-    for method, some in [*rows.groupby("method", sort=False), ("all", rows)]:
-        label = CONTENDERS[method].label if method in CONTENDERS else str(method)
-        runs = some.groupby(["task", "method", "seed"]).ngroups
-        lines.append(
-            [
-                label,
-                str(runs),
-                f"{some['neglected'].sum()} of {len(some)}",
-                _auroc(some, "outlook", seed),
-                f"{_inside(some):.2f}",
-                f"{_point(some, 'level'):.2f}",
-                *_signs(some, "next", seed),
-                *_signs(some, "whole", seed),
-            ]
-        )
-    body = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
-    return "\n".join("| " + " | ".join(line) + " |" for line in body) + "\n"
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def _order_line(ranking: pd.DataFrame, seed: int) -> str:
+def _prose(text: str) -> str:
+    return fill(text, 119, break_on_hyphens=False) + "\n"
+
+
+def _by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each method under its label, then all."""
+    methods = rows.groupby("method", sort=False)
+    named = [(CONTENDERS[str(one)].label if one in CONTENDERS else str(one), some) for one, some in methods]
+    return [*named, ("all", rows)]
+
+
+def _ranking(rows: pd.DataFrame, seed: int) -> str:
+    head = ["method", "runs", "neglected", "AUROC", "inside a run", "over the mean alone"]
+    lines = [
+        [
+            label,
+            str(some.groupby(["task", "method", "seed"]).ngroups),
+            f"{some['neglected'].sum()} of {len(some)}",
+            _auroc(some, seed),
+            f"{_inside(some):.2f}",
+            _gain(some, seed),
+        ]
+        for label, some in _by_method(rows)
+    ]
+    return _markdown(head, lines)
+
+
+def _sign_table(rows: pd.DataFrame, seed: int) -> str:
+    head = ["sign right", *(text for which in SPANS for text in (f"{which} steps", "up"))]
+    head = [text.replace("whole steps", "start to end") for text in head]
+    lines = [
+        [label, *(text for which in SPANS for text in _signs(some, which, seed))] for label, some in _by_method(rows)
+    ]
+    return _markdown(head, lines)
+
+
+def _falls(rows: pd.DataFrame) -> str:
+    """Return how many of the falls that were said came, and how many of those that came were said."""
+    told = []
+    for which in SPANS:
+        moved = rows[rows[which].abs() > CLEAR * rows[f"{which}_error"]]
+        right = int((moved["falls"] & (moved[which] < 0)).sum())
+        said, fell = int(moved["falls"].sum()), int((moved[which] < 0).sum())
+        told.append(f"{right} of {said} and {right} of {fell}")
+    return _prose(
+        "Falls said that came, and falls that came that were said, among channels that moved: over the first steps "
+        f"{told[0]}, over the next steps {told[1]}, from start to end {told[2]}."
+    )
+
+
+def _order_lines(ranking: pd.DataFrame, seed: int) -> str:
     known = ranking["correlation"].dropna()
     if len(known) < 2:
-        return "Too few (task, seed) with several methods to say how well GDPO's log orders them.\n"
+        return _prose("Too few (task, seed) with several methods to say how well GDPO's log orders them.")
     found = bootstrap_interval(known.to_numpy(), seed=seed, draws=DRAWS)
-    return (
+    fewest, most = ranking["methods"].min(), ranking["methods"].max()
+    order = _prose(
         f"Methods in the order that the audit of GDPO's log alone projects for the lowest third, against the order at "
         f"the end: rank correlation {found.mean:.2f} [{found.low:.2f}, {found.high:.2f}] over {len(known)} (task, "
-        f"seed) with {ranking['methods'].min()} to {ranking['methods'].max()} methods.\n"
+        f"seed) with {fewest if fewest == most else f'{fewest} to {most}'} methods."
+    )
+    advised = ranking.loc[ranking["ahead"], "gain"]
+    if len(advised) < 2:
+        return order
+    gain = bootstrap_interval(advised.to_numpy(), seed=seed, draws=DRAWS)
+    return f"{order}\n" + _prose(
+        f"In {len(advised)} of {len(ranking)} that audit puts a method clearly ahead of GDPO. Its lowest third "
+        f"ended {gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] above GDPO's, higher in {(advised > 0).sum()}."
     )
 
 
@@ -259,25 +326,33 @@ def _inside(rows: pd.DataFrame) -> float:
     return float(np.trace(wins) / pairs) if pairs else float("nan")
 
 
-def _auroc(rows: pd.DataFrame, score: str, seed: int) -> str:
-    """Return AUROC with its interval by bootstrap over runs."""
-    wins, counts = _wins(rows, score)
+def _auroc(rows: pd.DataFrame, seed: int) -> str:
+    """Return the AUROC of the outlook with its interval by bootstrap over runs."""
+    wins, counts = _wins(rows, "outlook")
     drawn = _drawn_runs(len(wins), seed)
     won = np.einsum("dr,rs,ds->d", drawn, wins, drawn)
-    return _with_interval(_point(rows, score), won, (drawn @ counts).prod(axis=1))
+    return _with_interval(_point(rows, "outlook"), won, (drawn @ counts).prod(axis=1))
+
+
+def _gain(rows: pd.DataFrame, seed: int) -> str:
+    """Return by how much the AUROC of the outlook exceeds that of the recent mean, with its interval over runs."""
+    wins, counts = _wins(rows, "outlook")
+    more = wins - _wins(rows, "level")[0]
+    drawn = _drawn_runs(len(wins), seed)
+    won = np.einsum("dr,rs,ds->d", drawn, more, drawn)
+    value = _point(rows, "outlook") - _point(rows, "level")
+    return _with_interval(value, won, (drawn @ counts).prod(axis=1), "+.2f")
 
 
 def _signs(rows: pd.DataFrame, which: str, seed: int) -> list[str]:
-    """Return the share of right signs with its interval over runs, the share that rose, and the share where clear."""
-    moved = rows[rows[which] != 0]
+    """Return the share of right signs among channels that moved, its interval over runs, and the share that rose."""
+    moved = rows[rows[which].abs() > CLEAR * rows[f"{which}_error"]]
     if moved.empty:
-        return ["-", "-", "-"]
+        return ["-", "-"]
     right = np.sign(moved[which]) == np.sign(moved["change"])
     runs = right.groupby([moved["task"], moved["method"], moved["seed"]], sort=False).agg(["sum", "size"]).to_numpy()
     drawn = _drawn_runs(len(runs), seed) @ runs
-    clear = moved["clear"] & (moved[which].abs() > 2 * moved[f"{which}_error"])
-    of_clear = f"{right[clear].mean():.2f} of {clear.sum()}" if clear.any() else "-"
-    return [_with_interval(right.mean(), *drawn.T), f"{(moved[which] > 0).mean():.2f}", of_clear]
+    return [f"{_with_interval(right.mean(), *drawn.T)} of {len(moved)}", f"{(moved[which] > 0).mean():.2f}"]
 
 
 def _drawn_runs(number: int, seed: int) -> Float[np.ndarray, "D R"]:
@@ -286,9 +361,9 @@ def _drawn_runs(number: int, seed: int) -> Float[np.ndarray, "D R"]:
     return drawn.astype(np.float64)
 
 
-def _with_interval(value: float, part: Float[np.ndarray, " D"], of: Float[np.ndarray, " D"]) -> str:
+def _with_interval(value: float, part: Float[np.ndarray, " D"], of: Float[np.ndarray, " D"], form: str = ".2f") -> str:
     """Return a share with the interval of part / of over the draws."""
     if not (of > 0).any():
         return "-"
     low, high = np.quantile(part[of > 0] / of[of > 0], [0.025, 0.975])
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"

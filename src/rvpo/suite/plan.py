@@ -1,13 +1,16 @@
 """What a suite consists of: contenders, cells, and the settings that all its cells share."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rvpo.aggregations import AGGREGATIONS
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.tasks.catalog import TASKS
+from rvpo.wind_tunnel import parse_method
 
 __all__ = ["CONTENDERS", "Cell", "Contender", "Settings", "cells", "find_contender", "keep_settings"]
 
@@ -45,6 +48,8 @@ CONTENDERS = {
     )
 }
 """Every contender by name; the first six are the suite's own choice."""
+OF_THE_TRAINER = ("anchor_decay", "dead_channels", "recenter", "std_ddof", "std_eps", "whiten")
+"""Options of a described contender that are fields of `RVPOConfig`; all others are its `method_options`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Cell:
     @property
     def name(self) -> str:
         """File name without suffix."""
-        return f"{self.task}-{self.contender}-{self.seed}"
+        return f"{self.task}-{re.sub(r'[^0-9A-Za-z_.=,-]', '_', self.contender)}-{self.seed}"
 
 
 def cells(tasks: Sequence[str], contenders: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
@@ -92,10 +97,25 @@ def cells(tasks: Sequence[str], contenders: Sequence[str], seeds: Sequence[int])
 
 
 def find_contender(name: str) -> Contender:
-    """Return the contender of that name."""
-    if name not in CONTENDERS:
+    """Return the contender of that name, or the one that `METHOD:K:OPTION=VALUE,...` describes.
+
+    >>> find_contender("rvpo_policy:1-4:signal=zscore,recenter=true").options == {
+    ...     "method": "rvpo_policy", "k_schedule": "linear", "k": 1.0, "k_end": 4.0,
+    ...     "recenter": True, "method_options": {"signal": "zscore"},
+    ... }
+    True
+    """
+    if name in CONTENDERS:
+        return CONTENDERS[name]
+    method, _, described = name.partition(":")
+    if method not in AGGREGATIONS or not described:
         raise unknown_name("method", name, CONTENDERS)
-    return CONTENDERS[name]
+    method, k, given = parse_method(name)
+    options: dict[str, Any] = {"method": method}
+    options |= {"k_schedule": "linear", "k": k[0], "k_end": k[1]} if isinstance(k, tuple) else {"k": k}
+    options |= {option: value for option, value in given.items() if option in OF_THE_TRAINER}
+    of_the_method = {option: value for option, value in given.items() if option not in OF_THE_TRAINER}
+    return Contender(name, name, options | ({"method_options": of_the_method} if of_the_method else {}))
 
 
 def keep_settings(folder: Path, settings: Settings) -> None:

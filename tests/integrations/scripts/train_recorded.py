@@ -35,7 +35,20 @@ class Recorded(Recording, RVPOTrainer):
     pass
 
 
-def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt_rank=None):
+def fixed_rollouts(prompts, trainer):
+    """Answer by step, prompt and place in the whole batch alone, so that any number of processes gives the same."""
+    tokenizer = trainer.processing_class
+    first = trainer.accelerator.process_index * len(prompts)
+    completions = []
+    for place, prompt in enumerate(prompts, first):
+        seed = [str(trainer.state.global_step), str(place), prompt]
+        words = 2 + graders.draw(*seed) % 6
+        ids = [3 + graders.draw(*seed, str(word)) % (len(tokenizer) - 3) for word in range(words)]
+        completions.append([*ids, tokenizer.eos_token_id])
+    return {"prompt_ids": tokenizer(prompts)["input_ids"], "completion_ids": completions, "logprobs": None}
+
+
+def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt_rank=None, fixed=False):
     out = Path(order["out"])
     args = RVPOConfig(**settings(out / name, **options))
     rows = load_rows(order["rows"], "train")
@@ -47,6 +60,7 @@ def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt
         eval_dataset=rows.select(range(6)) if args.eval_strategy != "no" else None,
         processing_class=load_tokenizer(order["policy"]),
         callbacks=[SignalAt(signal.SIGKILL, kill_at)] if kill_at else None,
+        **({"rollout_func": fixed_rollouts} if fixed else {}),
     )
     assert trainer.accelerator.num_processes == order.get("processes", 1)
     assert trainer.accelerator.device.type == "cpu"

@@ -1,0 +1,189 @@
+"""`rvpo compare`: paired tests between results of `rvpo eval`, in the terminal, as HTML and as JSON."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rvpo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rvpo.evals.compare import Comparison
+    from rvpo.evals.run import Result
+
+__all__ = ["chosen_result", "main", "named_folder", "write"]
+
+DESCRIPTION = """\
+Compare results of one benchmark item by item with the first one given: paired
+permutation test, bootstrap interval, effect size, p-values corrected by Holm.
+A RESULT is a folder of `rvpo eval`, or NAME=FOLDER. The same NAME several
+times: training seeds; the seed is then what the test counts. A folder with the
+results of several checkpoints stands for its final one, or see --checkpoint.
+"""
+
+EXAMPLES = """
+examples:
+  rvpo compare results/healthbench/gdpo results/healthbench/rvpo
+  rvpo compare gdpo=results/tools/gdpo rvpo=results/tools/rvpo --checkpoint best --score all_met
+  rvpo compare gdpo=gdpo-0 gdpo=gdpo-1 rvpo=rvpo-0 rvpo=rvpo-1 --html runs/report.html --json compared.json
+
+--html writes a page; if FILE is a page already, such as one of `rvpo report`, a section of it.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = _parser().parse_args(arguments)
+    if find_spec("rich") is None:
+        raise ConfigError("rvpo compare needs rich, not installed here: pip install 'rvpo[evals]'")
+    from rvpo.evals.compare import compare, section, to_json
+
+    groups: dict[str, list[Result]] = {}
+    for text in options.results:
+        name, folder = named_folder(text)
+        result = chosen_result(folder, options.checkpoint)
+        label = folder.resolve().name if result.folder != folder else str(result.summary["label"] or folder.name)
+        groups.setdefault(name or label, []).append(result)
+    main_score = _shared_score(groups)
+    score = options.score or main_score
+    made = compare(
+        {name: [one.records for one in results] for name, results in groups.items()},
+        score,
+        all_pairs=options.all_pairs,
+        seed=options.seed,
+        draws=options.draws,
+        level=options.level,
+    )
+    first = next(iter(groups.values()))[0].summary
+    title = f"{first['benchmark']}, {score}: compared"
+    notes = _notes(groups, made, options.checkpoint)
+    _print(made, title, notes)
+    if options.html is not None:
+        _write_html(options.html, section(made, title=title, notes=notes), title)
+    if options.json is not None:
+        told = {"benchmark": first["benchmark"], "notes": notes, "comparisons": to_json(made)}
+        write(options.json, json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rvpo compare",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", nargs="+", metavar="RESULT", help="FOLDER or NAME=FOLDER")
+    parser.add_argument("--checkpoint", default="final", metavar="WHICH", help="final (default), best, or a step")
+    parser.add_argument("--score", metavar="NAME", help="of the items, as axis:accuracy (default: the main one)")
+    parser.add_argument("--all-pairs", action="store_true", help="compare all with one another")
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals and verdicts (default: 0.95)")
+    parser.add_argument("--draws", type=int, default=10_000, help="of flips and of the bootstrap (default: 10000)")
+    parser.add_argument("--seed", type=int, default=0, help="of both (default: 0)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, or a section of an existing one")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
+    return parser
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """Return name and folder of NAME=FOLDER; the name is "" without one, or where FOLDER exists as it is."""
+    name, equals, folder = text.partition("=")
+    if not equals or Path(text).exists():
+        return "", Path(text)
+    if not name or not folder:
+        raise ConfigError(f"a result is FOLDER or NAME=FOLDER, got {text!r}")
+    return name, Path(folder)
+
+
+def chosen_result(folder: Path, checkpoint: str) -> "Result":
+    """Return the result in a folder, or that of one of its checkpoints: "final", "best" or a step.
+
+    Raises ConfigError for a folder with results of several benchmarks or runs, or without that checkpoint.
+    """
+    from rvpo.evals.run import read_result, result_folders
+    from rvpo.evals.tables import Run
+
+    results = [read_result(one) for one in result_folders(folder)]
+    if len({one.folder.parent for one in results}) > 1 or len({one.summary["benchmark"] for one in results}) > 1:
+        raise ConfigError(f"{folder} has the results of several runs; name one of them, as {results[0].folder.parent}")
+    if len(results) > 1 and any(one.summary["step"] is None for one in results):
+        raise ConfigError(f"the results in {folder} are not those of checkpoints; name one, as {results[0].folder}")
+    if checkpoint in ("final", "best"):
+        wanted = getattr(Run(folder.name, tuple(one.summary for one in results)), checkpoint)
+        return next(one for one in results if one.summary is wanted)
+    found = [one for one in results if str(one.summary["step"]) == checkpoint]
+    if not found:
+        steps = ", ".join(str(one.summary["step"]) for one in results)
+        raise ConfigError(f"{folder} has no checkpoint {checkpoint}: --checkpoint is final, best or one of {steps}")
+    return found[0]
+
+
+def _shared_score(groups: Mapping[str, Sequence["Result"]]) -> str:
+    """Return the item score of the one benchmark; raises ConfigError if there are several."""
+    found = {str(one.summary["benchmark"]): one.summary["item_score"] for each in groups.values() for one in each}
+    if len(found) > 1:
+        raise ConfigError(f"results of one benchmark can be compared, these are of {', '.join(sorted(found))}")
+    return str(next(iter(found.values())))
+
+
+def _notes(groups: Mapping[str, Sequence["Result"]], made: Sequence["Comparison"], checkpoint: str) -> list[str]:
+    """Return what holds for the comparisons beside their own cautions."""
+    from rvpo.evals.run import differences
+
+    notes = []
+    if checkpoint == "best":
+        notes.append("the best checkpoints were chosen by the scores that are compared, which flatters all of them")
+    every = [(name, one) for name, results in groups.items() for one in results]
+    (first, reference), *others = every
+    for name, other in others:
+        apart = differences(reference.summary["about"], other.summary["about"])
+        if apart:
+            notes.append(f"{name} was not evaluated as {first} was: {apart}")
+    if reference.summary["benchmark"] == "gpqa":
+        from rvpo.evals.gpqa import apart_note
+
+        scores = {name: results[0].summary["scores"]["accuracy"] for name, results in groups.items()}
+        notes += [apart_note(one.name, one.baseline, scores) for one in made if one.seeds == 1]
+    return notes
+
+
+def _print(made: Sequence["Comparison"], title: str, notes: Sequence[str]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from rvpo.evals.compare import cautions, cells, heads
+
+    console = Console(highlight=False)
+    names = heads(made[0].test.level)[:-1]  # the verdict is in the sentences below
+    table = Table(*names, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify="left")
+    for one in made:
+        table.add_row(*map(Text, cells(one)[:-1]))
+    console.print(table)
+    for one in made:
+        console.print(Text(f"{one.sentence}."))
+    for text in [*notes, *cautions(made)]:
+        console.print(Text(f"- {text}."), style="dim")
+
+
+def _write_html(file: Path, body: str, title: str) -> None:
+    from rvpo.evals.compare import into_page, page
+
+    try:
+        before = file.read_text(encoding="utf-8") if file.is_file() else None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from error
+    write(file, page(body, title) if before is None else into_page(before, body))
+
+
+def write(file: Path, text: str) -> None:
+    """Write a text, making the folder, and say so; raises ConfigError if it cannot be written."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error}") from error
+    print(f"written: {file}")

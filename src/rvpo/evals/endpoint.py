@@ -1,0 +1,116 @@
+"""Answers of a model behind an OpenAI-compatible server."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Container, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from rvpo.evals.models import Answer, Finished, Question, Sampling
+from rvpo.evals.tool_text import native_text, with_text_arguments
+from rvpo.judging.client import ChatClient, Failure, Refusal
+from rvpo.judging.config import JudgeConfig
+
+__all__ = ["Endpoint"]
+
+
+class Endpoint:
+    """A model behind an OpenAI-compatible server.
+
+    Calls that fail are tried again for `retry_minutes`; then the answer is lost, as it is where the server refuses.
+    A request carries the question's seed, which most servers honour as well as they can. A server that gives another
+    model the same name is not noticed: start a new results folder for it. Raises JudgeError if the server cannot be
+    used as configured.
+
+    Args:
+        name: of the model, as the server knows it.
+        base_url: for example "http://localhost:8000/v1"; None: $OPENAI_BASE_URL or OpenAI.
+        sampling: how to draw.
+        concurrency: calls at once.
+        timeout: seconds for one call.
+        retry_minutes: how long a failing call is tried again.
+        api_key_env: environment variable with the key.
+        extra: further fields of the request body.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str | None,
+        sampling: Sampling | None = None,
+        *,
+        concurrency: int = 64,
+        timeout: float = 600.0,
+        retry_minutes: float = 10.0,
+        api_key_env: str = "OPENAI_API_KEY",
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.base_url, self.sampling, self.extra = name, base_url, sampling or Sampling(), dict(extra or {})
+        self.client = ChatClient(
+            JudgeConfig(
+                model=name,
+                base_url=base_url,
+                api_key_env=api_key_env,
+                concurrency=concurrency,
+                timeout=timeout,
+                retry_minutes=retry_minutes,
+            )
+        )
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """See `Model`."""
+        return {
+            "kind": "endpoint",
+            "name": self.name,
+            "base_url": self.base_url,
+            "sampling": asdict(self.sampling),
+            "extra": self.extra,
+            "versions": {"openai": version("openai")},
+        }
+
+    async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
+        """See `Model`; yields every answer as it comes."""
+        tasks = [asyncio.create_task(self._answer(one)) for one in questions if one.id not in done]
+        try:
+            for finished in asyncio.as_completed(tasks):
+                yield [await finished]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, one: Question) -> tuple[Question, Answer]:
+        reply = await self.client.ask(self._request(one))
+        if isinstance(reply, Refusal):
+            return one, Answer(None, lost=f"refused: {reply.reason}")
+        if isinstance(reply, Failure):
+            return one, Answer(None, lost=f"failed: {reply.reason}")
+        if not (reply.text or reply.calls or reply.prompt_tokens or reply.completion_tokens):
+            return one, Answer(None, lost="failed: a reply with neither text nor token counts")
+        tokens = reply.completion_tokens
+        text = native_text(reply.text, reply.calls) if one.tools else reply.text
+        return one, Answer(text, tokens, is_cut=tokens >= self.sampling.max_tokens)
+
+    def _request(self, one: Question) -> dict[str, Any]:
+        sampling = self.sampling
+        messages = [{"role": "user", "content": one.prompt}] if isinstance(one.prompt, str) else list(one.prompt)
+        request: dict[str, Any] = {
+            "model": self.name,
+            "messages": messages,
+            "temperature": sampling.temperature,
+            "max_tokens": sampling.max_tokens,
+        }
+        if one.tools:
+            request |= {"messages": [with_text_arguments(said) for said in messages], "tools": list(one.tools)}
+        if sampling.temperature > 0:
+            request["seed"] = one.seed
+        if sampling.top_p < 1:
+            request["top_p"] = sampling.top_p
+        if sampling.template:
+            request["chat_template_kwargs"] = dict(sampling.template)
+        return request | self.extra
+
+    async def close(self) -> None:
+        """Close the running loop's connections."""
+        await self.client.close()

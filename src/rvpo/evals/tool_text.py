@@ -1,0 +1,35 @@
+"""Native tool calls as text, so that an answer is one text wherever it comes from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["native_text", "with_text_arguments"]
+
+
+def native_text(content: str, calls: Sequence[tuple[str, str]]) -> str:
+    """Return an answer's text followed by its tool calls, each as a `<tool_call>` block with name and arguments.
+
+    It is what a local model's own text has in the form of Hermes and Qwen. Arguments that are no JSON stay a text.
+    """
+    blocks = []
+    for name, arguments in calls:
+        try:
+            values = json.loads(arguments)
+        except (ValueError, RecursionError):
+            values = arguments
+        # No tag inside of a value may end the block.
+        told = json.dumps({"name": name, "arguments": values}, ensure_ascii=False).replace("<", "\\u003c")
+        blocks.append(f"<tool_call>\n{told}\n</tool_call>")
+    return "\n".join(([content] if content else []) + blocks)
+
+
+def with_text_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message with the arguments of its calls as JSON text, as servers want them; templates want objects."""
+    if "tool_calls" not in message:
+        return dict(message)
+    calls = [
+        call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return dict(message) | {"tool_calls": calls}

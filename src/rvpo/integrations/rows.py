@@ -1,0 +1,44 @@
+"""For engines that hand over a batch as rows in any order, each with the id of its prompt: docs/engines.md uses it."""
+
+from typing import Any
+
+import numpy as np
+
+from rvpo.advantages import compute_advantages
+from rvpo.errors import RewardError
+
+__all__ = ["advantages_of_rows"]
+
+
+def advantages_of_rows(rewards: Any, prompts: Any, **options: Any) -> np.ndarray:
+    """Return the advantage of each row, `(N,)`, as `compute_advantages` has it for the rows of one prompt together.
+
+    Args:
+        rewards: `(N, M)`, NaN (None in lists) for no value; NumPy, torch or nested lists.
+        prompts: N ids, or `(N, L)` token ids, that are equal for the rollouts of one prompt. Prompts may have
+            different numbers of rollouts.
+        options: of `compute_advantages`, without `group_size` and `lengths`.
+
+    Raises:
+        RewardError: not as many ids as rows; whatever else `compute_advantages` refuses.
+    """
+    # NumPy has no bfloat16.
+    host = rewards.detach().cpu().double() if hasattr(rewards, "detach") else rewards
+    values = np.asarray(host, dtype=np.float64)
+    listed = prompts.tolist() if hasattr(prompts, "tolist") else prompts
+    ids = [tuple(one) if isinstance(one, list) else one for one in listed]
+    if values.ndim != 2 or len(ids) != len(values):
+        raise RewardError(f"rewards must be (N, M) with N prompt ids, got shape {values.shape} and {len(ids)} ids")
+    rows: dict[Any, list[int]] = {}
+    for row, one in enumerate(ids):
+        rows.setdefault(one, []).append(row)
+    size = max(map(len, rows.values()), default=0)
+    # Shorter groups are filled with rollouts without any value, which take part in no statistic.
+    groups = np.full((len(rows), size, values.shape[1]), np.nan)
+    for group, own in zip(groups, rows.values(), strict=True):
+        group[: len(own)] = values[own]
+    found = compute_advantages(groups, **options).advantages
+    advantages = np.empty(len(values))
+    for group, own in zip(found, rows.values(), strict=True):
+        advantages[own] = group[: len(own)]
+    return advantages

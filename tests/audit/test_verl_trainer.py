@@ -1,0 +1,71 @@
+"""A rollout folder that verl's own trainer wrote, from its own batch to its own file, in a process of its own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from rvpo.cli.main import main
+
+WRITE = """
+import sys
+try:
+    from verl import DataProto
+    from verl.trainer.ppo.ray_trainer import RayPPOTrainer
+except ImportError as error:
+    sys.exit(f"skip: {error}")
+import numpy as np
+import torch
+from rvpo.tasks import notes
+from rvpo.tasks.policy import word_tokenizer
+
+folder = sys.argv[1]
+trainer = object.__new__(RayPPOTrainer)  # its __init__ asks for a cluster
+trainer.tokenizer = word_tokenizer(notes.words())
+trainer._init_dump_executor()
+draw = np.random.default_rng(0)
+words = len(trainer.tokenizer)
+for step in (1, 2):
+    prompts = torch.from_numpy(draw.integers(4, words, (6, 5)).repeat(4, axis=0))
+    correct, form = draw.integers(0, 2, 24), draw.integers(0, 2, 24)
+    scores = torch.zeros(24, 8)
+    scores[:, -1] = torch.from_numpy(correct + form)
+    order = draw.permutation(24)  # as balanced over workers
+    batch = DataProto.from_dict(
+        tensors={
+            "prompts": prompts[order],
+            "responses": torch.from_numpy(draw.integers(4, words, (24, 8))),
+            "token_level_scores": scores[order],
+        },
+        non_tensors={
+            "reward_model": np.array([{"ground_truth": str(i)} for i in order], dtype=object),
+            "request_id": np.array([f"id-{i}" for i in order], dtype=object),
+        },
+    )
+    extras = {"correct": correct[order].astype(float), "form": form[order].tolist(), "pred": [str(i) for i in order]}
+    trainer.global_steps = step
+    trainer._log_rollout_data(batch, extras, {}, folder)
+trainer._shutdown_dump_executor()
+"""
+
+
+def test_what_verls_trainer_dumps_needs_its_path_alone(tmp_path, capsys):
+    pytest.importorskip("torch")
+    folder = tmp_path / "rollouts"
+    written = subprocess.run(
+        [sys.executable, "-c", WRITE, str(folder)], capture_output=True, text=True, timeout=600, check=False
+    )
+    if "skip: " in written.stderr:
+        pytest.skip(f"verl's trainer cannot be imported: {written.stderr.strip().splitlines()[-1]}")
+    assert written.returncode == 0, written.stderr
+    data = tmp_path / "audit.json"
+    assert main(["audit", str(folder), "--json", str(data)]) == 0
+    assert "verl rollouts: 2 files" in capsys.readouterr().out
+    found = json.loads(data.read_text())
+    assert (found["rollouts"], found["groups"], found["steps"]) == (48, 12, [1.0, 2.0])
+    assert [channel["name"] for channel in found["channels"]] == ["correct", "form"]
+    rows = [json.loads(line) for file in folder.iterdir() for line in file.read_text().splitlines()]
+    for channel in found["channels"]:
+        assert channel["mean"]["value"] == pytest.approx(np.mean([row[channel["name"]] for row in rows]))

@@ -1,0 +1,246 @@
+"""`rvpo eval`: a trained policy killed and gone on with, checkpoints, a judge, rows, and errors in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from judging.fault_server import FaultServer, blocks
+from rvpo.cli.eval_view import EvalView, notes
+from rvpo.cli.main import main
+from rvpo.data.files import raw_rows
+from rvpo.suite.plan import Cell, Settings
+from rvpo.tasks.catalog import TASKS
+from rvpo.tasks.policy import build_policy
+
+FILES = ("about.json", "answers.jsonl", "items.jsonl", "summary.json")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A policy of the tools task, trained for two steps by the code of the suite."""
+    from rvpo.suite.train_cell import train_cell
+
+    home = tmp_path_factory.mktemp("trained")
+    settings = Settings(
+        steps=2, prompts_per_step=4, num_generations=4, evaluate_every=2, held_out_prompts=8, warm_start_steps=10
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RVPO_CACHE", str(home / "cache"))
+        cell = Cell("tools", "rvpo", 0)
+        train_cell(cell, settings, home / "cell.parquet", lambda step, means: None, keep=home / "rvpo-tools")
+    return home / "rvpo-tools"
+
+
+def words(folder, out):
+    options = ["--prompts", "40", "--batch-size", "4", "--out", out, "--label", "rvpo"]
+    return ["eval", "tools", "--model", str(folder), *options]
+
+
+def test_a_killed_evaluation_of_a_trained_policy_ends_with_the_same_bytes(trained, tmp_path, capsys):
+    assert main(words(trained, "whole")) == 0
+    assert "prompt_mean" in capsys.readouterr().out
+    answers = tmp_path / "killed" / "answers.jsonl"
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "rvpo.cli.main", *words(trained, "killed")], stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not (answers.is_file() and answers.read_bytes().count(b"\n") >= 8):
+        assert killed.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = answers.read_bytes().count(b"\n")
+    assert 8 <= done < 40
+    assert not (tmp_path / "killed" / "summary.json").exists()
+    assert main(words(trained, "killed")) == 0
+    assert f"answers {done}/40" in capsys.readouterr().out
+    for name in FILES:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_an_evaluation_says_is_what_the_task_grades(trained, tmp_path):
+    assert main(words(trained, "graded")) == 0
+    rows = TASKS["tools"].rows(40, 0, held_out=True)
+    lines = [json.loads(line) for line in (tmp_path / "graded" / "answers.jsonl").read_text().splitlines()]
+    values = [TASKS["tools"].grade(row, line["text"]) for row, line in zip(rows, lines, strict=True)]
+    summary = json.loads((tmp_path / "graded" / "summary.json").read_text())
+    for name in ("format/form", "correctness/call"):
+        mean = sum(one[name] for one in values) / 40
+        assert summary["scores"][f"channel:{name}"]["value"] == pytest.approx(mean)
+    assert summary["about"]["model"]["kind"] == "local"
+    assert summary["about"]["settings"] == {"repeats": 1, "seed": 0}
+
+
+def test_all_checkpoints_of_a_training_folder(tmp_path, capsys):
+    for step in (100, 20):
+        build_policy(tmp_path / "run" / f"checkpoint-{step}", TASKS["tools"].tokenizer(), hidden_size=32, layers=1)
+    options = ["--prompts", "4", "--max-tokens", "4"]
+    assert main(["eval", "tools", "--model", "run", "--checkpoints", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "run checkpoint-20 (1 of 2): answers 4/4" in printed
+    assert "run checkpoint-100: 4 of 4 answers were cut at max_tokens" in printed
+    home = tmp_path / "results" / "tools" / "run"
+    steps = {one.name: json.loads((one / "summary.json").read_text())["step"] for one in home.iterdir()}
+    assert steps == {"checkpoint-20": 20, "checkpoint-100": 100}
+    assert main(["eval", "tools", "--model", "run", "--checkpoints", "last", "--out", "o", *options]) == 0
+    assert [one.name for one in (tmp_path / "o").iterdir()] == ["checkpoint-100"]
+    assert main(["eval", "tools", "--model", "run/checkpoint-20", "--label", "x", *options]) == 0
+    assert json.loads((tmp_path / "results/tools/x/summary.json").read_text())["step"] == 20
+    assert main(["eval", "tools", "--model", "run", "--checkpoints", "20,30", *options]) == 2
+    assert "run has no checkpoint 30; it has 20, 100" in capsys.readouterr().err
+    assert main(["compare", "a=results/tools/run", "b=results/tools/run", "--checkpoint", "20"]) == 0
+
+
+def judged(body):
+    """Answer as a policy, or judge as the criterion says; every tenth verdict is prose."""
+    if "criteria" not in body["messages"][-1]["content"]:
+        return "rest and ice"
+    answer, criteria = blocks(body)
+    if criteria[0][1].endswith("0"):
+        return "I would rather not say."
+    return json.dumps({"verdicts": [{"id": name, "met": text.split()[1] in answer} for name, text in criteria]})
+
+
+def test_healthbench_through_a_served_model_and_a_judge_that_loses_verdicts(tmp_path, capsys):
+    rows = [
+        {
+            "prompt_id": f"p{at}",
+            "prompt": [{"role": "user", "content": f"prompt {at}"}],
+            "example_tags": ["theme:x"],
+            "rubrics": [
+                {"criterion": f"says rest {at}", "points": 3, "tags": ["axis:accuracy"]},
+                {"criterion": f"says gin {at}x", "points": 1, "tags": ["axis:accuracy", "level:cluster"]},
+            ],
+        }
+        for at in range(20)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "hard.txt").write_text("p1\np10\n")
+    with FaultServer(reply=judged) as server:
+        served = ["--model", "org/policy", "--base-url", server.url, "--judge", "j", "--judge-url", server.url]
+        command = ["eval", "healthbench", "--data", "rows.jsonl", *served, "--subset", "hard=hard.txt"]
+        assert main(command) == 0
+        asked = server.requests
+        printed = capsys.readouterr().out
+        assert main(command) == 0  # finished: nothing is asked for again
+        assert server.requests == asked
+    summary = json.loads((tmp_path / "results/healthbench/org-policy/summary.json").read_text())
+    overall = summary["scores"]["overall"]
+    # p0 and p10 have lost "says rest", 3 of 4 points; all others have 3 / 4
+    assert (overall["unclipped"], overall["items"], overall["missing"]) == (0.75, 18, 2)
+    assert overall["bounds"] == pytest.approx([18 * 0.75 / 20, (18 * 0.75 + 2 * 0.75) / 20])
+    assert summary["scores"]["subset:hard"]["missing"] == 1
+    assert (
+        "overall is missing for 2 of 20 answers (10.0%); with them the unclipped mean is anywhere from 0.675 to 0.750"
+        in (" ".join(printed.split()))
+    )
+    assert "2 of 40 verdicts (5.0%) are missing: 2 unparsed" in printed
+    assert "18 met, 20 unmet, 2 unparsed; 44 calls" in printed  # two more asks for each of the two
+    assert summary["about"]["settings"]["judge"]["model"] == "j"
+
+
+def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
+    file = str(shared_data / "rlla_4k_test80.parquet")
+    truths = [row["reward_model"]["ground_truth"] for _, row in raw_rows(file, "test")]
+    prompts = {
+        row["prompt"][-1]["content"]: truth for (_, row), truth in zip(raw_rows(file, "test"), truths, strict=True)
+    }
+    (tmp_path / "made-up.csv").write_text(
+        "Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3\n1+1,2,3,4,5\n2+2,4,5,6,7\n"
+    )
+    with FaultServer(reply=lambda body: prompts.get(body["messages"][-1]["content"], "Answer: A")) as server:
+        served = ["--model", "m", "--base-url", server.url, "--timeout", "60"]
+        assert main(["eval", "rlla", "--data", file, *served]) == 0
+        assert main(["eval", "gpqa", "--data", "made-up.csv", "--repeats", "8", *served]) == 0
+    scores = json.loads((tmp_path / "results/rlla/m/summary.json").read_text())["scores"]
+    assert scores["format"]["value"] == 1.0
+    assert scores["correctness_of_calls"]["value"] == 3.0
+    found = json.loads((tmp_path / "results/gpqa/m/summary.json").read_text())
+    assert (found["answers"]["asked"], found["answers"]["units"], found["unparsed"]) == (16, 2, 0)
+    assert 0 < found["scores"]["accuracy"]["value"] < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["tools", "--model", "nothing"], "nothing has neither"),
+        (["tools", "--model", ".", "--checkpoints"], "has no folder checkpoint-N"),
+        (["tools", "--model", "m", "--concurrency", "3"], "--concurrency: of servers; give --base-url"),
+        (["tools", "--model", "m", "--base-url", "u", "--dtype", "x"], "--dtype: of local models"),
+        (["tools", "--model", "m", "--base-url", "u", "--checkpoints"], "--checkpoints are folders"),
+        (
+            ["rlla", "--data", "x", "--model", "m", "--base-url", "u", "--repeats", "2"],
+            "at temperature 0 all --repeats",
+        ),
+        (["tools", "--model", "m", "--base-url", "u", "--prompts", "0"], "--prompts must be at least 1"),
+        (["tools", "--model", "m", "--base-url", "u", "--repeats", "0"], "--repeats must be at least 1"),
+        (["healthbench", "--data", "r.jsonl", "--model", "m", "--base-url", "u"], "needs a judge: --judge MODEL"),
+        (
+            ["healthbench", "--data", "r.jsonl", "--model", "m", "--base-url", "u", "--subset", "x"],
+            "--subset takes NAME",
+        ),
+        (["gpqa", "--data", "r.csv", "--model", "m", "--base-url", "u"], "Correct Answer"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, words, told):
+    rubrics = [{"criterion": "c", "points": 1, "tags": []}]
+    (tmp_path / "r.jsonl").write_text(json.dumps({"prompt": "p", "rubrics": rubrics}) + "\n")
+    (tmp_path / "r.csv").write_text("Question\nx\n")
+    assert main(["eval", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "rvpo eval healthbench --data" in printed
+    assert "15 % of the training verdicts" in printed
+    for name in ("healthbench", "gpqa", "rlla", "tools"):
+        with pytest.raises(SystemExit):
+            main(["eval", name, "--help"])
+        assert "--retry-missing" in capsys.readouterr().out
+
+
+def test_bars_in_a_terminal():
+    from io import StringIO
+
+    from rich.console import Console
+
+    console = Console(file=StringIO(), force_terminal=True, width=100)
+    with EvalView(2, console) as view:
+        show = view.of("[red]policy")
+        show("answers", 0, 10)
+        show("answers", 5, 10)
+        view.bars.refresh()
+    drawn = console.file.getvalue()
+    assert "[red]policy (1 of 2): answers" in drawn
+    assert "5/10" in drawn
+
+
+def test_notes_say_what_a_reader_must_know():
+    entry = {"value": 0.5, "items": 90, "missing": 10, "bounds": [0.4, 0.6], "interval": None}
+    answers = {"asked": 100, "lost": 10, "lost_because": {"failed: HTTP 500": 10}, "cut_at_max_tokens": 3}
+    told = notes({"headline": "accuracy", "scores": {"accuracy": entry}, "answers": answers, "unparsed": 7})
+    assert told == [
+        "accuracy is missing for 10 of 100 answers (10.0%); with them the mean is anywhere from 0.400 to 0.600",
+        "10 of 100 answers are lost (10: failed: HTTP 500)",
+        "7 of 100 answers name no letter, and count as wrong",
+        "3 of 100 answers were cut at max_tokens",
+    ]

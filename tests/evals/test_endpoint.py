@@ -1,0 +1,78 @@
+"""Answers of a server, over real HTTP: what is sent, what is tried again, what is lost."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from judging.fault_server import FaultServer
+from rvpo.errors import JudgeError
+from rvpo.evals.endpoint import Endpoint
+from rvpo.evals.models import Sampling, question
+
+QUESTIONS = [question(f"q{at}", 0, [{"role": "user", "content": f"prompt {at}"}], 0) for at in range(30)]
+
+
+def echo(body):
+    return f"answer to {body['messages'][-1]['content']}"
+
+
+def answers(server, questions=QUESTIONS, done=(), sampling=None, **options):
+    async def collect():
+        model = Endpoint("m", server.url, sampling, timeout=60.0, **({"retry_minutes": 3.0} | options))
+        try:
+            return [pair async for some in model.answers(questions, done) for pair in some]
+        finally:
+            await model.close()
+
+    return {one.id: answer for one, answer in asyncio.run(collect())}
+
+
+def test_every_question_is_answered_through_faults_that_pass():
+    def plan(number, body):
+        return ("429", "500", "cut")[number % 3] if number % 4 == 0 else None
+
+    with FaultServer(plan, echo) as server:
+        found = answers(server)
+    assert {name: one.text for name, one in found.items()} == {
+        f"q{at}/0": f"answer to prompt {at}" for at in range(30)
+    }
+    assert set(server.faults) == {"429", "500", "cut"}
+
+
+def test_refusals_and_rejected_requests_are_lost_and_told():
+    faults = {"prompt 1": "refusal", "prompt 2": 422}
+    with FaultServer(lambda number, body: faults.get(body["messages"][-1]["content"]), echo) as server:
+        found = answers(server, QUESTIONS[:3])
+    assert [found[f"q{at}/0"].text for at in range(3)] == ["answer to prompt 0", None, None]
+    assert found["q1/0"].lost == "refused: I cannot help with that."
+    assert found["q2/0"].lost == "failed: HTTP 422"
+
+
+def test_what_a_request_carries():
+    bodies = []
+    sampling = Sampling(0.7, 0.9, 20, {"enable_thinking": False})
+    with FaultServer(reply=lambda body: bodies.append(body) or "x") as server:
+        found = answers(server, [*QUESTIONS[:1], question("t", 0, "plain", 0)], sampling=sampling, extra={"top_k": 5})
+        answers(server, QUESTIONS[:1], sampling=Sampling(0.0))
+    sent = {body["messages"][0]["content"]: body for body in bodies[:2]}
+    assert sent["plain"]["messages"] == [{"role": "user", "content": "plain"}]
+    seed = int.from_bytes(hashlib.sha256(b"0 q0/0").digest()[:4], "big") >> 1
+    assert {name: sent["prompt 0"][name] for name in sent["prompt 0"] if name != "messages"} == {
+        "model": "m", "temperature": 0.7, "top_p": 0.9, "max_tokens": 20, "seed": seed, "top_k": 5,
+        "chat_template_kwargs": {"enable_thinking": False},
+    }  # fmt: skip
+    assert "seed" not in bodies[2]
+    assert found["q0/0"].is_cut  # the server counts 20 tokens, as many as may be
+
+
+def test_what_is_done_is_not_asked_for():
+    with FaultServer(reply=echo) as server:
+        found = answers(server, done={one.id for one in QUESTIONS[5:]})
+        assert server.requests == 5
+    assert set(found) == {f"q{at}/0" for at in range(5)}
+
+
+def test_a_server_without_the_model_stops_at_once():
+    with FaultServer(lambda number, body: 404, echo) as server, pytest.raises(JudgeError, match="no model 'm'"):
+        answers(server)

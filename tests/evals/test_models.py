@@ -1,0 +1,160 @@
+"""Answers of local models: the same whatever else is in the batch, as a loop gives them, with LoRA, cut or lost."""
+
+import asyncio
+import json
+import shutil
+from collections import Counter
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from rvpo.errors import ConfigError
+from rvpo.evals.models import LocalModel, Sampling, SeededChoice, fingerprint, question
+from rvpo.tasks.policy import build_policy, load_tokenizer, word_tokenizer
+
+WORDS = ["red", "green", "blue", "black", "white"]
+QUESTIONS = [question(f"q{at}", 0, " ".join(WORDS[: 1 + at % 5]), 0) for at in range(12)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return build_policy(tmp_path_factory.mktemp("policy"), word_tokenizer(WORDS), hidden_size=32, layers=1)
+
+
+def answers(model, questions=QUESTIONS, done=()):
+    async def collect():
+        return [pair async for some in model.answers(questions, done) for pair in some]
+
+    return {one.id: answer for one, answer in asyncio.run(collect())}
+
+
+def generated(folder, prompt, length, model=None):
+    """The likeliest continuation, one prompt by itself."""
+    model = model or AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder)
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    with torch.no_grad():
+        for _ in range(length):
+            ids = torch.cat([ids, model(ids).logits[:, -1].argmax(-1, keepdim=True)], 1)
+            if ids[0, -1] == tokenizer.eos_token_id:
+                break
+    return tokenizer.decode(ids[0, len(tokenizer(prompt).input_ids) :], skip_special_tokens=True)
+
+
+def test_the_likeliest_answer_is_that_of_a_loop(folder):
+    found = answers(LocalModel(folder, Sampling(0.0, max_tokens=6), batch_size=5))
+    assert {name: one.text for name, one in found.items()} == {
+        one.id: generated(folder, one.prompt, 6) for one in QUESTIONS
+    }
+
+
+def test_an_answer_depends_neither_on_its_batch_nor_on_what_is_done(folder):
+    sampling = Sampling(1.0, max_tokens=8)
+    whole = answers(LocalModel(folder, sampling, batch_size=12))
+    assert len({one.text for one in whole.values()}) > 6
+    single = answers(LocalModel(folder, sampling, batch_size=1))
+    assert single == whole
+    rest = answers(LocalModel(folder, sampling, batch_size=5), done={f"q{at}" + "/0" for at in (0, 1, 2, 3, 4, 6)})
+    assert rest == {name: whole[name] for name in ("q5/0", "q7/0", "q8/0", "q9/0", "q10/0", "q11/0")}
+    other = answers(LocalModel(folder, sampling), [question("q1", 1, QUESTIONS[1].prompt, 0)])
+    assert other["q1/1"] != whole["q1/0"]
+
+
+def test_tokens_are_drawn_with_the_models_probabilities():
+    scores = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
+    choose = SeededChoice([7], Sampling(1.0))
+    drawn = Counter(int(choose(None, scores).argmax()) for _ in range(4000))
+    for token, share in enumerate((0.5, 0.3, 0.15, 0.05)):
+        assert abs(drawn[token] / 4000 - share) < 4 * (share * (1 - share) / 4000) ** 0.5
+    nucleus = SeededChoice([7], Sampling(1.0, top_p=0.75))
+    drawn = Counter(int(nucleus(None, scores).argmax()) for _ in range(2000))
+    assert set(drawn) == {0, 1}
+    assert abs(drawn[0] / 2000 - 0.5 / 0.8) < 0.05
+    colder = SeededChoice([7], Sampling(0.5))
+    drawn = Counter(int(colder(None, scores).argmax()) for _ in range(2000))
+    assert abs(drawn[0] / 2000 - 0.25 / (0.25 + 0.09 + 0.0225 + 0.0025)) < 0.05
+
+
+def test_cut_answers_and_prompts_without_room_are_told(folder):
+    asked = [QUESTIONS[0], question("long", 0, "red " * 8, 0)]
+    found = answers(LocalModel(folder, Sampling(0.0, max_tokens=505)), asked)
+    assert found["q0/0"].tokens <= 505
+    assert found["q0/0"].is_cut == (found["q0/0"].tokens == 505 and not found["q0/0"].lost)
+    assert found["long/0"].text is None
+    assert found["long/0"].lost == "prompt of 8 tokens leaves no room for 505 of 512"
+    assert answers(LocalModel(folder, Sampling(0.0, max_tokens=1)))["q0/0"].is_cut
+
+
+def test_adapters_answer_as_the_merged_model(folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    base.name_or_path = str(folder)
+    adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapters")
+    model = LocalModel(tmp_path / "adapters", Sampling(0.0, max_tokens=6))
+    found = answers(model)
+    merged = adapted.merge_and_unload()
+    expected = {one.id: generated(folder, one.prompt, 6, merged) for one in QUESTIONS}
+    assert {name: one.text for name, one in found.items()} == expected
+    assert expected != {one.id: generated(folder, one.prompt, 6) for one in QUESTIONS}
+    assert model.about["base_weights"] == fingerprint(folder)
+    assert "peft" in model.about["versions"]
+
+
+def test_chat_messages_need_a_chat_template(folder, tmp_path):
+    chat = [question("c", 0, [{"role": "user", "content": "red green"}], 0)]
+    with pytest.raises(ConfigError, match="has no chat template"):
+        answers(LocalModel(folder), chat)
+    shutil.copytree(folder, tmp_path / "chat")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if last %}blue {% endif %}"
+    tokenizer.save_pretrained(tmp_path / "chat")
+    sampling = Sampling(0.0, max_tokens=5, template={"last": True})
+    found = answers(LocalModel(tmp_path / "chat", sampling), chat)["c/0"].text
+    assert found == generated(folder, "red green blue", 5)
+
+
+def test_a_fingerprint_tells_weights_and_tokenizer_apart_but_not_places(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "same")
+    assert fingerprint(tmp_path / "same") == fingerprint(folder)
+    file = tmp_path / "same" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert fingerprint(tmp_path / "same") != fingerprint(folder)
+
+
+def test_a_large_file_is_sampled_at_its_ends_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("rvpo.evals.models.WHOLE", 1000)
+    monkeypatch.setattr("rvpo.evals.models.BLOCK", 10)
+    seen = set()
+    for place in (None, 0, 4999):
+        content = bytearray(5000)
+        if place is not None:
+            content[place] = 1
+        (tmp_path / "model.safetensors").write_bytes(content)
+        seen.add(fingerprint(tmp_path))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: LocalModel(path / "nothing"), "has neither"),
+        (lambda path: LocalModel(path, batch_size=0), "batch_size must be at least 1"),
+        (lambda path: Sampling(-1.0), "temperature must be"),
+        (lambda path: Sampling(top_p=0.0), "top_p must lie"),
+        (lambda path: Sampling(max_tokens=0), "max_tokens must be"),
+        (lambda path: LocalModel(path).base, "must name its base_model_name_or_path"),
+        (lambda path: answers(LocalModel(path / "broken")), "cannot load the model"),
+    ],
+)
+def test_what_cannot_be_used_is_an_error(tmp_path, make, told):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4}))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(ConfigError, match=told):
+        make(tmp_path)

@@ -1,0 +1,203 @@
+"""Every recipe of the paper: parsed, validated, built, and each method and setting trained with a tiny Qwen2."""
+
+import json
+import math
+import re
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+import yaml
+
+from judging.fault_server import FaultServer, blocks
+from rvpo.cli import train
+from rvpo.cli.main import main
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+PAPER = CONFIGS / "paper"
+
+RAR = [f"rar_{field}-{size}" for field in ("medicine", "science") for size in ("3b", "7b", "14b")]
+RLLA = ["rlla-1.5b", "rlla-3b"]
+METHODS = {
+    # file: (method, k at the first and the second of two steps, reward of the RaR recipes)
+    "grpo": ("grpo", [0.0, 0.0], "rubric"),
+    "gdpo": ("gdpo", [0.0, 0.0], "rubric"),
+    "hard_min": ("hard_min", [math.inf] * 2, "rubric"),
+    "mean_variance": ("mean_variance", [0.5, 1.25], "rubric"),
+    "rvpo_k5": ("rvpo", [5.0, 5.0], "rubric"),
+    "rvpo": ("rvpo", [0.5, 1.25], "rubric"),
+    "rar_single": ("grpo", [0.0, 0.0], "rubric_explicit"),
+    "rvpo_policy": ("rvpo_policy", [2.0, 2.0], "rubric"),
+}
+RECIPES = [(setting, method) for setting in RAR for method in METHODS]
+RECIPES += [(setting, method) for setting in RLLA for method in METHODS if method != "rar_single"]
+MODELS = {size: f"Qwen/Qwen2.5-{size.upper()}" for size in ("1.5b", "3b", "7b", "14b")}
+
+
+def words(setting, method, *others):
+    return ["--config", *(str(PAPER / file) for file in (f"{setting}.yaml", f"methods/{method}.yaml")), *others]
+
+
+def test_there_is_a_recipe_for_every_row_of_the_paper():
+    assert sorted(file.stem for file in PAPER.glob("*.yaml")) == sorted([*RAR, *RLLA, "rar", "rlla"])
+    assert {file.stem for file in (PAPER / "methods").glob("*.yaml")} == set(METHODS)
+    assert len(RECIPES) == 6 * 8 + 2 * 7
+
+
+@pytest.mark.parametrize(("setting", "method"), RECIPES)
+def test_every_recipe_is_what_the_paper_states(setting, method):
+    command = train.read(words(setting, method))
+    script, args, model = train.configure(command, "--use_cpu", "true")
+    size = setting.split("-")[1]
+    assert model.model_name_or_path.removesuffix("-Instruct") == MODELS[size]
+    assert args.output_dir == f"runs/{setting}-{method}"
+    assert args.method == METHODS[method][0]
+    assert [args.schedule()(step, 2) for step in (0, 1)] == METHODS[method][1]
+    assert args.beta > 0
+    if setting in RAR:
+        field = setting.removeprefix("rar_").split("-")[0]
+        assert script.dataset_name == f"anisha2102/RaR-{field.capitalize()}"
+        assert script.reward_funcs == [METHODS[method][2]]
+        assert (args.num_generations, args.generation_batch_size, args.learning_rate) == (16, 96 * 16, 5e-6)
+        assert args.temperature == 1.0
+        assert args.max_completion_length < args.vllm_max_model_length == 3584
+    else:
+        assert script.reward_funcs == ["tool_format", "tool_correctness"]
+        assert (args.num_generations, args.generation_batch_size, args.rollouts_per_step) == (4, 512 * 4, 128 * 4)
+        assert (args.learning_rate, args.max_steps, args.max_completion_length) == (1e-6, 4 * 100, 1024)
+    for processes in (1, 2, 4, 6, 8) if setting in RAR else (1, 2, 4, 8):
+        assert args.rollouts_per_step % (args.per_device_train_batch_size * processes) == 0
+
+
+@pytest.mark.parametrize("setting", RAR + RLLA)
+def test_a_recipe_starts_trls_configuration_of_accelerate(setting):
+    command = train.read(words(setting, "rvpo", "--num_processes", "4"))
+    name = "zero2" if setting in RLLA or "3b" in setting else "zero3"
+    option, file, *others = command.to_accelerate
+    assert option == "--config_file"
+    assert Path(file).parts[-3:] == ("trl", "accelerate_configs", f"{name}.yaml")
+    assert others == ["--num_processes", "4"]
+
+
+@pytest.mark.parametrize(
+    ("file", "to_accelerate"), [("lora", "multi_gpu"), ("one_gpu", "single_gpu"), ("vllm_server", "zero3")]
+)
+def test_what_goes_with_a_recipe(file, to_accelerate):
+    command = train.read([*words("rar_science-7b", "gdpo"), str(CONFIGS / "with" / f"{file}.yaml")])
+    _, args, model = train.configure(command, "--use_cpu", "true")
+    assert Path(command.to_accelerate[1]).stem == to_accelerate
+    assert args.output_dir == f"runs/rar_science-7b-gdpo-{file}"
+    assert model.use_peft == (file == "lora")
+    assert args.vllm_mode == ("server" if file == "vllm_server" else "colocate")
+    assert args.rollouts_per_step == 1536
+
+
+def test_every_other_configuration_is_read():
+    found = {file.relative_to(CONFIGS).parts[0] for file in CONFIGS.rglob("*.yaml")}
+    assert found == {"paper", "with", "rlla_tiny.yaml"}
+    _, args, _ = train.configure(train.read(["--config", str(CONFIGS / "rlla_tiny.yaml")]))
+    assert args.k_end == 2.0
+
+
+# --- With a tiny policy ---
+
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'][:80] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SYSTEM = "You may call tools."
+TRUTH = '<think> x </think>\n<tool_call>\n{"name": "add", "parameters": {"a": 1}}\n</tool_call>'
+
+
+def by_hash(body):
+    """A judge to whom chance answers meet some criteria and not others."""
+    answer, criteria = blocks(body)
+    listed = [{"id": name, "reason": "", "met": crc32(f"{answer}{text}".encode()) % 3 > 0} for name, text in criteria]
+    return json.dumps({"verdicts": listed})
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A tiny Qwen2 with random weights, and rows as RaR and RLLA have them."""
+    from datasets import Dataset
+
+    from rvpo.tasks.policy import build_policy, byte_tokenizer
+
+    folder = tmp_path_factory.mktemp("recipes")
+    tokenizer = byte_tokenizer([], 300, chat_template=TEMPLATE, extra=["<|im_start|>", "<|im_end|>"])
+    build_policy(folder / "policy", tokenizer, hidden_size=32, layers=1)
+    kinds = [("Essential", 5), ("Important", 3), ("Optional", 1), ("Pitfall", -1)]
+    rows = []
+    for index in range(8):
+        rubric = [
+            {"title": kind, "description": f"{kind} Criteria: Says {index}{number}.", "weight": weight}
+            for number, (kind, weight) in enumerate(kinds[: 2 + index % 3])
+        ]
+        answer = {"reference_answer": "Yes.", "question_source": "made up", "rubric_count": len(rubric)}
+        rows.append({"question": f"Question {index}?", **answer, "rubric": rubric})
+    (folder / "rar.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chats = [[{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"Add {n}."}] for n in range(8)]
+    truth = {"ground_truth": TRUTH, "style": "rule"}
+    Dataset.from_list([{"prompt": chat, "reward_model": truth} for chat in chats]).to_parquet(folder / "rlla.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server():
+    with FaultServer(reply=by_hash) as running:
+        yield running
+
+
+def dry_run(project, server, setting, method):
+    """The words of a recipe's dry run, with the folder's policy, rows and judge."""
+    judge = {"judge": {"model": "m", "base_url": server.url, "store": "v.sqlite", "concurrency": 8}}
+    Path("here.yaml").write_text(yaml.safe_dump(judge))
+    rows = project / ("rar.jsonl" if setting in RAR else "rlla.parquet")
+    here = [*words(setting, method), str(CONFIGS / "with" / "dry_run.yaml"), "here.yaml"]
+    here += ["--model_name_or_path", str(project / "policy"), "--dataset_name", str(rows), "--output_dir", "run"]
+    return [*here, "--disable_tqdm", "true", "--log_completions", "false"]
+
+
+@pytest.fixture
+def elsewhere(project, tmp_path, monkeypatch):
+    """A current folder of its own."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", project / "cache")
+    monkeypatch.chdir(tmp_path)
+
+
+# Every method with every kind of reward, and every setting: the rest differs in numbers that are tested above.
+TRAINED = [(RAR[index % len(RAR)], method) for index, method in enumerate(METHODS)]
+TRAINED += [(RLLA[index % 2], method) for index, method in enumerate(name for name in METHODS if name != "rar_single")]
+
+
+@pytest.mark.parametrize(("setting", "method"), [recipe for recipe in RECIPES if recipe not in TRAINED])
+@pytest.mark.usefixtures("elsewhere")
+def test_the_trainer_of_every_recipe_is_built(project, server, setting, method):
+    trainer = train.build_trainer(*train.configure(train.read(dry_run(project, server, setting, method))))
+    expected, _, reward = METHODS[method]
+    assert trainer.args.method == expected
+    assert trainer.reward_func_names == ([reward] if setting in RAR else ["format_reward", "correctness_reward"])
+    assert len(trainer.train_dataset) == 8
+    assert trainer.model.config.model_type == "qwen2"
+    trainer.close_rewards()
+
+
+@pytest.mark.parametrize(("setting", "method"), TRAINED)
+@pytest.mark.usefixtures("elsewhere")
+def test_one_step_of_every_method_and_setting(project, server, setting, method):
+    assert main(["train", *dry_run(project, server, setting, method)]) == 0
+    log = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
+    (step,) = (entry for entry in log if "loss" in entry)
+    _, k, reward = METHODS[method]
+    assert (math.inf if step["rvpo/k"] is None else step["rvpo/k"]) == k[0]
+    assert math.isfinite(step["loss"])
+    channels = {key.split("/", 1)[1].removesuffix("/mean") for key in step if re.fullmatch("channels/.*/mean", key)}
+    if setting in RLLA:
+        assert channels == {"format_reward", "correctness_reward"}
+        return
+    assert step["grad_norm"] > 0
+    if reward == "rubric_explicit":
+        assert channels == {"rubric_explicit"}
+    else:  # each prompt has two to four of them
+        assert {"rubric/essential", "rubric/important"} <= channels
+        assert channels <= {f"rubric/{kind}" for kind in ("essential", "important", "optional", "pitfall")}
