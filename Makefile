@@ -21,8 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/rvpo quickstart
 
+# Two processes, a file's tests in one of them: half the time on two cores, and no more than two models in memory.
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check
