@@ -5,8 +5,8 @@
 >>> draw = np.random.default_rng(0)
 >>> easy = draw.random((64, 8)) < 0.7
 >>> hard = ~easy & (draw.random((64, 8)) < 0.4)  # met only where the easy one is not
->>> rewards = np.stack([easy, hard], axis=2).astype(float)
->>> result = audit_groups([Groups(rewards)], ["easy", "hard"], methods=["grpo"])
+>>> rewards = np.stack([easy, easy, hard], axis=2).astype(float)  # two easy ones outweigh it
+>>> result = audit_groups([Groups(rewards)], ["easy", "easy too", "hard"], methods=["grpo"])
 >>> result.channel("hard").forecasts["grpo"].verdict
 'neglected'
 """
