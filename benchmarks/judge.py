@@ -9,6 +9,7 @@ import asyncio
 import json
 import multiprocessing
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -78,20 +79,22 @@ class Runs:
             await judge.close()
 
 
-async def replay(url, folder, answers, criteria_per_call):
-    """Return verdicts per second from the store alone."""
+async def replay(url, folder, answers, criteria_per_call, repeats=5):
+    """Return verdicts per second from the store alone, the median of some runs."""
     config = JudgeConfig(model="judge", base_url=url, store=f"{folder}/r.sqlite", criteria_per_call=criteria_per_call)
     items = Runs(url, answers, criteria_per_call).items()
     first = Judge(config)
     await first.grade_many(items)
     await first.close()
-    again = Judge(config)
-    began = time.perf_counter()
-    await again.grade_many(items)
-    seconds = time.perf_counter() - began
-    assert again.client.usage.calls == 0
-    await again.close()
-    return answers * len(RUBRIC) / seconds
+    seconds = []
+    for _ in range(repeats):
+        again = Judge(config)
+        began = time.perf_counter()
+        await again.grade_many(items)
+        seconds.append(time.perf_counter() - began)
+        assert again.client.usage.calls == 0
+        await again.close()
+    return answers * len(RUBRIC) / statistics.median(seconds)
 
 
 async def memory(url, folder, verdicts):
