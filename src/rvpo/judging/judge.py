@@ -241,13 +241,19 @@ class Judge:
         """Return the call for some criteria: vote `repeat`, asked for the `number`-th time."""
         messages, ids = sheet.messages([("", one.text) for one in criteria])
         request = self._request(messages, number)
-        return _Ask(criteria, ids, repeat, request, self._key(request, repeat, number))
+        return _Ask(criteria, ids, repeat, request, self._key(sheet, request, repeat, number))
 
-    def _key(self, request: dict[str, Any], repeat: int, number: int) -> bytes:
-        """Return the key of a reply: everything it depends on."""
-        sample = [repeat, number]
+    def _key(self, sheet: Sheet, request: dict[str, Any], repeat: int, number: int) -> bytes:
+        """Return the key of a reply: everything it depends on; the sheet's digest stands for how messages begin."""
+        rest = request["messages"][-1]["content"][len(sheet.before) :]
         return request_key(
-            {**request, "base_url": self.config.base_url, "prompt": self.prompt.digest, "sample": sample}
+            {
+                **request,
+                "messages": [sheet.digest, rest],
+                "base_url": self.config.base_url,
+                "prompt": self.prompt.digest,
+                "sample": [repeat, number],
+            }
         )
 
     def _request(self, messages: list[dict[str, str]], ask: int) -> dict[str, Any]:
@@ -290,10 +296,11 @@ class Judge:
         if not answer:
             return 0.0
         marked = [(_importance(one), one.text) for one in rubric]
-        messages, _ = load_prompt("rating").sheet(prompt, answer).messages(marked)
+        sheet = load_prompt("rating").sheet(prompt, answer)
+        messages, _ = sheet.messages(marked)
         for number in range(self.config.asks):
             request = self._request(messages, number)
-            reply = await self._reply(_Ask((), None, 0, request, self._key(request, 0, number)))
+            reply = await self._reply(_Ask((), None, 0, request, self._key(sheet, request, 0, number)))
             if isinstance(reply, Failure):
                 return None
             rating = parse_rating(reply.text) if isinstance(reply, Reply) else None

@@ -1,8 +1,9 @@
 """Replies that were paid for, kept in one sqlite file that any number of processes share.
 
-Key: sha256 of the canonical JSON of everything the reply depends on (model, base URL, messages, sampling parameters,
-prompt hash, sample index). Value: the raw reply and its token counts, never a parsed verdict, so that a better parser
-reads old replies too. Only replies that could be parsed are stored; a key is never overwritten.
+Key: sha256 of the canonical JSON of everything the reply depends on (model, base URL, messages, of which the part that
+all calls about one answer share is hashed by itself, sampling parameters, prompt hash, sample index). Value: the raw
+reply and its token counts, never a parsed verdict, so that a better parser reads old replies too. Only replies that
+could be parsed are stored; a key is never overwritten.
 """
 
 import hashlib

@@ -66,6 +66,11 @@ class Sheet:
     mark: str
     """What ids begin with."""
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what all calls about one answer begin with; it is most of a call, so keys take it from here."""
+        return hashlib.sha256(json.dumps([self.system, self.before]).encode()).hexdigest()
+
     def messages(self, criteria: Sequence[tuple[str, str]]) -> tuple[list[dict[str, str]], tuple[str, ...]]:
         """Return the chat messages for one call, and the id by which each criterion is asked for.
 
