@@ -207,6 +207,52 @@ def test_rvpo_policy_zscore_signal_by_hand():
     np.testing.assert_allclose(advantages, [[0.25 + high, 0.25 + low, -0.25 + low, -0.25 + low]], atol=1e-12)
 
 
+LOG = {"utility": "log", "signal": "zscore", "total": "sum"}
+
+
+def test_rvpo_policy_with_logarithmic_utility_by_hand():
+    # m = (1/2, 1/4). With k = 4, 1 / (1 + k m) = (1/3, 1/2): shares 2/5 and 3/5 of the two channels' weight 2.
+    high, low = math.sqrt(3), -1 / math.sqrt(3)
+    advantages = by_hand(RARE, "rvpo_policy", k=4.0, **LOG)
+    expected = [[0.8 + 1.2 * high, 0.8 + 1.2 * low, -0.8 + 1.2 * low, -0.8 + 1.2 * low]]
+    np.testing.assert_allclose(advantages, expected, atol=1e-12)
+    # With importances (3, 4): 3/3 and 4/2, shares 1/3 and 2/3 of 7.
+    advantages = by_hand(RARE, "rvpo_policy", k=4.0, weights=[3.0, 4.0], **LOG)
+    first, second = 7 / 3, 14 / 3
+    expected = [[first + second * high, first + second * low, -first + second * low, -first + second * low]]
+    np.testing.assert_allclose(advantages, expected, atol=1e-12)
+
+
+def test_rvpo_policy_with_logarithmic_utility_at_infinite_k_by_hand():
+    # Shares as 1/m: (2, 4), so 1/3 and 2/3 of the weight 2. In the second group channel 1 is at 0 and takes all of
+    # it, but has no spread.
+    high, low = math.sqrt(3), -1 / math.sqrt(3)
+    never = np.array([[[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]])
+    advantages = by_hand(np.concatenate([RARE, never]), "rvpo_policy", k=math.inf, **LOG)
+    first, second = 2 / 3, 4 / 3
+    expected = [first + second * high, first + second * low, -first + second * low, -first + second * low]
+    np.testing.assert_allclose(advantages, [expected, [0.0] * 4], atol=1e-12)
+
+
+def test_rvpo_policy_total_by_hand():
+    # Shares 1/4 and 3/4 adding up to the two channels: weights 1/2 and 3/2.
+    high, low = math.sqrt(3), -1 / math.sqrt(3)
+    advantages = by_hand(RARE, "rvpo_policy", k=4 * math.log(3), signal="zscore", total="sum")
+    expected = [[0.5 + 1.5 * high, 0.5 + 1.5 * low, -0.5 + 1.5 * low, -0.5 + 1.5 * low]]
+    np.testing.assert_allclose(advantages, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("dead_channels", ["keep", "mask"])
+def test_rvpo_policy_without_risk_is_gdpo(dead_channels):
+    # Ragged rubrics, a dead channel, missing values and weights: the same sum, term by term.
+    rng = np.random.default_rng(5)
+    rewards = rng.integers(0, 2, size=(6, 8, 5)).astype(float)
+    rewards[0, :, 3:], rewards[1, :, 0], rewards[rng.random(rewards.shape) < 0.1] = np.nan, 1.0, np.nan
+    settings = {"weights": [1.0, 0.7, 0.3, 0.9, 2.0], "dead_channels": dead_channels}
+    ours = compute_advantages(rewards, method="rvpo_policy", k=0.0, **settings | LOG).advantages
+    np.testing.assert_allclose(ours, compute_advantages(rewards, method="gdpo", **settings).advantages, atol=1e-12)
+
+
 def test_rvpo_policy_batch_anchor_by_hand():
     # Second prompt: channel 0 never, channel 1 in 3 of 4. Batch means (1/4, 1/2) turn the weights around: 3/4, 1/4.
     second = np.array([[[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [0.0, 0.0]]])
@@ -372,7 +418,8 @@ def test_mean_variance_weight_is_the_size_of_the_slope():
     np.testing.assert_allclose(shares_of(opposed, "mean_variance", k=1.5), expected, atol=1e-12)
 
 
-def test_rvpo_policy_weight_is_the_softmax_of_the_means():
+def test_rvpo_policy_weight_is_the_share_of_each_channel():
+    np.testing.assert_allclose(shares_of(RARE, "rvpo_policy", k=4.0, utility="log"), [0.4, 0.6], atol=1e-12)
     np.testing.assert_allclose(shares_of(RARE, "rvpo_policy", k=4 * math.log(3)), [0.25, 0.75], atol=1e-12)
 
 
@@ -515,22 +562,27 @@ def reference_tchebycheff(group, k, ideal=1.0):
     return [0.0 if u is None else u - sum(there) / len(there) for u in utilities]
 
 
-def reference_rvpo_policy(group, k, anchor=None, signal="reward"):
+def reference_rvpo_policy(group, k, anchor=None, utility="softmin", signal="reward", total="mean"):
     active = sorted({j for row in group.active for j in row})
     m = {j: group.unit(j, group.mean[j]) if anchor is None else anchor[j] for j in active}
     if k == math.inf:
         lowest = min(m.values(), default=0.0)
         scores = {j: group.weights[j] * (m[j] == lowest) for j in active}
+        if utility == "log" and lowest > 0:
+            scores = {j: group.weights[j] / m[j] for j in active}
+    elif utility == "log":
+        scores = {j: group.weights[j] / (1 + k * m[j]) for j in active}
     else:
         scores = {j: group.weights[j] * math.exp(-k * m[j]) for j in active}
+    whole = sum(group.weights[j] for j in active) if total == "sum" else 1.0
     advantages = []
     for g, row in enumerate(group.rows):
-        total = 0.0
+        advantage = 0.0
         for j in group.active[g]:
             low, high = group.ranges[j]
             value = group.z(g, j) if signal == "zscore" else (row[j] - group.mean[j]) / (high - low)
-            total += scores[j] / sum(scores.values()) * value
-        advantages.append(total)
+            advantage += whole * scores[j] / sum(scores.values()) * value
+        advantages.append(advantage)
     return advantages
 
 
@@ -571,7 +623,12 @@ CASES = [
     ("rvpo_policy", 0.0, {}),
     ("rvpo_policy", 4.0, {}),
     ("rvpo_policy", math.inf, {}),
+    ("rvpo_policy", 4.0, {"total": "sum"}),
     ("rvpo_policy", 4.0, {"signal": "zscore"}),
+    ("rvpo_policy", 4.0, {"utility": "log"}),
+    ("rvpo_policy", math.inf, {"utility": "log"}),
+    ("rvpo_policy", math.inf, {"utility": "log", "anchor": [0.3, 0.0, 0.1, 0.0, 0.6]}),
+    ("rvpo_policy", 4.0, {"utility": "log", "signal": "zscore", "total": "sum"}),
     ("rvpo_policy", 4.0, {"anchor": [0.3, 0.9, 0.1, 0.5, 0.6]}),
     ("tchebycheff", 0.0, {}),
     ("tchebycheff", 3.0, {}),

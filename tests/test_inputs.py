@@ -230,7 +230,7 @@ def test_an_unknown_method_far_from_all_has_no_hint():
         ("cvar", "threshold", "share"),
         ("gd2po", "share", "threshold"),
         ("tchebycheff", "anchor", "ideal"),
-        ("rvpo_policy", "anchors", "anchor, signal"),
+        ("rvpo_policy", "anchors", "anchor, utility, signal, total"),
     ],
 )
 def test_an_unknown_option_is_named_with_those_of_the_method(method, option, known):
@@ -243,9 +243,13 @@ def test_arguments_of_the_aggregation_are_not_options():
         compute_advantages(rewards(), method="cvar", channels=rewards())
 
 
-def test_an_unknown_signal_is_an_error(unchecked):
-    with pytest.raises(unchecked.ConfigError, match="rvpo_policy needs signal 'reward' or 'zscore', got 'rank'"):
-        unchecked.compute_advantages(rewards(), method="rvpo_policy", signal="rank")
+@pytest.mark.parametrize(
+    ("option", "known"),
+    [("utility", "'softmin' or 'log'"), ("signal", "'reward' or 'zscore'"), ("total", "'mean' or 'sum'")],
+)
+def test_an_unknown_option_of_the_policy_level_is_an_error(unchecked, option, known):
+    with pytest.raises(unchecked.ConfigError, match=f"rvpo_policy needs {option} {known}, got 'rank'"):
+        unchecked.compute_advantages(rewards(), method="rvpo_policy", **{option: "rank"})
 
 
 # --- settings -------------------------------------------------------------------------------------------------
@@ -257,7 +261,13 @@ def test_k_must_not_be_negative_or_nan(k):
         compute_advantages(rewards(), k=k)
 
 
-@pytest.mark.parametrize("k", [True, "1.0", None, [1.0], 1j])
+@pytest.mark.parametrize(("method", "k"), [("rvpo", 1.0), ("mean_variance", 1.0), ("rvpo_policy", 2.0)])
+def test_without_a_k_a_method_has_its_own(method, k):
+    chosen = compute_advantages(rewards(), method=method).advantages
+    np.testing.assert_array_equal(chosen, compute_advantages(rewards(), method=method, k=k).advantages)
+
+
+@pytest.mark.parametrize("k", [True, "1.0", [1.0], 1j])
 def test_k_must_be_a_number(unchecked, k):
     with pytest.raises(unchecked.ConfigError, match=r"k must be a number >= 0 .*, got"):
         unchecked.compute_advantages(rewards(), k=k)

@@ -62,7 +62,7 @@ OPTIONS = {
     "cvar": {"share": [0.05, 0.3, 1 / 3, 0.7, 1.0]},
     "gd2po": {"threshold": [0.0, 0.3217, 0.7853, 1.0]},  # no ratio of sums is just one of these
     "tchebycheff": {"ideal": [0.0, 1.0]},
-    "rvpo_policy": {"signal": ["reward", "zscore"]},
+    "rvpo_policy": {"utility": ["softmin", "log"], "signal": ["reward", "zscore"], "total": ["mean", "sum"]},
 }
 
 
@@ -187,7 +187,7 @@ def test_a_common_scale_does_not_matter_to_methods_that_divide_by_a_spread(case)
 def test_the_scale_of_weights_scales_the_sums_and_does_not_matter_to_the_others(case, scale):
     rewards, chosen = case
     weights = chosen.pop("weights", np.ones(rewards.shape[2]))
-    linear = chosen["method"] in ("corr_grpo", "gd2po", "gdpo")
+    linear = chosen["method"] in ("corr_grpo", "gd2po", "gdpo") or chosen.get("total") == "sum"
     eps = 1e-4 if linear else 0.0
     one, other = (raw(rewards, weights=w, eps=eps, **chosen) for w in (weights, scale * weights))
     close(other, scale * one if linear else one)
@@ -370,6 +370,30 @@ def test_a_channel_given_twice_at_half_weight_changes_nothing(case, data):
     order = [*range(rewards.shape[2]), j]
     twice = by_channel(chosen | {"weights": halved}, lambda value: value[..., order])
     close(advantages_of(rewards[..., order], **twice), advantages_of(rewards, weights=weights, **chosen))
+
+
+# --- the policy level ---------------------------------------------------------------------------------------------
+
+
+@given(cases(methods=["rvpo_policy"]), st.sampled_from(["keep", "mask"]))
+def test_the_policy_level_without_risk_is_gdpo(case, dead_channels):
+    rewards, chosen = case
+    weights = {"weights": chosen["weights"]} if "weights" in chosen else {}
+    options = {"utility": chosen["utility"], "signal": "zscore", "total": "sum"}
+    ours = raw(rewards, method="rvpo_policy", k=0.0, dead_channels=dead_channels, **options, **weights)
+    close(ours, raw(rewards, method="gdpo", dead_channels=dead_channels, **weights))
+
+
+@given(cases(methods=["rvpo_policy"]), st.data())
+def test_the_policy_level_gives_the_lower_channel_the_larger_weight(case, data):
+    rewards, chosen = case
+    chosen.pop("weights", None)
+    anchor = data.draw(filled(rewards.shape[2:], EIGHTHS))
+    groups = compute_advantages(rewards, **chosen | {"k": 2.0, "anchor": anchor}).groups
+    for weight, count in zip(groups.weight, groups.count, strict=True):  # weights are summed over rollouts
+        there = count > 0
+        order = np.argsort(-anchor[there], kind="stable")
+        assert (np.diff((weight[there] / count[there])[order]) >= -1e-12).all()
 
 
 # --- independence ---------------------------------------------------------------------------------------------

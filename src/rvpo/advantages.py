@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from rvpo._arrays import Array, as_array, compute_dtype, device, namespace
-from rvpo.aggregations import OWN_SCALE, Aggregate, Aggregation
+from rvpo.aggregations import OWN_SCALE, Aggregate, Aggregation, default_k
 from rvpo.diagnostics import AdvantageStats, GroupStats, group_stats, summarise
 from rvpo.inputs import Batch, check_batch, check_settings, find_method, refuse, token_counts, with_anchor
 from rvpo.schedules import EffectiveChannels, RiskCoefficient
@@ -61,7 +61,7 @@ def compute_advantages(
     *,
     method: str = "rvpo",
     group_size: int | None = None,
-    k: RiskCoefficient = 1.0,
+    k: RiskCoefficient | None = None,
     weights: Any = None,
     ranges: Any = None,
     ddof: int = 1,
@@ -87,7 +87,8 @@ def compute_advantages(
             fewer rollouts is filled with all-NaN rows; a criterion that a prompt lacks is NaN there.
         method: a name in `rvpo.METHODS`; each function in `rvpo.aggregations` defines one.
         group_size: G, for rewards of shape (N, M).
-        k: risk coefficient >= 0, or an `EffectiveChannels`. 0 is the mean, inf the minimum.
+        k: risk coefficient >= 0, or an `EffectiveChannels`. 0 is the mean, inf the minimum. None: 1, for
+            "rvpo_policy" 2.
         weights: importance of each channel, `(M,)` or `(P, M)`, >= 0, not all 0. None: equal. The soft
             minimum and its kin normalise them over the channels present; the sums (grpo, gdpo, dvao,
             corr_grpo, gd2po) take them as they are. Weight 0 is as no value.
@@ -101,9 +102,9 @@ def compute_advantages(
         whiten: True: over sequences, if the method has that step ("grpo", "dvao", "corr_grpo" normalise
             inside the group instead); "sequence" or "token": for every method; False: for none.
         lengths: number of tokens of each response, `(P, G)` or `(N,)`, for `whiten="token"`.
-        options: of the method: `share` (cvar), `threshold` (gd2po), `ideal` (tchebycheff), `signal` and
-            `anchor` (rvpo_policy; anchor "group", "batch", or channel means on [0, 1] as `(M,)` or `(P, M)`,
-            for example a moving average).
+        options: of the method: `share` (cvar), `threshold` (gd2po), `ideal` (tchebycheff), `utility`, `signal`,
+            `total` and `anchor` (rvpo_policy; anchor "group", "batch", or channel means on [0, 1] as `(M,)` or
+            `(P, M)`, for example a moving average).
 
     Returns:
         `advantages` in the rewards' shape without M, array type, device and float type; `stats`.
@@ -115,6 +116,7 @@ def compute_advantages(
         ConfigError: an unknown method or option, k < 0, and the like.
     """
     aggregation = find_method(method, options)
+    k = default_k(method) if k is None else k
     check_settings(k, method, ddof, eps, dead_channels, whiten, lengths)
     rewards = as_array(rewards)
     xp = namespace(rewards)

@@ -23,6 +23,7 @@ __all__ = [
     "Aggregation",
     "corr_grpo",
     "cvar",
+    "default_k",
     "dvao",
     "gd2po",
     "gdpo",
@@ -288,37 +289,75 @@ def tchebycheff(channels: Channels, k: RiskCoefficient, *, ideal: float = 1.0) -
     return Aggregate(deviations[..., 0], divide(shares, total, total > 0))
 
 
+def fair_shares(means: Float[Array, "P 1 M"], pi: Float[Array, "#P 1 M"], k: RiskCoefficient) -> Float[Array, "P 1 M"]:
+    """Shares of the channels under logarithmic utility, `pi_j / (1 + k m_j)`, scaled to add up to 1.
+
+    `pi_j / (1 + k m_j)` is the derivative to m_j of `sum_j pi_j log(1 + k m_j) / k`. k = 0: pi. k = inf: pi_j / m_j,
+    or all of it to the channels at 0, if there are any.
+    """
+    xp = namespace(means)
+    m = xp.clip(means, min=0.0)
+    if isinstance(k, float | int) and math.isinf(k):
+        at_0 = pi * xp.astype(m == 0, m.dtype)
+        some_at_0 = xp.sum(at_0, axis=2, keepdims=True) > 0
+        slopes = xp.where(some_at_0, at_0, divide(pi, m, m > 0))
+    else:
+        slopes = pi / (1.0 + (k if isinstance(k, float | int) else k[..., None]) * m)
+    total = xp.sum(slopes, axis=2, keepdims=True)
+    return divide(slopes, total, total > 0)
+
+
 def rvpo_policy(
     channels: Channels,
     k: RiskCoefficient,
     *,
     anchor: Float[Array, "#P 1 M"] | None = None,
+    utility: Literal["softmin", "log"] = "softmin",
     signal: Literal["reward", "zscore"] = "reward",
+    total: Literal["mean", "sum"] = "mean",
 ) -> Aggregate:
-    """RVPO at the level of the policy: the gradient of `J = -(1/k) log sum_j pi_j exp(-k m_j)`, m_j = E[R_j].
+    """RVPO at the level of the policy: the gradient of `J = -(1/k) log sum_j pi_j exp(-k m_j)`, m_j = E[r_j].
 
-    `A[p,g] = sum_j w_j (r[p,g,j] - mean_g r[p,:,j])` with `w = softmax(log pi - k m)`, r the rewards on the
+    `A[p,g] = sum_j u_j (r[p,g,j] - mean_g r[p,:,j])` with `u = softmax(log pi - k m)`, r the rewards on the
     common scale [0, 1] (declared `ranges`) and m the anchor: where the policy stands in each channel. The
     weight goes to the channels that the *policy* fails, not to those that one rollout fails, so a rare
     success on a hard criterion is worth more, not less (the scalarised expected return of Roijers et al.
-    2013; to second order `J = mean_j m - (k/2) var_j m`).
+    2013; to second order `J = mean_j m - (k/2) var_j m`). k = 0 is the prior-weighted mean, k = inf the lowest
+    channel alone. A missing value adds nothing.
 
-    anchor: m on [0, 1]; None takes the group's own means. signal="zscore" puts Z in place of the centred r.
-    A missing value adds nothing; k = 0 is the prior-weighted mean, k = inf the lowest channel alone.
+    Args:
+        channels: the batch.
+        k: risk coefficient; the weights of channels one point of m apart differ by the factor exp(k).
+        anchor: m on [0, 1]; None takes the group's own means.
+        utility: "log" is proportional fairness, ascent on `sum_j pi_j log(1 + k m_j) / k`: u in proportion to
+            `pi_j / (1 + k m_j)`, so that a large k spares what is met more than the soft minimum does.
+        signal: "zscore" puts Z in place of the centred r.
+        total: "sum" lets u add up to the sum of the weights given, so that a prompt of 17 criteria counts for more
+            than one of 5. With signal="zscore" and k = 0 that is GDPO.
+
+    docs/findings.md has what these options do. Raises ConfigError for another utility, signal or total.
     """
-    if signal not in ("reward", "zscore"):
-        raise ConfigError(f"rvpo_policy needs signal 'reward' or 'zscore', got {signal!r}")
+    _check_policy_options(utility=utility, signal=signal, total=total)
     xp = namespace(channels.z)
     active = xp.max(channels.active, axis=1, keepdims=True)
     group_means = (channels.mean - channels.low) / channels.width
     means = group_means if anchor is None else anchor + xp.zeros_like(group_means)
-    pi = channels.weights * active
-    total = xp.sum(pi, axis=2, keepdims=True)
-    weights = soft_min(means, divide(pi, total, total > 0), active, k).channel_weights
+    given = channels.weights * active
+    whole = xp.sum(given, axis=2, keepdims=True)
+    pi = divide(given, whole, whole > 0)
+    shares = fair_shares(means, pi, k) if utility == "log" else soft_min(means, pi, active, k).channel_weights
+    weights = shares * whole if total == "sum" else shares
     if signal == "zscore":
-        return Aggregate(xp.sum(weights * channels.z, axis=2), weights)
+        return Aggregate(xp.sum(weights * channels.z, axis=2), shares)
     centred = channels.active * (channels.rewards - channels.mean) / channels.width
-    return Aggregate(xp.sum(weights * centred, axis=2), weights)
+    return Aggregate(xp.sum(weights * centred, axis=2), shares)
+
+
+def _check_policy_options(**given: str) -> None:
+    known = {"utility": ("softmin", "log"), "signal": ("reward", "zscore"), "total": ("mean", "sum")}
+    for name, value in given.items():
+        if value not in known[name]:
+            raise ConfigError(f"rvpo_policy needs {name} {' or '.join(map(repr, known[name]))}, got {value!r}")
 
 
 AGGREGATIONS: dict[str, Aggregation] = {
@@ -342,5 +381,13 @@ OWN_SCALE = frozenset({"corr_grpo", "dvao", "grpo"})
 RISK_SENSITIVE = frozenset({"mean_variance", "rvpo", "rvpo_policy", "tchebycheff"})
 """Methods that k changes."""
 
+POLICY_K = 2.0
+"""k of rvpo_policy where none is given; the other methods' is 1."""
+
 UNIT_RANGE = frozenset({"rvpo_policy", "tchebycheff"})
 """Methods that compare rewards between channels, and so need them on the common scale [0, 1]."""
+
+
+def default_k(method: str) -> float:
+    """Return the risk coefficient that a method has where none is given."""
+    return POLICY_K if method == "rvpo_policy" else 1.0

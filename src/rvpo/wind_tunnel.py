@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from rvpo.advantages import compute_advantages
-from rvpo.aggregations import OWN_SCALE
+from rvpo.aggregations import OWN_SCALE, default_k
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.evals.stats import Interval, PairedTest, bootstrap_interval, holm, paired_test
 from rvpo.schedules import constant, linear
@@ -126,7 +126,7 @@ class Contender:
 
 
 def parse_method(text: str) -> tuple[str, float | tuple[float, float], dict[str, Any]]:
-    """Read `METHOD[:K[:OPTION=VALUE,...]]`: the method's name, k or its two ends (1 if left out), the options.
+    """Read `METHOD[:K[:OPTION=VALUE,...]]`: the method's name, k or its two ends, the options.
 
     >>> parse_method("rvpo_policy:2:signal=zscore")
     ('rvpo_policy', 2.0, {'signal': 'zscore'})
@@ -138,13 +138,17 @@ def parse_method(text: str) -> tuple[str, float | tuple[float, float], dict[str,
     pairs = [pair.partition("=") for pair in options.split(",") if pair]
     if not all(name and value for name, _, value in pairs):
         raise ConfigError(f"options of a method are written NAME=VALUE,NAME=VALUE; got {options!r} in {text!r}")
-    return method, _parse_k(k, text), {name: _parse_value(value) for name, _, value in pairs}
+    return (
+        method,
+        _parse_k(k, text) if k else default_k(method),
+        {name: _parse_value(value) for name, _, value in pairs},
+    )
 
 
 def _parse_k(k: str, text: str) -> float | tuple[float, float]:
-    """Return K of METHOD:K as a number or two; 1 if it is left out."""
+    """Return K of METHOD:K as a number or two."""
     try:
-        return float(k or 1.0)
+        return float(k)
     except ValueError:
         start, _, end = k.partition("-")
     try:

@@ -83,6 +83,18 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument("--methods", type=_names, help="comma-separated (default: those of the budget)")
     suite.add_argument("--seeds", type=seeds_of, help="3 (how many), 0-4 or 1,5 (default: those of the budget)")
     suite.add_argument("--steps", type=int, default=defaults.steps, help=f"per run (default: {defaults.steps})")
+    suite.add_argument(
+        "--prompts-per-step",
+        type=int,
+        default=defaults.prompts_per_step,
+        help=f"(default: {defaults.prompts_per_step})",
+    )
+    suite.add_argument(
+        "--num-generations",
+        type=int,
+        default=defaults.num_generations,
+        help=f"rollouts of a prompt, the group size (default: {defaults.num_generations})",
+    )
     suite.add_argument("--beta", type=float, default=defaults.beta, help="KL penalty to the warm start (default: 0)")
     suite.add_argument(
         "--learning-rate", type=float, default=defaults.learning_rate, help=f"(default: {defaults.learning_rate:g})"
@@ -108,6 +120,18 @@ def parser() -> argparse.ArgumentParser:
     findings = commands.add_parser("findings", help="write the tables and verdicts of a finished suite as Markdown")
     findings.add_argument("results", type=Path, help="folder of a suite")
     findings.add_argument("--out", type=Path, help="file to write (default: the terminal)")
+    findings.add_argument(
+        "--fill", type=Path, metavar="FILE", help="document whose places <!-- begin NAME --> are filled anew instead"
+    )
+    findings.add_argument(
+        "--method", default="rvpo_policy", help="contender held against the aim (default: rvpo_policy)"
+    )
+    findings.add_argument(
+        "--unseen", type=seeds_of, default=[], help="seeds that nothing was chosen by, told for themselves as well"
+    )
+    findings.add_argument("--late", type=Path, metavar="FOLDER", help="folder of suites, one for each condition")
+    findings.add_argument("--figure", type=Path, metavar="FILE", help="draw the lowest thirds too, as .svg or .png")
+    findings.add_argument("--candidates", type=Path, metavar="FOLDER", help="suite in which candidates were tried")
     return top
 
 
@@ -116,17 +140,34 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     if options.command == "gains":
         return draw_gains(options)
-    if options.command == "findings":
-        from rvpo.suite.findings import findings
+    return write_findings(options) if options.command == "findings" else neglect(options)
 
-        text = findings(options.results)
-        if options.out is None:
-            print(text, end="")
-        else:
-            options.out.write_text(text)
-            print(f"written: {options.out}")
-        return 0
-    return neglect(options)
+
+def write_findings(options: argparse.Namespace) -> int:
+    """Write the tables as a page, or into the places of a document; draw the figure if asked to."""
+    from rvpo.suite.findings import findings, places, refill, sections
+
+    document = options.fill.read_text() if options.fill else None
+    given = sections(
+        options.results,
+        places(document) if document is not None else (),
+        method=options.method,
+        unseen=options.unseen,
+        late=options.late,
+        candidates=options.candidates,
+    )
+    if options.figure:
+        check_installed()
+        from rvpo.suite.pictures import lowest_picture
+
+        print(f"written: {write_figure(lowest_picture(read_cells(options.results)), options.figure)}")
+    text, out = findings(given) if document is None else refill(document, given), options.fill or options.out
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text)
+        print(f"written: {out}")
+    return 0
 
 
 def draw_gains(options: argparse.Namespace) -> int:
@@ -149,6 +190,8 @@ def neglect(options: argparse.Namespace) -> int:
     planned = cells(options.tasks or tasks, options.methods or methods, options.seeds or list(range(seeds)))
     settings = Settings(
         steps=options.steps,
+        prompts_per_step=options.prompts_per_step,
+        num_generations=options.num_generations,
         beta=options.beta,
         learning_rate=options.learning_rate,
         warm_start_steps=options.warm_start_steps,

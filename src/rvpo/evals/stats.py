@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 
 from rvpo.errors import ConfigError
 
-__all__ = ["Interval", "PairedTest", "bootstrap_interval", "holm", "paired_test"]
+__all__ = ["Interval", "PairedTest", "Ratio", "bootstrap_interval", "bootstrap_ratio", "holm", "paired_test"]
 
 EXACT_UNITS = 12
 """Up to this many units all 2^n sign flips are tried, at most 4096."""
@@ -44,6 +44,17 @@ class Interval:
     high: float
     count: int
     """Number of values present, over all blocks."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two means over the same things, and its bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    pairs: int
+    """Complete pairs."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,40 @@ def bootstrap_interval(
     grouped = _grouped(_scores(values, "values"), blocks)
     low, high = _percentiles(grouped, np.random.default_rng(seed), draws, level)
     return Interval(float(grouped.means.mean()), low, high, grouped.values.size)
+
+
+def bootstrap_ratio(a: Any, b: Any, *, seed: int = 0, draws: int = 10_000, level: float = 0.95) -> Ratio:
+    """`mean(a) / mean(b)` over the complete pairs, and its percentile bootstrap interval over pairs.
+
+    A draw in which b is 0 throughout has no ratio and is left out. Without a positive mean of b the ratio is NaN,
+    with a single pair the interval.
+
+        >>> bootstrap_ratio([3.0, 3.0], [2.0, 2.0])
+        Ratio(value=1.5, low=1.5, high=1.5, pairs=2)
+
+    Raises:
+        ConfigError: unequal lengths, no complete pair, negative b, and what `bootstrap_interval` refuses.
+    """
+    _check(seed, draws, level)
+    above, below = _scores(a, "a"), _scores(b, "b")
+    if above.size != below.size:
+        raise ConfigError(f"paired scores must have equal lengths, got {above.size} and {below.size}")
+    complete = ~(np.isnan(above) | np.isnan(below))
+    above, below = above[complete], below[complete]
+    if not above.size or below.min() < 0:
+        raise ConfigError(f"a ratio needs complete pairs with b >= 0, got {above.size} with b {below.tolist()}")
+    if not below.sum() > 0:
+        return Ratio(math.nan, math.nan, math.nan, above.size)
+    value = float(above.sum() / below.sum())
+    if above.size == 1:
+        return Ratio(value, math.nan, math.nan, 1)
+    rng, ratios = np.random.default_rng(seed), []
+    for rows in _chunks(draws, above.size):
+        chosen = rng.integers(0, above.size, size=(rows, above.size))
+        totals = below[chosen].sum(axis=1)
+        ratios.append(above[chosen].sum(axis=1)[totals > 0] / totals[totals > 0])
+    low, high = np.quantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])
+    return Ratio(value, float(low), float(high), above.size)
 
 
 def holm(p_values: Any) -> Float[np.ndarray, " n"]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rvpo.advantages import compute_advantages
-from rvpo.aggregations import AGGREGATIONS
+from rvpo.aggregations import AGGREGATIONS, default_k
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.schedules import Schedule, from_config
 
@@ -31,7 +31,11 @@ class MethodConfig:
     method: str = _option(
         "rvpo", "How channels become one advantage: " + ", ".join(sorted(AGGREGATIONS)) + ". 'rvpo' is the paper's."
     )
-    k: float = _option(1.0, "Risk coefficient (at the start, if it is scheduled): 0 is the mean, inf the minimum.")
+    k: float | None = _option(
+        None,
+        "Risk coefficient (at the start, if it is scheduled): 0 is the mean, inf the minimum. None: 1, for "
+        "rvpo_policy 2.",
+    )
     k_schedule: str = _option(
         "constant", "How k moves over the run: constant, linear, cosine (from k to k_end), step, effective."
     )
@@ -46,7 +50,7 @@ class MethodConfig:
     method_options: dict[str, Any] | str | None = _option(
         None,
         "Options of the method as JSON: share (cvar), threshold (gd2po), ideal (tchebycheff), "
-        "signal and anchor (rvpo_policy; anchor group, batch or average).",
+        "utility, signal, total and anchor (rvpo_policy; anchor group, batch or average).",
     )
     anchor_decay: float = _option(0.9, "Decay per generation of the moving average for rvpo_policy's anchor average.")
     dead_channels: str = _option("keep", "Channels without spread in a group: keep (the paper) or mask.")
@@ -90,12 +94,13 @@ class MethodConfig:
 
     def schedule(self) -> Schedule:
         """Return k as a function of the global step; raise ConfigError if its options do not fit together."""
+        k = default_k(self.method) if self.k is None else self.k
         names = ("k_end", "k_steps", "effective_share", "effective_share_end")
         unused: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.k_schedule == "constant":
-            options: dict[str, Any] = {"k": self.k}
+            options: dict[str, Any] = {"k": k}
         elif self.k_schedule in ("linear", "cosine"):
-            options = {"start": self.k, "end": unused.pop("k_end")}
+            options = {"start": k, "end": unused.pop("k_end")}
             if options["end"] is None:
                 raise ConfigError(f"k_schedule {self.k_schedule!r} needs k_end, the k at the end of the run")
         elif self.k_schedule == "step":

@@ -39,8 +39,10 @@ from rvpo.report.words import number, percent, signed
 __all__ = [
     "Final",
     "Gains",
+    "Level",
     "curves_figure",
     "gains_figure",
+    "levels_figure",
     "neglect_figure",
     "overview_figure",
     "weights_figure",
@@ -66,6 +68,17 @@ class Gains:
     rates: tuple[float, ...]
     gains: tuple[float, ...]
     """In units of the reward per unit of advantage; one for each rate."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where a method ends on a task, with an interval over its runs."""
+
+    task: str
+    method: str
+    mean: float
+    low: float
+    high: float
 
 
 def curves_figure(
@@ -206,6 +219,38 @@ def _ends(axes: Axes, place: int, values: Sequence[float], look: Look, told: Cal
         axes.plot(values, [place] * len(values), "o", color=look.colour, alpha=0.45, markersize=3.5, markeredgewidth=0)
     axes.plot([mean], [place], look.marker, color=look.colour, markersize=7.5, markeredgewidth=0)
     beside(axes, place, told(mean), TEXT)
+
+
+def levels_figure(levels: Sequence[Level], looks: Mapping[str, Look], heading: str) -> Figure:
+    """Draw where the methods end on every task: a panel a task, a line a method, with intervals."""
+    tasks, methods = (list(dict.fromkeys(getattr(one, name) for one in levels)) for name in ("task", "method"))
+    columns, left, between, end, head = 3, 92.0, 14.0, 34.0, 48.0
+    height, below = 15.0 * len(methods), 44.0
+    rows = math.ceil(len(tasks) / columns)
+    figure = bare_figure(head + rows * (height + below))
+    write(figure, 0, 14, heading, fontsize=TEXT + 1, weight="bold")
+    width = (WIDTH - left - columns * end - (columns - 1) * between) / columns
+    for index, task in enumerate(tasks):
+        row, column = divmod(index, columns)
+        axes = axes_at(figure, left + column * (width + end + between), head + row * (height + below), width, height)
+        title(axes, task, pad=5)
+        own = {one.method: one for one in levels if one.task == task}
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(methods) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
+        axes.set_xticklabels([f"{tick:g}" for tick in axes.get_xticks()])
+        names = [plain(looks[one].label, 18) if column == 0 else "" for one in methods]
+        axes.set_yticks(range(len(methods)), names, fontsize=SMALL, color=INK)
+        axes.grid(axis="x", color=INK, alpha=FAINT, linewidth=0.6)
+        for place, method in enumerate(methods):
+            if method in own:
+                _interval(axes, place, own[method], looks[method])
+    return figure
+
+
+def _interval(axes: Axes, place: int, level: Level, look: Look) -> None:
+    """Draw one method's mean and interval on its line, and write the mean beside it."""
+    axes.plot([level.low, level.high], [place, place], color=look.colour, linewidth=2.2, alpha=0.5)
+    axes.plot([level.mean], [place], look.marker, color=look.colour, markersize=6, markeredgewidth=0)
+    beside(axes, place, number(level.mean), SMALL)
 
 
 def gains_figure(expected: Sequence[Gains], measured: Sequence[Gains], looks: Mapping[str, Look]) -> Figure:

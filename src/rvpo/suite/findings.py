@@ -1,89 +1,137 @@
-"""docs/findings.md: what the suite's finished cells say, written from them and nothing else."""
+"""What the suite's finished cells say, as Markdown: whole pages, and the tables inside docs/findings.md.
+
+A page is made of sections by name. `refill` puts them into a document that has places for them, such as
+
+    <!-- begin aim -->
+    what stands here is replaced
+    <!-- end aim -->
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 
 import pandas as pd
 
 from rvpo.errors import ConfigError
-from rvpo.evals.stats import PairedTest, bootstrap_interval, holm
+from rvpo.evals.stats import PairedTest, holm
+from rvpo.suite.aim import KEPT, LOWEST, MEAN, Aim, hold_against_aim
 from rvpo.suite.cell_file import CellRecord
 from rvpo.suite.claims import EQUAL, Judged, judge_claims
-from rvpo.suite.compare import compare_prompts, compare_runs
+from rvpo.suite.compare import compare_runs, paired_runs
 from rvpo.suite.foresight import foresight
-from rvpo.suite.plan import CONTENDERS
-from rvpo.suite.results import LEVEL, NEGLECTED, SCORES, channel_means, read_cells, run_scores
-from rvpo.tasks.catalog import TASKS
+from rvpo.suite.late import read_conditions
+from rvpo.suite.markdown import difference, label, number, p_value, ratio, table
+from rvpo.suite.regressions import BANDS, change_by_band
+from rvpo.suite.results import NEGLECTED, read_cells, run_scores
+from rvpo.suite.task_tables import BASELINE, HEADS, task_tables
 
-__all__ = ["findings"]
+__all__ = ["findings", "places", "refill", "sections"]
 
-BASELINE = "gdpo"
 COMPARED = ("final_mean", "best_mean", "final_lowest", "final_neglected", "final_all_met", "area", "drop")
-HEADS = {
-    "mean": "mean",
-    "lowest": "lowest third",
-    "neglected": "neglected",
-    "all_met": "all met",
-    "area": "area",
-    "drop": "best - final",
-    "steps_to": f"steps to {LEVEL}",
+TITLES = {
+    "runs": "",
+    "aim": "The aim",
+    "methods": "The lowest third, task by task",
+    "claims": "The paper's claims",
+    "regressions": "What was met to begin with, and what was not",
+    "late": "Late in training",
+    "overall": "Against GDPO, over all runs",
+    "tasks": "Task by task",
+    "forecast": "The audit's forecast against what happened",
+    "candidates": "Candidates",
+    "limits": "Limits",
 }
+"""Sections in the order of a page."""
 
 
-def findings(folder: Path) -> str:
-    """Return the page as Markdown. Raises ConfigError if the folder has no finished cells."""
+def sections(
+    folder: Path,
+    names: Collection[str] = (),
+    *,
+    method: str = "rvpo_policy",
+    unseen: Sequence[int] = (),
+    late: Path | None = None,
+    candidates: Path | None = None,
+) -> dict[str, str]:
+    """Return the sections that the folder's cells give, by name, without their titles.
+
+    Args:
+        folder: a suite.
+        names: which sections; empty: all.
+        method: the contender that is held against the aim.
+        unseen: seeds that nothing was chosen by; the aim is told for them alone as well.
+        late: folder of suites, one for each condition (`rvpo.suite.late`).
+        candidates: suite in which candidates were tried.
+
+    Raises ConfigError if a folder has no finished cells.
+    """
     records = read_cells(folder)
     runs = run_scores(records)
+    makers: dict[str, Callable[[], str]] = {
+        "runs": lambda: _opening(records, folder),
+        "aim": lambda: _aim(runs, method, unseen),
+        "methods": lambda: _methods(runs),
+        "claims": lambda: _claims(judge_claims(records)),
+        "regressions": lambda: _regressions(records),
+        "late": lambda: _late(late) if late else "",
+        "overall": lambda: _against_baseline(runs),
+        "tasks": lambda: _tasks(runs, records),
+        "forecast": lambda: _forecast(records),
+        "candidates": lambda: _candidates(candidates) if candidates else "",
+        "limits": lambda: _limits(records),
+    }
+    made = {name: make() for name, make in makers.items() if name in names or not names}
+    return {name: text for name, text in made.items() if text}
+
+
+def findings(given: Mapping[str, str]) -> str:
+    """Return sections as one page."""
     parts = [
-        _opening(records, folder),
-        "## The paper's claims\n",
-        _claims(judge_claims(records)),
-        "## Against GDPO, over all runs\n",
-        _against_baseline(runs),
-        "## Task by task\n",
-        *(_task(task, of_task, records) for task, of_task in runs.groupby("task", sort=False)),
-        "## The audit's forecast against what happened\n",
-        _forecast(records),
-        _limits(records),
+        f"## {TITLES[name]}\n\n{given[name]}" if TITLES[name] else given[name] for name in TITLES if name in given
     ]
-    return "\n".join(parts)
+    return "# Findings\n\n" + "\n".join(parts)
 
 
-def _label(method: str) -> str:
-    return CONTENDERS[method].label if method in CONTENDERS else method
+PLACE = re.compile(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", re.DOTALL)
 
 
-def _number(value: float, digits: int = 2) -> str:
-    return "-" if not math.isfinite(value) else f"{value:.{digits}f}"
+def places(document: str) -> list[str]:
+    """Return the names of a document's places; ConfigError without any."""
+    names = PLACE.findall(document)
+    if not names:
+        raise ConfigError("the document has no place to fill: <!-- begin NAME --> ... <!-- end NAME -->")
+    return names
 
 
-def _p(value: float) -> str:
-    if not math.isfinite(value):
-        return "-"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def refill(document: str, given: Mapping[str, str]) -> str:
+    """Return a document with every place filled anew; ConfigError for one whose section is not given."""
+    absent = [name for name in places(document) if name not in given]
+    if absent:
+        raise ConfigError(f"the document has places for {', '.join(absent)}, which these results do not give")
 
+    def filled(place: re.Match[str]) -> str:
+        return f"<!-- begin {place[1]} -->\n\n{given[place[1]].strip()}\n\n<!-- end {place[1]} -->"
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; the first column is text, the others numbers."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return PLACE.sub(filled, document)
 
 
 def _opening(records: Sequence[CellRecord], folder: Path) -> str:
+    """Return what the runs are."""
     about = records[0].about
     settings, versions = about["settings"], about["versions"]
     tasks, methods, seeds = (
         list(dict.fromkeys(record.about[key] for record in records)) for key in ("task", "contender", "seed")
     )
+    kinds = f"{len(tasks)} tasks x {len(methods)} methods x {len(seeds)} seeds"
     whole = len(tasks) * len(methods) * len(seeds)
-    under_way = "" if len(records) == whole else f" The suite is under way: {whole - len(records)} runs are missing."
+    which = kinds if len(records) == whole else f"of {kinds}; {whole - len(records)} combinations were not run"
     parts = [
-        "Which method neglects which reward, with real policies in a real trainer. This page is written from the "
-        f"stored runs by `rvpo bench findings {folder} --out docs/findings.md`; the runs are made by "
-        f"`rvpo bench neglect --budget full --out {folder}`.",
-        f"{len(records)} runs: {len(tasks)} tasks x {len(methods)} methods x {len(seeds)} seeds.{under_way} Each is a "
+        f"Written by `rvpo bench findings {folder}` from the stored runs, which are made by `rvpo bench neglect --out "
+        f"{folder}` with these tasks, methods and seeds.",
+        f"{len(records)} runs: {which}. Each is a "
         f"Qwen2 policy of 0.8 million parameters trained in TRL {versions['trl']} for {settings['steps']} steps of "
         f"{settings['prompts_per_step']} prompts x {settings['num_generations']} rollouts, learning rate "
         f"{settings['learning_rate']:g}, KL penalty {settings['beta']:g}. Runs of one task start from the same warm "
@@ -91,21 +139,84 @@ def _opening(records: Sequence[CellRecord], folder: Path) -> str:
         f"{settings['held_out_prompts']} held-out prompts, one sampled answer each, whatever judge training had. A "
         f"channel is a kind of criterion; it is neglected if fewer than {100 * NEGLECTED:.0f} % of the answers meet "
         "it.",
-        "The tasks are described in `rvpo.tasks.catalog`; no parameter of them, and no setting but the learning rate, "
-        "was chosen by trying, and that one was chosen on GDPO alone.",
     ]
-    return "# Findings\n\n" + "\n\n".join(fill(part, 119, break_on_hyphens=False) for part in parts) + "\n"
+    return "\n\n".join(_wrapped(part) for part in parts) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, 119, break_on_hyphens=False)
+
+
+def _aim(runs: pd.DataFrame, method: str, unseen: Sequence[int]) -> str:
+    held = hold_against_aim(runs, method)
+    if not held:
+        return f"Not known: {method} and {BASELINE} have no task and seed in common.\n"
+    name = label(method)
+    head = ["task", f"lowest third, {name} / GDPO", "ratio, 95 % interval", "p", "p (Holm)", "mean, ratio to GDPO"]
+    rows = [_aim_row(one) for one in held]
+    told = [f"{_wrapped(_pooled(runs, method, 'Over all of them'))}\n"]
+    if unseen:
+        fresh = runs[runs["seed"].isin(unseen)]
+        told.append(f"{_wrapped(_pooled(fresh, method, f'On seeds {min(unseen)} to {max(unseen)} alone'))}\n")
+    return f"""{table([*head, "final / best", "seeds", "missed"], rows)}
+{"".join(told)}
+Aim: lowest third at least {LOWEST} times GDPO's, mean at least {MEAN} times, final at least {KEPT} of the best mean.
+Intervals by bootstrap over seeds; p by sign flips of the lowest third over seeds, Holm over the tasks.
+"""
+
+
+def _aim_row(one: Aim) -> list[str]:
+    return [
+        one.task,
+        f"{one.lowest_a:.2f} / {one.lowest_b:.2f}",
+        ratio(one.lowest),
+        p_value(one.p_value),
+        p_value(one.adjusted),
+        ratio(one.mean),
+        ratio(one.kept),
+        str(one.lowest.pairs),
+        ", ".join(one.missed) or "nothing",
+    ]
+
+
+def _pooled(runs: pd.DataFrame, method: str, opening: str) -> str:
+    """Return the differences to GDPO over all tasks and seeds, in a sentence."""
+    scores = (("final_lowest", "lowest third"), ("final_mean", "mean"), ("final_neglected", "neglected"))
+    tests = [(name, compare_runs(runs, method, score)) for score, name in scores]
+    told = ", ".join(f"{name} {difference(test)} (p {p_value(test.p_value)})" for name, test in tests if test)
+    pairs = next((test.pairs for _, test in tests if test), 0)
+    return f"{opening}, {pairs} pairs of a task and a seed, {label(method)} - GDPO: {told or 'not known'}."
+
+
+def _methods(runs: pd.DataFrame) -> str:
+    """Return the lowest third of every method on every task, relative to GDPO."""
+    methods = [method for method in dict.fromkeys(runs["method"]) if method != BASELINE]
+    held = {method: {one.task: one for one in hold_against_aim(runs, method)} for method in methods}
+    tasks = list(dict.fromkeys(runs["task"]))
+    level = runs[runs["method"] == BASELINE].groupby("task")["final_lowest"].mean()
+    rows = [["GDPO itself", *(number(level.get(task, math.nan)) for task in tasks)]]
+    rows += [[label(method), *(_cell(held[method].get(task)) for task in tasks)] for method in methods]
+    return f"""{table(["lowest third, times GDPO's", *tasks], rows)}
+95 % intervals by bootstrap over seeds; a star: p < 0.05 by sign flips, Holm over the tasks of a method.
+"""
+
+
+def _cell(one: Aim | None) -> str:
+    if one is None:
+        return "-"
+    star = "\\*" if one.adjusted < 0.05 else ""
+    return f"{ratio(one.lowest)}{star}"
 
 
 def _claims(judged: Sequence[Judged]) -> str:
     rows = []
     for one in judged:
         test = one.test
-        interval = "-" if test is None else f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
         p = one.adjusted if one.claim.sign else math.nan
-        measured = f"{_number(one.mean_a, 3)} / {_number(one.mean_b, 3)}"
+        measured = f"{number(one.mean_a, 3)} / {number(one.mean_b, 3)}"
         pairs = "0" if test is None else str(test.pairs)
-        rows.append([one.claim.text, one.claim.quoted, measured, interval, _p(p), pairs, f"**{one.verdict}**"])
+        told = [measured, difference(test), p_value(p), pairs, f"**{one.verdict}**"]
+        rows.append([one.claim.text, one.claim.quoted, *told])
     head = [
         "claim",
         "the paper (quoted)",
@@ -115,7 +226,7 @@ def _claims(judged: Sequence[Judged]) -> str:
         "pairs",
         "verdict",
     ]
-    return f"""{_markdown(head, rows)}
+    return f"""{table(head, rows)}
 a is the method named first. Pairs are (task, seed); all tasks but `tools` for the first thirteen claims. p by sign
 flips over the pairs, Holm-adjusted over all claims of a direction; reproduced: the claimed direction and p <= 0.05;
 not reproduced: the other direction and p <= 0.05 (for equality: the interval within, or beside 0 and not within,
@@ -130,81 +241,87 @@ def _against_baseline(runs: pd.DataFrame) -> str:
     adjusted = dict(zip(tests, holm([None if t is None else t.p_value for t in tests.values()]), strict=True))
     parts = []
     for score in COMPARED:
-        rows = [_comparison(_label(method), tests[method, score], adjusted[method, score]) for method in methods]
+        rows = [_comparison(label(method), tests[method, score], adjusted[method, score]) for method in methods]
         head = ["method - GDPO", "difference, 95 % interval", "d_z", "p", "p (Holm)", "pairs"]
         when, _, name = score.partition("_")
         title = f"{HEADS[name]}, {when}" if name in HEADS else HEADS[score]
-        parts.append(f"**{title}**\n\n{_markdown(head, rows)}")
+        parts.append(f"**{title}**\n\n{table(head, rows)}")
     return "\n".join(parts) + (
         f"\nHolm over all {len(tests)} tests of this section. d_z: mean over standard deviation of the paired "
         "differences.\n"
     )
 
 
-def _comparison(label: str, test: PairedTest | None, adjusted: float) -> list[str]:
+def _comparison(name: str, test: PairedTest | None, adjusted: float) -> list[str]:
     if test is None:
-        return [label, "-", "-", "-", "-", "0"]
-    interval = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
-    return [label, interval, f"{test.effect_size:+.2f}", _p(test.p_value), _p(adjusted), str(test.pairs)]
+        return [name, "-", "-", "-", "-", "0"]
+    return [
+        name,
+        difference(test),
+        f"{test.effect_size:+.2f}",
+        p_value(test.p_value),
+        p_value(adjusted),
+        str(test.pairs),
+    ]
 
 
-def _task(task: str, runs: pd.DataFrame, records: Sequence[CellRecord]) -> str:
-    """Return the tables of one task: scores best and final, prompts against GDPO, channels at the end."""
-    mine = [record for record in records if record.about["task"] == task]
-    summary = TASKS[task].summary if task in TASKS else ""
-    return f"""### {task}
-
-{summary.capitalize()}. Mean of the channels at the warm start {runs["start_mean"].mean():.2f}.
-
-{_scores(runs)}
-{_prompts(mine, task, list(dict.fromkeys(runs["method"])))}
-{_channels(mine)}"""
-
-
-def _scores(runs: pd.DataFrame) -> str:
-    head = ["method", *(f"{HEADS[score]}, best / final" for score in SCORES), "area", HEADS["steps_to"]]
+def _regressions(records: Sequence[CellRecord]) -> str:
+    changes = change_by_band(records)
+    changes = changes[changes["task"] != "tools"]
+    methods = list(dict.fromkeys(changes["method"]))
     rows = []
-    for method, of_method in runs.groupby("method", sort=False):
-        cells = []
-        for score in SCORES:
-            interval = bootstrap_interval(of_method[f"final_{score}"])
-            best = of_method[f"best_{score}"].mean()
-            cells.append(f"{best:.2f} / {interval.mean:.2f} [{_number(interval.low)}, {_number(interval.high)}]")
-        reached = of_method["steps_to"].notna()
-        steps = of_method["steps_to"].mean()
-        told = f"{steps:.0f} ({reached.sum()} of {len(reached)})" if reached.any() else f"- (0 of {len(reached)})"
-        rows.append([_label(str(method)), *cells, f"{of_method['area'].mean():.3f}", told])
-    return _markdown(head, rows)
+    for band, (low, high) in enumerate(BANDS):
+        own = changes[changes["band"] == band]
+        means = own.groupby("method")["change"].mean()
+        test = compare_runs(own, "rvpo", "change")
+        told = "-" if test is None else f"{difference(test)}, p {p_value(test.p_value)}"
+        rows.append([f"{low:g} to {high:g}", *(f"{means.get(one, math.nan):+.3f}" for one in methods), told])
+    head = ["met by the warm start", *map(label, methods), "RVPO 0.5-2 - GDPO"]
+    return f"""{table(head, rows)}
+Change of a channel's held-out mean from warm start to end, averaged over channels, seeds and tasks but `tools`.
+"""
 
 
-def _prompts(records: Sequence[CellRecord], task: str, methods: Sequence[str]) -> str:
+def _late(folder: Path) -> str:
+    rows = []
+    for condition in read_conditions(folder):
+        for task, runs in condition.runs.groupby("task", sort=False):
+            methods = list(dict.fromkeys(runs["method"]))
+            for method in methods:
+                own = runs[runs["method"] == method]
+                test = compare_runs(runs, method, "final_mean") if method != BASELINE else None
+                rows.append(
+                    [
+                        condition.words if method == methods[0] else "",
+                        str(task) if method == methods[0] else "",
+                        label(method),
+                        f"{own['best_mean'].mean():.3f} / {own['final_mean'].mean():.3f}",
+                        f"{own['drop'].mean():.3f}",
+                        f"{own['final_lowest'].mean():.3f}",
+                        difference(test),
+                        str(len(own)),
+                    ]
+                )
+    head = ["condition", "task", "method", "mean, best / final", "given back", "lowest third", "final mean - GDPO's"]
+    return table([*head, "seeds"], rows)
+
+
+def _candidates(folder: Path) -> str:
+    runs = run_scores(read_cells(folder))
+    methods = [method for method in dict.fromkeys(runs["method"]) if method != BASELINE]
+    scores = ("final_lowest", "final_mean", "final_neglected")
     rows = []
     for method in methods:
-        test = compare_prompts(records, method).get(task) if method != BASELINE else None
-        if test is not None:
-            rows.append(
-                [
-                    _label(method),
-                    f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]",
-                    f"{test.effect_size:+.2f}",
-                    _p(test.p_value),
-                    f"{test.pairs} in {test.blocks}",
-                ]
-            )
-    head = ["final score of a prompt, method - GDPO", "difference, 95 % interval", "d_z", "p", "prompts in seeds"]
-    return _markdown(head, rows)
+        tests = [compare_runs(runs, method, score) for score in scores]
+        pairs = len(paired_runs(runs, method, BASELINE, "final_mean"))
+        rows.append([label(method), *map(difference, tests), str(pairs)])
+    tasks, seeds = sorted(set(runs["task"])), sorted(set(runs["seed"]))
+    head = ["candidate - GDPO", "lowest third, final", "mean, final", "neglected, final", "pairs"]
+    return f"{table(head, rows)}\nTasks {', '.join(tasks)}; seeds {', '.join(map(str, seeds))}.\n"
 
 
-def _channels(records: Sequence[CellRecord]) -> str:
-    means = channel_means(records)
-    start = means[means["step"] == 0].groupby("channel")["mean"].mean()
-    final = means[means["step"] == means["step"].max()].groupby(["channel", "method"], sort=False)["mean"].mean()
-    table = final.unstack("method").loc[start.sort_values().index]
-    rows = [
-        [str(channel), f"{start[channel]:.2f}", *(_number(value) for value in values)]
-        for channel, values in zip(table.index, table.to_numpy(), strict=True)
-    ]
-    return _markdown(["channel, final", "warm start", *map(_label, table.columns)], rows)
+def _tasks(runs: pd.DataFrame, records: Sequence[CellRecord]) -> str:
+    return "\n".join(task_tables(str(task), own, records) for task, own in runs.groupby("task", sort=False))
 
 
 def _forecast(records: Sequence[CellRecord]) -> str:
@@ -217,15 +334,14 @@ def _forecast(records: Sequence[CellRecord]) -> str:
         "The rewards of each run's first ten steps were audited under the run's own method, as `rvpo audit` does "
         "(docs/audit.md); nothing later was seen."
     )
-    return f"{fill(opening, 119)}\n\n{told}"
+    return f"{_wrapped(opening)}\n\n{told}"
 
 
 def _limits(records: Sequence[CellRecord]) -> str:
     settings = records[0].about["settings"]
-    return f"""## Limits
-
-- Policies of 0.8 million parameters on made-up tasks, {settings["steps"]} steps, one learning rate, one group size;
-  the paper's models are a thousand times larger, and its judges are language models.
+    steps = settings["steps"]
+    return f"""- Policies of 0.8 million parameters on made-up tasks, {steps} steps, one learning rate, one group
+  size; the paper's models are a thousand times larger, and its judges are language models.
 - Inside one task the tests have as many units as seeds: with five, the smallest two-sided p is 2/32 = 0.0625.
 - One warm start per task: the spread over seeds holds that of prompts, sampling and training, not of the base policy.
 - Best is chosen on the prompts it is reported on, the same for every method, and is therefore a little too high.

@@ -109,9 +109,9 @@ def write_log(record: CellRecord, file: Path) -> None:
 
 
 def own_signal(record: CellRecord) -> tuple[str, float] | None:
-    """Return the method of a run and its k when the rewards end; None for a method that is not known."""
+    """Return the method of a run and its k when the rewards end; None for one that an audit does not compare."""
     contender = CONTENDERS.get(record.about["contender"])
-    if contender is None or not record.rollouts:
+    if contender is None or "method_options" in contender.options or not record.rollouts:
         return None
     options = contender.options
     k = float(options.get("k", 1.0))

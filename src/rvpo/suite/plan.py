@@ -39,15 +39,24 @@ CONTENDERS = {
         Contender("rvpo_k5", "RVPO k=5", {"method": "rvpo", "k": 5.0}),
         Contender("hard_min", "hard-min", {"method": "hard_min"}),
         Contender("rvpo_policy", "policy k=2", {"method": "rvpo_policy", "k": 2.0}),
+        Contender(
+            "rvpo_policy_log",
+            "policy, log",
+            {
+                "method": "rvpo_policy",
+                "k": 10.0,
+                "method_options": {"utility": "log", "signal": "zscore", "total": "sum"},
+            },
+        ),
         Contender("mean_variance", "mean-var", {"method": "mean_variance", "k": 1.0}),
         Contender("corr_grpo", "CorrGRPO", {"method": "corr_grpo"}),
         Contender("dvao", "DVAO", {"method": "dvao"}),
         Contender("gd2po", "GD2PO", {"method": "gd2po"}),
         Contender("tchebycheff", "Tcheby k=2", {"method": "tchebycheff", "k": 2.0}),
-        Contender("cvar", "CVaR 1/3", {"method": "cvar", "method_options": {"share": 1 / 3}}),
+        Contender("cvar", "CVaR 1/3", {"method": "cvar"}),
     )
 }
-"""Every contender by name; the first six are the suite's own choice."""
+"""Every contender by name; the first six are what `rvpo bench neglect` trains unless told otherwise."""
 OF_THE_TRAINER = ("anchor_decay", "dead_channels", "recenter", "std_ddof", "std_eps", "whiten")
 """Options of a described contender that are fields of `RVPOConfig`; all others are its `method_options`."""
 
@@ -93,7 +102,7 @@ def cells(tasks: Sequence[str], contenders: Sequence[str], seeds: Sequence[int])
         find_contender(name)
     if not tasks or not contenders or not seeds:
         raise ConfigError(f"a suite needs tasks, methods and seeds, got {tasks}, {contenders} and {seeds}")
-    return [Cell(task, name, seed) for seed in seeds for task in tasks for name in contenders]
+    return [Cell(task, name, seed) for seed in dict.fromkeys(seeds) for task in tasks for name in contenders]
 
 
 def find_contender(name: str) -> Contender:
