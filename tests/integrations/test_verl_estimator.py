@@ -141,7 +141,7 @@ def test_the_moving_average_is_kept_from_batch_to_batch():
     first[0, :2, 0], second[0, 0, 1] = 1.0, 0.0  # means (0.5, 0), then (1, 0.75)
     found.score(rollouts(first), 0, 2)
     scored = found.score(rollouts(second), 1, 2)
-    assert found.averages == {"a": pytest.approx(0.75), "b": pytest.approx(0.375)}
+    assert found.state.anchor == {"a": pytest.approx(0.75), "b": pytest.approx(0.375)}
     expected = compute_advantages(second, method="rvpo_policy", k=2.0, anchor=[0.75, 0.375]).advantages
     np.testing.assert_allclose(scored.advantages, expected.ravel(), atol=1e-12)
 

@@ -244,7 +244,7 @@ def test_moving_averages_go_with_verls_checkpoints(tmp_path, advantages):
         def _load_checkpoint(self):
             pass
 
-    verl_hooks.keep_averages(Trainer)
+    verl_hooks.keep_state(Trainer)
     verl_hooks._ESTIMATORS.clear()
     advantages(rewards, lengths, **method)
     Trainer()._save_checkpoint()
