@@ -29,7 +29,7 @@ def dual_ascent(
     mean in the batch keeps its own; one that never had a mean has none.
     """
     moved = {name: value for name, value in multipliers.items() if name in targets}
-    for name in targets.keys() & means.keys():
+    for name in [name for name in targets if name in means]:  # in their order, which metrics keep
         moved[name] = min(max(moved.get(name, 0.0) + rate * (targets[name] - means[name]), 0.0), HIGHEST)
     return moved
 

@@ -102,12 +102,14 @@ def completions_table(folder, step):
 
 
 def label_means(values, labels, group_size):
-    """Mean of all values of each label."""
+    """Mean of all values of each label that has one."""
     groups = values.reshape(-1, group_size, values.shape[1])
     means = {}
     for label in {name for group in labels for name in group if name}:
         where = [(p, c) for p, group in enumerate(labels) for c, name in enumerate(group) if name == label]
-        means[label] = np.nanmean(np.concatenate([groups[prompt][:, column] for prompt, column in where]))
+        found = np.concatenate([groups[prompt][:, column] for prompt, column in where])
+        if not np.isnan(found).all():
+            means[label] = np.nanmean(found)
     return means
 
 
