@@ -164,6 +164,17 @@ def test_channels_below_their_target_weigh_more_in_every_method(rewards, method)
     assert "channels/a/multiplier" not in without.metrics
 
 
+def test_a_channel_of_weight_0_counts_while_it_is_below_its_target(rewards):
+    found = estimator(channel_weights={"b": 0.0}, channel_targets={"b": 1.0}, target_rate=1.0)
+    lacks = 1.0 - np.nanmean(rewards[..., 1])
+    expected = compute_advantages(rewards, weights=[1.0, lacks]).advantages.ravel()
+    np.testing.assert_allclose(found.score(rollouts(rewards), 0, 2).advantages, expected, atol=1e-12)
+    rewards[..., 1] = 1.0  # above its target from the start
+    expected = compute_advantages(rewards[..., :1]).advantages.ravel()
+    scored = estimator(channel_weights={"b": 0.0}, channel_targets={"b": 0.5}).score(rollouts(rewards), 0, 2)
+    np.testing.assert_allclose(scored.advantages, expected, atol=1e-12)
+
+
 def test_a_multiplier_follows_its_tag_from_column_to_column_and_batch_to_batch():
     rubrics = {
         "x": [{"tone/p": 1.0, "dose/q": 0.0}, {"tone/p": 0.0, "dose/q": None}, {"tone/p": 0.5, "dose/q": 0.5}],

@@ -40,7 +40,7 @@ class ChannelState:
         """Read the state of a checkpoint; a new one if it has none."""
         file = folder / STATE_FILE
         found = json.loads(file.read_text()) if file.is_file() else {}
-        if not all(isinstance(part, dict) for part in found.values()):  # verl's averages alone, as of rvpo 0.1
+        if not all(isinstance(part, dict) for part in found.values()):  # averages alone, as once in verl
             found = {"anchor": found}
         return cls(**{name: {str(key): float(value) for key, value in part.items()} for name, part in found.items()})
 
