@@ -78,6 +78,15 @@ def test_every_option_of_trl_is_there_with_its_default():
         ({"channel_weights": [1.0]}, "channel_weights must be a mapping, got [1.0]"),
         ({"channel_weights": {"a": "x"}}, "channel_weights"),
         ({"channel_weights": {"a": -1.0}}, "channel_weights"),
+        ({"channel_targets": {"a": "high"}}, "channel_targets gives 'a' 'high'; a target is a finite number"),
+        ({"channel_targets": {"a": math.inf}}, "channel_targets gives 'a' inf"),
+        ({"channel_targets": "a=1"}, "channel_targets must be a JSON mapping"),
+        ({"target_rate": 0.0}, "target_rate must be a finite number > 0, got 0.0"),
+        (
+            {"channel_targets": {"a": 0.5}, "method": "hard_min"},
+            "channel_targets has no effect with method 'hard_min'",
+        ),
+        ({"channel_targets": {"a": 0.5}, "k": math.inf}, "channel_targets has no effect with method 'rvpo' and k inf"),
         ({"channel_ranges": {"a": 3}}, "channel_ranges"),
         ({"channel_ranges": {"a": [1, 0]}}, "channel_ranges"),
         ({"channel_ranges": "{'a': [0, 1]}"}, "channel_ranges must be a JSON mapping"),
@@ -124,6 +133,8 @@ method_options: {anchor: average, signal: zscore}
 channel_weights:
   format: 0.5
 channel_ranges: '{"correct": [-3, 3]}'
+channel_targets: {correct: 1.5, rubric/accuracy: 0.6}
+target_rate: 5e-2
 whiten: false
 recenter: true
 std_eps: 1e-6
@@ -146,6 +157,8 @@ def test_yaml_gives_what_python_gives(tmp_path):
     }
     assert read.channel_weights == {"format": 0.5}
     assert read.channel_ranges == {"correct": [-3, 3]}
+    assert read.channel_targets == {"correct": 1.5, "rubric/accuracy": 0.6}
+    assert read.target_rate == 0.05
     assert [read.schedule()(step, 4) for step in (0, 1, 2, 4)] == [0.5, 0.5, math.inf, math.inf]
 
 

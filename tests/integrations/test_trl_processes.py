@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from packaging.version import Version
 from recording import read_records
-from reference import assert_metrics, completions_table, expected_metrics, moving_average
+from reference import assert_metrics, completions_table, expected_metrics, moving_average, weights_with_multipliers
 
 from rvpo import compute_advantages
 
 SCRIPT = Path(__file__).parent / "scripts" / "train_recorded.py"
 NAMES = ["sure_warm", "graded", "gappy_async", "rubric", "marked"]
+TARGETS = {"sure_warm": 0.875, "rubric/style": 0.75}
 SPLIT = {"per_device_train_batch_size": 6, "max_steps": 3}  # 12 rollouts: the middle group of 4 lies on both
 RUNS = {
     "linear": {
@@ -41,7 +42,13 @@ RUNS = {
     },
     "average": {
         "rewards": ["rubric", "sure_warm"],
-        "options": {**SPLIT, "method": "rvpo_policy", "method_options": {"anchor": "average"}},
+        "options": {
+            **SPLIT,
+            "method": "rvpo_policy",
+            "method_options": {"anchor": "average"},
+            "channel_targets": TARGETS,
+            "target_rate": 1.0,
+        },
     },
     "interrupted": {"rewards": ["sure_warm"], "options": {**SPLIT, "max_steps": 9}, "interrupt_rank": 1},
 }
@@ -147,12 +154,13 @@ def test_whitening_over_tokens_uses_the_lengths_of_all_ranks(out):
         np.testing.assert_array_equal(float32(joined(pair, "advantages")), float32(expected))
 
 
-def test_the_moving_average_is_the_same_on_every_rank(out):
+def test_the_moving_averages_and_multipliers_are_the_same_on_every_rank(out):
     names = ["rubric", "sure_warm"]
-    averages = {}
+    averages, multipliers = {}, {}
     for pair in records(out, "average"):
         values, labels, weights = table(pair, names)
         anchor = moving_average(values, labels, averages, group_size=4, decay=0.9)
+        weights = weights_with_multipliers(values, labels, weights, multipliers, TARGETS, group_size=4, rate=1.0)
         expected = compute_advantages(
             values, group_size=4, method="rvpo_policy", weights=weights, anchor=anchor
         ).advantages

@@ -23,6 +23,8 @@ OPTIONS = {
     "k_end": 2.0,
     "method": "rvpo_policy",
     "method_options": {"anchor": "average"},
+    "channel_targets": {"sure_warm": 0.9, "rubric/accuracy": 0.8},
+    "target_rate": 0.5,
 }
 REWARDS = ["sure_warm", "rubric"]
 
@@ -72,6 +74,16 @@ def test_a_killed_run_goes_on_with_the_same_rollouts_rewards_and_advantages(runs
         assert part["completions"] == whole["completions"]
         assert part["scalars"] == whole["scalars"]
         assert part["advantages"] == whole["advantages"]
+
+
+def test_a_killed_run_goes_on_with_the_same_multipliers(runs, place):
+    whole, resumed = log_of(place, "unbroken"), log_of(place, "broken")
+    for name in ("sure_warm", "rubric/accuracy"):
+        course = [whole[step][f"channels/{name}/multiplier"] for step in range(1, 6)]
+        assert [resumed[step][f"channels/{name}/multiplier"] for step in range(1, 6)] == course
+        assert len(set(course)) == 5
+    file = get_last_checkpoint(str(place / "broken")) + "/rvpo_state.json"
+    assert json.loads(Path(file).read_text())["multipliers"]["sure_warm"] > 0.1
 
 
 def test_a_killed_run_goes_on_with_the_same_k(runs, place):

@@ -11,11 +11,12 @@ import graders
 import numpy as np
 import pytest
 import torch
-from reference import assert_metrics, completions_table, expected_metrics, moving_average
+from reference import assert_metrics, completions_table, expected_metrics, moving_average, weights_with_multipliers
 from safetensors.torch import load_file
 from trl import GRPOConfig, GRPOTrainer
 
 from rvpo import (
+    ConfigError,
     EffectiveChannels,
     IntegrationError,
     RewardError,
@@ -496,6 +497,45 @@ def test_evaluation_does_not_move_the_average(run):
     training = [generation for generation in trainer.generations if generation["training"]]
     assert len(training) < len(trainer.generations)
     assert_anchored(names, training, {})
+
+
+# --- Targets ---
+
+TARGETS = {"sure_warm": 0.875, "rubric/accuracy": 0.75, "tone": 0.0}
+
+
+def test_multipliers_move_in_training_only_weigh_in_both_and_are_logged(run):
+    names = ["sure_warm", "graded", "rubric"]
+    options = {"eval_strategy": "steps", "eval_steps": 1, "per_device_eval_batch_size": 4}
+    trainer = run(rewards_of(names), max_steps=3, channel_targets=TARGETS, target_rate=0.5, **options)
+    multipliers, courses = {}, []
+    for generation in trainer.generations:
+        values, labels, weights = graders.matrix(names, generation["prompts"], generation["completions"], 4)
+        weights = weights_with_multipliers(
+            values, labels, weights, multipliers, TARGETS, group_size=4, rate=0.5 * generation["training"]
+        )
+        assert_same(generation["advantages"], expected_advantages(names, generation, weights=weights))
+        courses += [dict(multipliers)] if generation["training"] else []
+    assert len(courses) == 3 < len(trainer.generations)
+    for prefix in ("", "eval_"):
+        for entry, expected in zip(logs_with(trainer, f"{prefix}rvpo/k"), courses, strict=True):
+            logged = [entry[f"{prefix}channels/{name}/multiplier"] for name in TARGETS]
+            assert logged == pytest.approx([expected[name] for name in TARGETS], abs=1e-9)
+    assert courses[-1]["sure_warm"] > 0.2  # means of about 0.5, three times
+    assert courses[-1]["tone"] == 0.0
+    assert "channels/length/multiplier" not in trainer.state.log_history[0]
+
+
+@pytest.mark.parametrize(
+    ("targets", "error", "message"),
+    [
+        ({"tune": 0.5}, RewardError, r"channel_targets names \['tune'\], but the channels are \['length', 'tone'\]"),
+        ({"tone": 1.5}, ConfigError, r"channel_targets gives 'tone' 1.5, outside its range \[0, 1\]"),
+    ],
+)
+def test_a_target_that_nothing_can_be_held_to_stops_the_run(build, targets, error, message):
+    with pytest.raises(error, match=message):
+        build([graders.graded], channel_targets=targets).train()
 
 
 # --- What is refused ---

@@ -141,9 +141,61 @@ def test_the_moving_average_is_kept_from_batch_to_batch():
     first[0, :2, 0], second[0, 0, 1] = 1.0, 0.0  # means (0.5, 0), then (1, 0.75)
     found.score(rollouts(first), 0, 2)
     scored = found.score(rollouts(second), 1, 2)
-    assert found.averages == {"a": pytest.approx(0.75), "b": pytest.approx(0.375)}
+    assert found.state.anchor == {"a": pytest.approx(0.75), "b": pytest.approx(0.375)}
     expected = compute_advantages(second, method="rvpo_policy", k=2.0, anchor=[0.75, 0.375]).advantages
     np.testing.assert_allclose(scored.advantages, expected.ravel(), atol=1e-12)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"hard_min"}))
+def test_channels_below_their_target_weigh_more_in_every_method(rewards, method):
+    seen = [row[0] for group in rewards for row in group if not math.isnan(row[0])]
+    lacks = 0.875 - sum(seen) / len(seen)
+    assert lacks > 0.1
+    options = {"method": method, "k": 2.0, "channel_weights": {"b": 0.5}}
+    found = estimator(**options, channel_targets={"a": 0.875, "b": 0.0}, target_rate=2.0)
+    once = found.score(rollouts(rewards), 0, 2)
+    for multiplier, scored in ((2 * lacks, once), (4 * lacks, found.score(rollouts(rewards), 1, 2))):
+        assert scored.metrics["channels/a/multiplier"] == pytest.approx(multiplier)
+        assert scored.metrics["channels/b/multiplier"] == 0.0
+        expected = compute_advantages(rewards, method=method, k=2.0, weights=[1.0 + multiplier, 0.5]).advantages
+        np.testing.assert_allclose(scored.advantages, expected.ravel(), atol=1e-12)
+    without = estimator(**options).score(rollouts(rewards), 0, 2)
+    assert np.abs(once.advantages - without.advantages).max() > 1e-3
+    assert "channels/a/multiplier" not in without.metrics
+
+
+def test_a_channel_of_weight_0_counts_while_it_is_below_its_target(rewards):
+    found = estimator(channel_weights={"b": 0.0}, channel_targets={"b": 1.0}, target_rate=1.0)
+    lacks = 1.0 - np.nanmean(rewards[..., 1])
+    expected = compute_advantages(rewards, weights=[1.0, lacks]).advantages.ravel()
+    np.testing.assert_allclose(found.score(rollouts(rewards), 0, 2).advantages, expected, atol=1e-12)
+    rewards[..., 1] = 1.0  # above its target from the start
+    expected = compute_advantages(rewards[..., :1]).advantages.ravel()
+    scored = estimator(channel_weights={"b": 0.0}, channel_targets={"b": 0.5}).score(rollouts(rewards), 0, 2)
+    np.testing.assert_allclose(scored.advantages, expected, atol=1e-12)
+
+
+def test_a_multiplier_follows_its_tag_from_column_to_column_and_batch_to_batch():
+    rubrics = {
+        "x": [{"tone/p": 1.0, "dose/q": 0.0}, {"tone/p": 0.0, "dose/q": None}, {"tone/p": 0.5, "dose/q": 0.5}],
+        "y": [{"dose/r": 1.0}, {"dose/r": 0.0}, {"dose/r": 1.0}],
+    }
+    infos = [{"rubric": json.dumps(row)} for name in "xy" for row in rubrics[name]]
+    found = estimator(channels=["rubric"], k=2.0, channel_targets='{"rubric/dose": 0.75}', target_rate=1.0)
+    scored = found.score(Rollouts(infos, list("xxxyyy"), [1.0] * 6), 0, 3)
+    # dose: (0, 0.5, 1, 0, 1), the lost verdict left out: 0.75 - 0.5. It is the second column of x and the first of y.
+    assert scored.metrics["channels/rubric/dose/multiplier"] == pytest.approx(0.25)
+    values = np.array([[[1.0, 0.0], [0.0, NAN], [0.5, 0.5]], [[1.0, NAN], [0.0, NAN], [1.0, NAN]]])
+    expected = compute_advantages(values, k=2.0, weights=[[1.0, 1.25], [1.25, 1.0]]).advantages
+    np.testing.assert_allclose(scored.advantages, expected.ravel(), atol=1e-12)
+    assert np.abs(expected - compute_advantages(values, k=2.0).advantages).max() > 1e-3
+    # No dose in the second batch: it stays. All doses met in the third: 0.25 + (0.75 - 1).
+    tones = [{"rubric": json.dumps({"tone/s": value})} for value in (0.0, 1.0)]
+    scored = found.score(Rollouts(tones, ["z", "z"], [1.0, 1.0]), 1, 3)
+    assert scored.metrics["channels/rubric/dose/multiplier"] == pytest.approx(0.25)
+    met = [{"rubric": json.dumps({"tone/s": value, "dose/t": 1.0})} for value in (0.0, 1.0)]
+    scored = found.score(Rollouts(met, ["z", "z"], [1.0, 1.0]), 2, 3)
+    assert scored.metrics["channels/rubric/dose/multiplier"] == 0.0
 
 
 def test_lost_verdicts_beyond_the_limit_stop_the_run():
@@ -186,6 +238,7 @@ def test_a_channel_is_a_rubric_in_all_rollouts_or_in_none():
         ({"rvpo": {"channel": ["a"]}}, "did you mean 'channels'"),
         ({"rvpo": {"channels": ["a"], "method": "rvop"}}, "did you mean 'rvpo'"),
         ({"rvpo": {"channels": ["a"], "max_missing": 2}}, "share in"),
+        ({"rvpo": {"channels": ["a"], "channel_targets": {"a": "x"}}}, "a target is a finite number"),
         ({"rvpo": {"channels": ["a"]}, "use_kl_in_reward": True}, "use_kl_loss=True"),
         ({"rvpo": "gdpo"}, "mapping of options"),
         ({"gdpo_reward_keys": ["a", "b"], "gdpo_reward_weights": [1.0]}, "1 weights for the 2"),

@@ -224,12 +224,19 @@ def test_a_reward_model_beside_the_trainer_leaves_channels_as_fields_of_their_ow
     assert rows.sessions == [("u_0", 0), ("u_1", 0), ("pad_0", 0)]
 
 
-def test_moving_averages_go_with_verls_checkpoints(tmp_path, advantages):
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"method": "rvpo_policy", "method_options": {"anchor": "average"}, "anchor_decay": 0.5},
+        {"method": "gdpo", "channel_targets": {"c0": 0.9}, "target_rate": 5.0},
+    ],
+    ids=["moving averages", "multipliers"],
+)
+def test_what_is_known_of_the_channels_goes_with_verls_checkpoints(tmp_path, advantages, method):
     from omegaconf import OmegaConf
 
     from rvpo.integrations import verl_hooks
 
-    method = {"method": "rvpo_policy", "method_options": {"anchor": "average"}, "anchor_decay": 0.5}
     rewards, lengths = some_rewards(7), some_lengths(7)
     algorithm = {"adv_estimator": "rvpo", "gdpo_reward_keys": ["c0", "c1", "c2"], "rvpo": method}
     places = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "resume_from_path": None}
@@ -244,7 +251,7 @@ def test_moving_averages_go_with_verls_checkpoints(tmp_path, advantages):
         def _load_checkpoint(self):
             pass
 
-    verl_hooks.keep_averages(Trainer)
+    verl_hooks.keep_state(Trainer)
     verl_hooks._ESTIMATORS.clear()
     advantages(rewards, lengths, **method)
     Trainer()._save_checkpoint()

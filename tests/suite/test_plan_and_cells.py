@@ -9,6 +9,8 @@ from rvpo.errors import ConfigError
 from rvpo.suite.cell_file import columns_of_log, read_cell, write_cell
 from rvpo.suite.plan import Cell, Settings, cells, find_contender, keep_settings
 from rvpo.suite.schedule import Standing
+from rvpo.tasks.catalog import TASKS
+from rvpo.tasks.task import axis
 
 
 def test_cells_come_seed_by_seed():
@@ -38,6 +40,17 @@ def test_a_method_can_be_described_instead_of_named():
     }
     assert find_contender(names[2]).options == find_contender("rvpo").options
     assert Cell("rubric", "rvpo_policy:2:a=../b", 0).name == "rubric-rvpo_policy_2_a=.._b-0"
+
+
+def test_described_targets_are_for_each_axis_under_the_names_of_the_tasks_logs(tmp_path):
+    from rvpo.suite.train_cell import config
+
+    cell = Cell("noisy", "gdpo:1:targets=0.6,target_rate=0.2", 0)
+    made = config(cell, Settings(), TASKS["noisy"], tmp_path)
+    axes = ("accuracy", "communication", "completeness", "context", "instruction")
+    assert made.channel_targets == {f"noisy_reward/{name}": 0.6 for name in axes}
+    assert made.target_rate == 0.2
+    assert {axis(name) for row in TASKS["noisy"].rows(64, 0) for name in TASKS["noisy"].grade(row, "")} == set(axes)
 
 
 @pytest.mark.parametrize("name", ["rvpo:x", "rvpo_polcy:2", "rvpo:2:signal", "mean_variance"[:-1]])

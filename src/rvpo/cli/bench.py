@@ -71,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
         help="train the cells that are missing, then show the scores",
         description="Train each task x method x seed that has no cell yet.\n\n"
         f"tasks:\n{tasks}\n\nmethods:\n{methods}\n"
-        "  or METHOD:K:OPTION=VALUE,... as in rvpo_policy:1-4:signal=zscore",
+        "  or METHOD:K:OPTION=VALUE,... as in rvpo_policy:1-4:signal=zscore\n"
+        "  or gdpo:1:targets=0.6, a target for each axis of the rubric tasks",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

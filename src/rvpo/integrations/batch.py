@@ -1,14 +1,84 @@
-"""What every trainer does with a batch's channels beside the advantages: moving averages, and metrics by name."""
+"""What every trainer does with a batch's channels around the advantages: what is kept from batch to batch, metrics."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rvpo.advantages import AdvantageResult
+from rvpo.aggregations import UNIT_RANGE
 from rvpo.diagnostics import by_label, group_conflict, group_forecast
+from rvpo.integrations.method_config import MethodConfig
+from rvpo.integrations.targets import dual_ascent, unit_targets
 from rvpo.rewards.channels import ChannelMatrix
 
-__all__ = ["average_anchor", "channel_metrics"]
+__all__ = ["STATE_FILE", "ChannelState", "average_anchor", "batch_options", "channel_metrics", "unit_means"]
+
+STATE_FILE = "rvpo_state.json"
+
+
+@dataclass
+class ChannelState:
+    """What is known of the channels from earlier batches, by name or tag; goes with a trainer's checkpoints."""
+
+    anchor: dict[str, float] = field(default_factory=dict)
+    """Moving averages on [0, 1], for rvpo_policy's anchor "average"."""
+    multipliers: dict[str, float] = field(default_factory=dict)
+    """Lagrange multipliers of the channels with a target."""
+
+    def save(self, folder: Path) -> None:
+        """Write the state into a checkpoint's folder, if there is any."""
+        if self.anchor or self.multipliers:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / STATE_FILE).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, folder: Path) -> "ChannelState":
+        """Read the state of a checkpoint; a new one if it has none."""
+        file = folder / STATE_FILE
+        found = json.loads(file.read_text()) if file.is_file() else {}
+        if not all(isinstance(part, dict) for part in found.values()):  # averages alone, as once in verl
+            found = {"anchor": found}
+        return cls(**{name: {str(key): float(value) for key, value in part.items()} for name, part in found.items()})
+
+
+def batch_options(
+    config: MethodConfig, matrix: ChannelMatrix, group_size: int, state: ChannelState, *, move: bool
+) -> dict[str, Any]:
+    """Return the keyword arguments of `compute_advantages` for a batch, all but rewards, group size, k and lengths.
+
+    Averages and multipliers in `state` move with the batch first. Without `move` they stay (evaluation).
+    Raises what `unit_targets` does.
+    """
+    options = config.advantage_options() | {"weights": matrix.weights}
+    if options["method"] in UNIT_RANGE:
+        options["ranges"] = matrix.ranges
+    if options.get("anchor") == "average":
+        options["anchor"] = average_anchor(matrix, group_size, state.anchor, decay=config.anchor_decay, move=move)
+    targets = unit_targets(config.mapping("channel_targets") or {}, matrix, state.multipliers)
+    means = unit_means(matrix, group_size) if targets else {}
+    state.multipliers = dual_ascent(state.multipliers, targets, means, rate=config.target_rate if move else 0.0)
+    if targets:
+        options["weights"] = matrix.weights + _by_prompt(state.multipliers, matrix)
+    return options
+
+
+def unit_means(matrix: ChannelMatrix, group_size: int) -> dict[str, float]:
+    """Return the batch's mean on the common scale [0, 1] of each channel, by name or tag, that has a value."""
+    low, high = matrix.ranges[:, 0], matrix.ranges[:, 1]
+    unit = (matrix.values - low) / (high - low)
+    rollout_labels = np.repeat(matrix.labels, group_size, axis=0)
+    present = ((name, unit[(rollout_labels == index) & ~np.isnan(unit)]) for index, name in enumerate(matrix.names))
+    return {name: float(values.mean()) for name, values in present if values.size}
+
+
+def _by_prompt(values: Mapping[str, float], matrix: ChannelMatrix) -> np.ndarray:
+    """Return the value of what each prompt's columns hold, `(P, M)`; 0 where a channel has none or is none."""
+    laid_out: np.ndarray = np.asarray([values.get(name, 0.0) for name in matrix.names] + [0.0])[matrix.labels]
+    return laid_out
 
 
 def average_anchor(
@@ -19,28 +89,28 @@ def average_anchor(
     `averages[name] = decay averages[name] + (1 - decay) mean`, starting at the first mean, is kept in `averages`.
     Without `move`, known averages stay (evaluation).
     """
-    low, high = matrix.ranges[:, 0], matrix.ranges[:, 1]
-    unit = (matrix.values - low) / (high - low)
-    rollout_labels = np.repeat(matrix.labels, group_size, axis=0)
-    for index, name in enumerate(matrix.names):
-        now = unit[(rollout_labels == index) & ~np.isnan(unit)]
-        if now.size and (move or name not in averages):
+    for name, mean in unit_means(matrix, group_size).items():
+        if move or name not in averages:
             kept = decay if name in averages else 0.0
-            averages[name] = kept * averages.get(name, 0.0) + (1 - kept) * float(now.mean())
+            averages[name] = kept * averages.get(name, 0.0) + (1 - kept) * mean
     # A channel without any value so far is in no group either; its 0 is a placeholder that no weight is given.
-    known = np.asarray([averages.get(name, 0.0) for name in matrix.names] + [0.0])
-    anchor: np.ndarray = np.clip(known[matrix.labels], 0.0, 1.0)
+    anchor: np.ndarray = np.clip(_by_prompt(averages, matrix), 0.0, 1.0)
     return anchor
 
 
 def channel_metrics(
-    matrix: ChannelMatrix, result: AdvantageResult, group_size: int, sizes: Sequence[int] | None = None
+    matrix: ChannelMatrix,
+    result: AdvantageResult,
+    group_size: int,
+    state: ChannelState,
+    sizes: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """Return the metrics of one batch, by the names under which they are logged.
 
     `rvpo/...`: k, effective_channels, active_channels, offset_share, unscored (rollouts without any value).
     `channels/NAME/...`: mean, std (inside groups), dead (share of groups), missing (share of rollouts),
-    weight (share in the advantage), conflict (with the other channels) and forecast (first-order change).
+    weight (share in the advantage), conflict (with the other channels) and forecast (first-order change);
+    multiplier, of channels with a target.
     `sizes`: rollouts of each prompt, where groups of fewer than `group_size` are filled with rows without values.
     """
     stats = result.stats
@@ -61,4 +131,4 @@ def channel_metrics(
     for index, name in enumerate(matrix.names):
         for kind, values in channels.items():
             metrics[f"channels/{name}/{kind}"] = float(values[index])
-    return metrics
+    return metrics | {f"channels/{name}/multiplier": value for name, value in state.multipliers.items()}

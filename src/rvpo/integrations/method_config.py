@@ -13,7 +13,7 @@ from rvpo.schedules import Schedule, from_config
 
 __all__ = ["MethodConfig", "as_mapping"]
 
-DICT_FIELDS = ("k_steps", "method_options", "channel_weights", "channel_ranges")
+DICT_FIELDS = ("k_steps", "method_options", "channel_weights", "channel_ranges", "channel_targets")
 
 
 def _option(default: Any, help: str) -> Any:
@@ -64,6 +64,14 @@ class MethodConfig:
     channel_ranges: dict[str, Any] | str | None = _option(
         None, "Lowest and highest value of channels by name, as JSON: '{\"correct\": [-3, 3]}'."
     )
+    channel_targets: dict[str, Any] | str | None = _option(
+        None,
+        "Mean that a channel has to reach, on its own scale, by its name in the logs, as JSON: '{\"format\": 0.95}'. "
+        "While it is below, a Lagrange multiplier adds to its weight, whatever the method.",
+    )
+    target_rate: float = _option(
+        0.1, "Step of these multipliers per generation, times what the mean lacks as a share of the channel's range."
+    )
 
     def check_method(self) -> None:
         """Raise ConfigError for an option out of its domain, or options that do not fit together."""
@@ -83,7 +91,23 @@ class MethodConfig:
             is_pair = isinstance(pair, Sequence) and len(pair) == 2 and _are_numbers(*pair)
             if not is_pair or not -math.inf < pair[0] < pair[1] < math.inf:
                 raise ConfigError(f"channel_ranges gives {channel!r} {pair!r}; a range is [low, high] with low < high")
+        self._check_targets()
         self._try_out()
+
+    def _check_targets(self) -> None:
+        """Raise ConfigError for targets that are no numbers, a rate out of its domain, or a method without weights."""
+        targets = self.mapping("channel_targets") or {}
+        for channel, target in targets.items():
+            if not _are_numbers(target) or not math.isfinite(target):
+                raise ConfigError(f"channel_targets gives {channel!r} {target!r}; a target is a finite number")
+        if not _are_numbers(self.target_rate) or not 0 < self.target_rate < math.inf:
+            raise ConfigError(f"target_rate must be a finite number > 0, got {self.target_rate!r}")
+        is_minimum = self.method == "hard_min" or (self.method in ("rvpo", "rvpo_policy") and self.k == math.inf)
+        if targets and is_minimum:
+            raise ConfigError(
+                f"channel_targets has no effect with method {self.method!r} and k {self.k}: "
+                "a minimum is the same whatever the weights; choose a finite k"
+            )
 
     def _try_out(self) -> None:
         """Compute advantages of two made-up rollouts: what cannot work fails here, before a model is loaded."""

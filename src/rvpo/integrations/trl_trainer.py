@@ -27,9 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.advantages import AdvantageResult, compute_advantages
-from rvpo.aggregations import UNIT_RANGE
 from rvpo.errors import IntegrationError
-from rvpo.integrations.batch import average_anchor, channel_metrics
+from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
 from rvpo.integrations.trl_config import RVPOConfig
 from rvpo.rewards.channels import ChannelMatrix, Declaration, Returned, assemble, check_rows, declaration
 
@@ -39,8 +38,6 @@ from accelerate.utils import gather_object  # isort: skip
 from trl import GRPOTrainer  # isort: skip
 
 __all__ = ["RVPOConfig", "RVPOMixin", "RVPOTrainer"]
-
-STATE_FILE = "rvpo_state.json"
 
 
 class RVPOMixin:
@@ -82,7 +79,7 @@ class RVPOMixin:
             )
         self._schedule = self.args.schedule()
         self._returned = []
-        self._anchor: dict[str, float] = {}
+        self._channel_state = ChannelState()
         self._own_loop: asyncio.AbstractEventLoop | None = None
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any, **kwargs: Any) -> Any:
@@ -170,24 +167,18 @@ class RVPOMixin:
 
     def _advantages(self, matrix: ChannelMatrix, output: Mapping[str, Any]) -> AdvantageResult:
         """Return the advantages of all processes' rollouts; the same on every process."""
-        options = self.args.advantage_options()
-        if options["method"] in UNIT_RANGE:
-            options["ranges"] = matrix.ranges
-        if options.get("anchor") == "average":
-            options["anchor"] = average_anchor(
-                matrix, self._group_size(), self._anchor, decay=self.args.anchor_decay, move=self.model.training
-            )
+        options = batch_options(self.args, matrix, self._group_size(), self._channel_state, move=self.model.training)
         if options["whiten"] == "token":
             lengths = output["completion_mask"].sum(dim=1)
             options["lengths"] = self.accelerator.gather(lengths).cpu().numpy()
         k = self._schedule(self.state.global_step, self.state.max_steps)
-        return compute_advantages(matrix.values, group_size=self._group_size(), k=k, weights=matrix.weights, **options)
+        return compute_advantages(matrix.values, group_size=self._group_size(), k=k, **options)
 
     def _log_channels(self, matrix: ChannelMatrix, result: AdvantageResult) -> None:
         """Add RVPO's metrics and the channels' columns to what TRL logs."""
         mode = "train" if self.model.training else "eval"
         metrics = self._metrics[mode]
-        for name, value in channel_metrics(matrix, result, self._group_size()).items():
+        for name, value in channel_metrics(matrix, result, self._group_size(), self._channel_state).items():
             metrics[name].append(value)
         table = self._logs
         for name, column in matrix.columns.items():
@@ -216,18 +207,17 @@ class RVPOMixin:
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
-        if self._anchor and self.args.should_save:
+        if self.args.should_save:
             folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            (folder / STATE_FILE).write_text(json.dumps({"anchor": self._anchor}))
+            self._channel_state.save(folder)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self.args.device.type == "cpu":
             # Several processes on CPUs are told to load onto "cpu:0", a device that torch.load does not know.
             torch.serialization.register_package(1000, _no_location, _onto_numbered_cpu)
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-        file = Path(checkpoint or "") / STATE_FILE
-        if checkpoint and file.is_file():
-            self._anchor = {str(name): float(mean) for name, mean in json.loads(file.read_text())["anchor"].items()}
+        if checkpoint:
+            self._channel_state = ChannelState.load(Path(checkpoint))
 
 
 class RVPOTrainer(RVPOMixin, GRPOTrainer):  # type: ignore[misc]

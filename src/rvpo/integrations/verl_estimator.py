@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rvpo.advantages import AdvantageResult, compute_advantages
-from rvpo.aggregations import UNIT_RANGE
 from rvpo.errors import ConfigError, JudgeError, RewardError
-from rvpo.integrations.batch import average_anchor, channel_metrics
+from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
 from rvpo.integrations.verl_config import VerlConfig
 from rvpo.rewards.channels import Channel, ChannelMatrix, Declaration, Returned, assemble, check_rows
 
@@ -58,8 +57,7 @@ class Estimator:
     """Advantages of one batch after another, as a configuration says."""
 
     config: VerlConfig
-    averages: dict[str, float] = field(default_factory=dict)
-    """Moving averages of the channels, for rvpo_policy's anchor "average"."""
+    state: ChannelState = field(default_factory=ChannelState)
 
     def __post_init__(self) -> None:
         self._schedule = self.config.schedule()
@@ -85,19 +83,15 @@ class Estimator:
         result = self._advantages(matrix, size, lengths, self._schedule(step, total_steps))
         by_row = np.zeros(len(rollouts.infos))
         by_row[order[order >= 0]] = result.advantages[order >= 0]
-        metrics = channel_metrics(matrix, result, size, [len(members) for members in groups.values()])
+        metrics = channel_metrics(matrix, result, size, self.state, [len(members) for members in groups.values()])
         known = {name: value for name, value in metrics.items() if not math.isnan(value)}
         return Scored(np.asarray([by_row[row] if row >= 0 else 0.0 for row in scored_by]), known)
 
     def _advantages(self, matrix: ChannelMatrix, size: int, lengths: np.ndarray, k: Any) -> AdvantageResult:
-        options = self.config.advantage_options()
-        if options["method"] in UNIT_RANGE:
-            options["ranges"] = matrix.ranges
-        if options.get("anchor") == "average":
-            options["anchor"] = average_anchor(matrix, size, self.averages, decay=self.config.anchor_decay, move=True)
+        options = batch_options(self.config, matrix, size, self.state, move=True)
         if options["whiten"] == "token":
             options["lengths"] = lengths
-        return compute_advantages(matrix.values, group_size=size, k=k, weights=matrix.weights, **options)
+        return compute_advantages(matrix.values, group_size=size, k=k, **options)
 
 
 def _last_of_sessions(rollouts: Rollouts) -> tuple[list[int], list[int]]:

@@ -9,7 +9,6 @@ reward_loop                 a reward worker that dies is started again, and its 
 """
 
 import functools
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rvpo.errors import IntegrationError
+from rvpo.integrations.batch import ChannelState
 from rvpo.integrations.verl_config import ESTIMATOR, VerlConfig, is_ours
 from rvpo.integrations.verl_estimator import Estimator, Rollouts
 
@@ -29,14 +29,13 @@ __all__ = [
     "bring_channels",
     "bring_queued_channels",
     "estimate",
-    "keep_averages",
+    "keep_state",
     "know_step",
     "log_metrics",
     "register_estimator",
     "restart_workers",
 ]
 
-STATE_FILE = "rvpo_state.json"
 RESTARTS = 3
 """How often verl's reward workers are started again."""
 
@@ -162,7 +161,7 @@ def bring_channels(ray_trainer: ModuleType) -> None:
 
     _wrap(ray_trainer, "compute_advantage", make)
     _wrap(ray_trainer.RayPPOTrainer, "_get_gen_batch", _remembering_trainer)
-    keep_averages(ray_trainer.RayPPOTrainer)
+    keep_state(ray_trainer.RayPPOTrainer)
 
 
 def know_step(separation: ModuleType) -> None:
@@ -194,21 +193,18 @@ def bring_queued_channels(trainer_base: ModuleType) -> None:
         return _compute_advantage
 
     _wrap(trainer_base.PPOTrainer, "_compute_advantage", make)
-    keep_averages(trainer_base.PPOTrainer)
+    keep_state(trainer_base.PPOTrainer)
 
 
-def keep_averages(trainer: type) -> None:
-    """Let a trainer's checkpoints hold the moving averages of rvpo_policy's anchor "average"."""
+def keep_state(trainer: type) -> None:
+    """Let a trainer's checkpoints hold what is known of the channels: moving averages and multipliers."""
 
     def saving(original: Callable[..., Any]) -> Callable[..., Any]:
         def _save_checkpoint(self: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(self, *args, **kwargs)
             if is_ours(self.config.algorithm):
-                averages = _estimator(VerlConfig.from_algorithm(self.config.algorithm)).averages
-                if averages:
-                    file = _state_file(self, self.config.trainer.default_local_dir)
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text(json.dumps(averages))
+                folder = _checkpoint(self, self.config.trainer.default_local_dir)
+                _estimator(VerlConfig.from_algorithm(self.config.algorithm)).state.save(folder)
             return result
 
         return _save_checkpoint
@@ -219,12 +215,11 @@ def keep_averages(trainer: type) -> None:
             if is_ours(self.config.algorithm) and self.global_steps > 0:
                 options = self.config.trainer
                 by_path = options.resume_mode == "resume_path"
-                file = _state_file(
+                folder = _checkpoint(
                     self, Path(options.resume_from_path).parent if by_path else options.default_local_dir
                 )
-                if file.is_file():
-                    averages = {str(name): float(mean) for name, mean in json.loads(file.read_text()).items()}
-                    _estimator(VerlConfig.from_algorithm(self.config.algorithm)).averages = averages
+                state = ChannelState.load(folder)
+                _estimator(VerlConfig.from_algorithm(self.config.algorithm)).state = state
             return result
 
         return _load_checkpoint
@@ -233,8 +228,8 @@ def keep_averages(trainer: type) -> None:
     _wrap(trainer, "_load_checkpoint", loading)
 
 
-def _state_file(trainer: Any, checkpoints: str | Path) -> Path:
-    return Path(checkpoints) / f"global_step_{trainer.global_steps}" / STATE_FILE
+def _checkpoint(trainer: Any, checkpoints: str | Path) -> Path:
+    return Path(checkpoints) / f"global_step_{trainer.global_steps}"
 
 
 def _queued_rows(queue: Any, batch: Any, channels: Sequence[str]) -> _Rows:

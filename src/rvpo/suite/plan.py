@@ -25,7 +25,7 @@ class Contender:
     label: str
     """What tables show."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Fields of `RVPOConfig`."""
+    """Fields of `RVPOConfig`; `channel_targets` by axis."""
 
 
 PAPER_SCHEDULE = {"k_schedule": "linear", "k": 0.5, "k_end": 2.0}
@@ -57,8 +57,10 @@ CONTENDERS = {
     )
 }
 """Every contender by name; the first six are what `rvpo bench neglect` trains unless told otherwise."""
-OF_THE_TRAINER = ("anchor_decay", "dead_channels", "recenter", "std_ddof", "std_eps", "whiten")
+OF_THE_TRAINER = ("anchor_decay", "dead_channels", "recenter", "std_ddof", "std_eps", "target_rate", "whiten")
 """Options of a described contender that are fields of `RVPOConfig`; all others are its `method_options`."""
+AXES = ("accuracy", "communication", "completeness", "context", "instruction")
+"""Axes of the rubric tasks: `targets=0.6` of a described contender gives each of them that target."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ def find_contender(name: str) -> Contender:
     method, k, given = parse_method(name)
     options: dict[str, Any] = {"method": method}
     options |= {"k_schedule": "linear", "k": k[0], "k_end": k[1]} if isinstance(k, tuple) else {"k": k}
+    if "targets" in given:
+        options["channel_targets"] = dict.fromkeys(AXES, given.pop("targets"))
     options |= {option: value for option, value in given.items() if option in OF_THE_TRAINER}
     of_the_method = {option: value for option, value in given.items() if option not in OF_THE_TRAINER}
     return Contender(name, name, options | ({"method_options": of_the_method} if of_the_method else {}))

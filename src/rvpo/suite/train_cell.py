@@ -126,6 +126,10 @@ def groups_of_rewards(trainer: RVPOTrainer) -> list[tuple[int, str, list[float]]
 
 def config(cell: Cell, settings: Settings, task: Task, folder: Path) -> RVPOConfig:
     """Return the trainer's configuration."""
+    options = find_contender(cell.contender).options
+    if targets := options.get("channel_targets"):  # by axis; the trainer's names begin with the reward's
+        reward = task.reward_funcs[0].rpartition(".")[2]
+        options = options | {"channel_targets": {f"{reward}/{name}": target for name, target in targets.items()}}
     return RVPOConfig(
         output_dir=str(folder),
         max_steps=settings.steps,
@@ -144,7 +148,7 @@ def config(cell: Cell, settings: Settings, task: Task, folder: Path) -> RVPOConf
         gradient_checkpointing=False,
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        **find_contender(cell.contender).options,
+        **options,
     )
 
 

@@ -101,11 +101,28 @@ def completions_table(folder, step):
     return pandas.read_parquet(folder / "completions" / f"completions_{step:05}.parquet")
 
 
-def moving_average(values, labels, averages, *, group_size, decay):
-    """Move each label's average by the mean of its values; return where each prompt's columns stand then."""
+def label_means(values, labels, group_size):
+    """Mean of all values of each label that has one."""
     groups = values.reshape(-1, group_size, values.shape[1])
+    means = {}
     for label in {name for group in labels for name in group if name}:
         where = [(p, c) for p, group in enumerate(labels) for c, name in enumerate(group) if name == label]
-        mean = np.nanmean(np.concatenate([groups[prompt][:, column] for prompt, column in where]))
+        found = np.concatenate([groups[prompt][:, column] for prompt, column in where])
+        if not np.isnan(found).all():
+            means[label] = np.nanmean(found)
+    return means
+
+
+def moving_average(values, labels, averages, *, group_size, decay):
+    """Move each label's average by the mean of its values; return where each prompt's columns stand then."""
+    for label, mean in label_means(values, labels, group_size).items():
         averages[label] = decay * averages[label] + (1 - decay) * mean if label in averages else mean
     return [[averages.get(name, 0.0) for name in group] for group in labels]
+
+
+def weights_with_multipliers(values, labels, weights, multipliers, targets, *, group_size, rate):
+    """Move the multiplier of each label with a target; return the weights of each prompt's columns then."""
+    for label, mean in label_means(values, labels, group_size).items():
+        if label in targets:
+            multipliers[label] = max(0.0, multipliers.get(label, 0.0) + rate * (targets[label] - mean))
+    return [[w + multipliers.get(name, 0.0) for w, name in zip(weights, group, strict=True)] for group in labels]
