@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rvpo.errors import ConfigError
 from rvpo.evals import stats
-from rvpo.evals.stats import PairedTest, bootstrap_interval, holm, paired_test
+from rvpo.evals.stats import PairedTest, bootstrap_interval, bootstrap_ratio, holm, paired_test
 
 FEW = settings(max_examples=40)
 SCORES = st.integers(-20, 20).map(lambda value: value / 4)
@@ -286,3 +286,34 @@ def test_holm_raises_keeps_the_order_and_goes_with_the_values(p_values, random):
 def test_bad_input_is_an_error_that_names_it(call, message):
     with pytest.raises(ConfigError, match=message):
         call()
+
+
+# --- ratios ---------------------------------------------------------------------------------------------------
+
+
+def test_a_ratio_is_of_means_and_its_interval_over_pairs():
+    # (1 + 3) / (1 + 1) = 2; a draw of two pairs gives 1, 2 or 3, the ends with a quarter each.
+    found = bootstrap_ratio([1.0, 3.0, None], [1.0, 1.0, 5.0])
+    assert (found.value, found.low, found.high, found.pairs) == (2.0, 1.0, 3.0, 2)
+
+
+def test_draws_without_a_baseline_are_left_out():
+    # Draws of the second pair alone have no ratio; all others have a = 2 b.
+    found = bootstrap_ratio([4.0, 0.0], [2.0, 0.0])
+    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+def test_a_ratio_to_nothing_is_nothing():
+    assert math.isnan(bootstrap_ratio([1.0, 2.0], [0.0, 0.0]).value)
+    single = bootstrap_ratio([1.0], [2.0])
+    assert single.value == 0.5
+    assert math.isnan(single.low)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [([1.0], [1.0, 2.0], "equal lengths"), ([None], [1.0], "complete pairs"), ([1.0], [-1.0], "b >= 0")],
+)
+def test_what_has_no_ratio_is_an_error(a, b, told):
+    with pytest.raises(ConfigError, match=told):
+        bootstrap_ratio(a, b)

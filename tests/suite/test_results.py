@@ -8,7 +8,7 @@ from rvpo.errors import ConfigError
 from rvpo.suite.cell_file import write_cell
 from rvpo.suite.claims import CLAIMS, judge_claims
 from rvpo.suite.compare import axis_scores, channel_area, compare_prompts, compare_runs
-from rvpo.suite.findings import findings
+from rvpo.suite.findings import findings, sections
 from rvpo.suite.results import channel_means, lowest_third, prompt_scores, read_cells, run_scores
 
 # Channels a..d: the last of three evaluations is not the best.
@@ -140,13 +140,13 @@ def test_the_page_has_every_claim_task_and_method(tmp_path, suite):
     for cell in suite:
         name = f"{cell.about['task']}-{cell.about['contender']}-{cell.about['seed']}"
         write_cell(cell, tmp_path / "cells" / f"{name}.parquet")
-    page = findings(tmp_path)
+    page = findings(sections(tmp_path))
     for claim in CLAIMS:
         assert claim.text in page
     assert "### rubric" in page
     assert "| RVPO 0.5-2 | +0.125 [+0.125, +0.125] |" in page
     assert "Not known: no run of a known method has rollouts" in page  # of two evaluations
-    assert findings(tmp_path) == page
+    assert findings(sections(tmp_path)) == page
 
 
 def test_the_page_holds_forecasts_against_what_happened(tmp_path, make_record):
@@ -154,7 +154,7 @@ def test_the_page_holds_forecasts_against_what_happened(tmp_path, make_record):
     for contender in ("gdpo", "rvpo"):
         cell = make_record(contender=contender, means={"accuracy/dose": [0.0, 0.5, 0.25]})
         write_cell(cell, tmp_path / "cells" / f"rubric-{contender}-0.parquet")
-    page = findings(tmp_path)
+    page = findings(sections(tmp_path))
     told = page[page.index("## The audit's forecast against what happened") :]
     assert "| GDPO | 1 | 1 of 1 |" in told
     assert "| all | 2 | 2 of 2 |" in told
