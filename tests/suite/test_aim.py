@@ -121,11 +121,14 @@ def test_unseen_seeds_are_told_for_themselves(tmp_path, suite):
 
 def test_candidates_and_late_conditions_are_tables(tmp_path, suite):
     results = write(tmp_path / "results", suite)
-    write(tmp_path / "late" / "usual", suite)
-    (tmp_path / "late" / "usual" / "suite.json").write_text(json.dumps(asdict(Settings())))
+    write(tmp_path / "late" / "long", suite)
+    (tmp_path / "late" / "long" / "suite.json").write_text(json.dumps(asdict(Settings(steps=200))))
     given = sections(results, ["late", "candidates"], late=tmp_path / "late", candidates=results)
     assert "| policy k=2 | +0.500 [+0.250, +0.750] |" in given["candidates"]
-    assert "| the suite's settings | rubric | GDPO | 0.625 / 0.625 | 0.000 | 0.250 | - | 2 |" in given["late"]
+    # GDPO: (1/4 + 1)/2 at best and at the end; the policy level (3/4 + 1)/2.
+    row = "rubric | 0.625 / 0.625: 0.000 | - | 0.875 / 0.875: 0.000 | - | 0 |"
+    assert f"| 10 steps | {row}" in given["late"]
+    assert f"| 200 steps | {row}" in given["late"]
 
 
 def test_the_picture_has_every_task_and_method(suite):

@@ -16,19 +16,20 @@ from rvpo.tasks.catalog import TASKS
 
 __all__ = ["BUDGETS", "main", "seeds_of"]
 
-SIX = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy"]
+NINE = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy", "corr_grpo", "gd2po", "tchebycheff"]
 BUDGETS = {
     "quick": (["rubric", "tools"], ["grpo", "gdpo", "rvpo", "rvpo_policy"], 1),
-    "full": (list(TASKS), SIX, 5),
+    "full": (list(TASKS), NINE, 8),
 }
 """Tasks, methods and number of seeds."""
 
 EXAMPLES = """
 examples:
   rvpo bench neglect                             # two tasks, four methods, one seed: minutes
-  rvpo bench neglect --budget full --out results # all tasks, six methods, five seeds: hours
+  rvpo bench neglect --budget full --out results # all tasks, nine methods, eight seeds: hours
   rvpo bench neglect --tasks noisy --methods gdpo,rvpo,cvar --seeds 0-7 --out noisy
   rvpo bench findings results --out findings.md  # tables and verdicts from the finished cells
+  rvpo bench findings results --fill paper.md    # the same into a document's places, <!-- begin aim --> and so on
   rvpo bench gains results --out gains.svg       # what each method teaches, by pass rate
 
 A suite that was stopped goes on with the same command; finished cells are never trained again.

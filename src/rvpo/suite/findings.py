@@ -22,7 +22,7 @@ from rvpo.suite.cell_file import CellRecord
 from rvpo.suite.claims import EQUAL, Judged, judge_claims
 from rvpo.suite.compare import compare_runs, paired_runs
 from rvpo.suite.foresight import foresight
-from rvpo.suite.late import read_conditions
+from rvpo.suite.late import Condition, read_conditions
 from rvpo.suite.markdown import difference, label, number, p_value, ratio, table
 from rvpo.suite.regressions import BANDS, change_by_band
 from rvpo.suite.results import NEGLECTED, read_cells, run_scores
@@ -76,7 +76,7 @@ def sections(
         "methods": lambda: _methods(runs),
         "claims": lambda: _claims(judge_claims(records)),
         "regressions": lambda: _regressions(records),
-        "late": lambda: _late(late) if late else "",
+        "late": lambda: _late(records, runs, late) if late else "",
         "overall": lambda: _against_baseline(runs),
         "tasks": lambda: _tasks(runs, records),
         "forecast": lambda: _forecast(records),
@@ -282,28 +282,28 @@ Change of a channel's held-out mean from warm start to end, averaged over channe
 """
 
 
-def _late(folder: Path) -> str:
+def _late(records: Sequence[CellRecord], runs: pd.DataFrame, folder: Path) -> str:
+    """Return what GDPO, the paper's form and the policy level give back, under every condition."""
+    methods = ("gdpo", "rvpo", "rvpo_policy")
+    usual = Condition("", records[0].about["settings"], runs)
     rows = []
-    for condition in read_conditions(folder):
-        for task, runs in condition.runs.groupby("task", sort=False):
-            methods = list(dict.fromkeys(runs["method"]))
-            for method in methods:
-                own = runs[runs["method"] == method]
-                test = compare_runs(runs, method, "final_mean") if method != BASELINE else None
-                rows.append(
-                    [
-                        condition.words if method == methods[0] else "",
-                        str(task) if method == methods[0] else "",
-                        label(method),
-                        f"{own['best_mean'].mean():.3f} / {own['final_mean'].mean():.3f}",
-                        f"{own['drop'].mean():.3f}",
-                        f"{own['final_lowest'].mean():.3f}",
-                        difference(test),
-                        str(len(own)),
-                    ]
-                )
-    head = ["condition", "task", "method", "mean, best / final", "given back", "lowest third", "final mean - GDPO's"]
-    return table([*head, "seeds"], rows)
+    for condition in (usual, *read_conditions(folder)):
+        told = condition.words
+        for task, own in condition.runs.groupby("task", sort=False):
+            ends = [_given_back(own[own["method"] == method]) for method in methods]
+            test = compare_runs(own, "rvpo", "drop")
+            rows.append([told, str(task), *ends, difference(test), str(test.pairs if test else 0)])
+            told = ""
+    head = ["condition", "task", *map(label, methods), "given back, RVPO - GDPO", "seeds"]
+    return (
+        f"{table(head, rows)}\nMean of the channels, best / final: given back, the mean over runs of best - final.\n"
+    )
+
+
+def _given_back(runs: pd.DataFrame) -> str:
+    if runs.empty:
+        return "-"
+    return f"{runs['best_mean'].mean():.3f} / {runs['final_mean'].mean():.3f}: {runs['drop'].mean():.3f}"
 
 
 def _candidates(folder: Path) -> str:

@@ -56,7 +56,7 @@ CONTENDERS = {
         Contender("cvar", "CVaR 1/3", {"method": "cvar"}),
     )
 }
-"""Every contender by name; the first six are what `rvpo bench neglect` trains unless told otherwise."""
+"""Every contender by name."""
 OF_THE_TRAINER = ("anchor_decay", "dead_channels", "recenter", "std_ddof", "std_eps", "target_rate", "whiten")
 """Options of a described contender that are fields of `RVPOConfig`; all others are its `method_options`."""
 AXES = ("accuracy", "communication", "completeness", "context", "instruction")
