@@ -133,3 +133,12 @@ def test_the_command_draws_from_the_runs_of_one_method(tmp_path, capsys):
     with pytest.raises(ConfigError, match="no runs of rvpo on rubric"):
         main(["gains", str(suite), "--method", "rvpo", "--out", str(tmp_path / "none.svg")])
     assert str(tmp_path / "gains.svg") in capsys.readouterr().out
+
+
+def test_whatever_the_group_size_channels_and_k_the_forms_lean_to_opposite_sides():
+    rows = [[cell.strip() for cell in line.split("|")[2:-1]] for line in gains_table().splitlines()[2:]]
+    assert len(rows) == len(SHAPES)
+    for row in rows:
+        rare, _, common, policy_rare, _, policy_common = map(float, row)
+        assert rare < 0.5 < 1 < common
+        assert policy_common < 1 < policy_rare

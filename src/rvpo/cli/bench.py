@@ -118,6 +118,9 @@ def parser() -> argparse.ArgumentParser:
     gains.add_argument("results", type=Path, nargs="?", help="folder of a suite (default: the model alone)")
     gains.add_argument("--task", choices=TASKS, default="rubric", help="task of the runs (default: rubric)")
     gains.add_argument("--method", default="gdpo", help="what the runs were trained by (default: gdpo)")
+    gains.add_argument(
+        "--table", action="store_true", help="print gains relative to GDPO by group size, channels and k instead"
+    )
     gains.add_argument("--out", type=Path, default=Path("gains.svg"), help=".svg or .png (default: gains.svg)")
     findings = commands.add_parser("findings", help="write the tables and verdicts of a finished suite as Markdown")
     findings.add_argument("results", type=Path, help="folder of a suite")
@@ -173,10 +176,13 @@ def write_findings(options: argparse.Namespace) -> int:
 
 
 def draw_gains(options: argparse.Namespace) -> int:
-    """Draw gains from the model and from the runs of one task and method."""
+    """Draw gains from the model and from the runs of one task and method, or print the model's table."""
     check_installed()
-    from rvpo.suite.gains import gains_picture
+    from rvpo.suite.gains import gains_picture, gains_table
 
+    if options.table:
+        print(gains_table(), end="")
+        return 0
     records = read_cells(options.results) if options.results else []
     wanted = {"task": options.task, "contender": options.method}
     records = [one for one in records if one.rollouts and wanted.items() <= one.about.items()]

@@ -11,7 +11,7 @@ rollouts. `docs/algorithm.md` derives the limits.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -24,9 +24,10 @@ from rvpo.report.figures import Gains, gains_figure
 from rvpo.report.svg import NamedFigure
 from rvpo.suite.cell_file import CellRecord
 from rvpo.suite.foresight import run_groups
+from rvpo.suite.markdown import number, table
 from rvpo.zscores import divide
 
-__all__ = ["LINES", "Line", "Point", "expected_gains", "gains_picture", "measured_gains"]
+__all__ = ["LINES", "Line", "Point", "expected_gains", "gains_picture", "gains_table", "measured_gains"]
 
 RATES = tuple(1 / (1 + math.exp(-odds / 2)) for odds in range(-10, 11))
 """Pass rates of the probe, evenly spaced in log-odds from 0.007 to 0.993."""
@@ -98,6 +99,27 @@ def expected_gains(
         spread = np.sqrt(np.mean(inside**2))
         gains.append(float(divide(np.mean(probe * inside), spread, spread > 0)))
     return np.asarray(gains)
+
+
+SHAPES = ((4, 12, 2.0), (8, 12, 2.0), (16, 12, 2.0), (8, 4, 2.0), (8, 17, 2.0), (8, 12, 1.0), (8, 12, 5.0))
+"""Group size, channels and k of the table's rows."""
+PROBES = (0.05, 0.5, 0.95)
+
+
+def gains_table() -> str:
+    """Return as Markdown how much more than under GDPO a probe gains under RVPO and at the policy level.
+
+    A row for each of `SHAPES`; the other M - 1 criteria have pass rates evenly spaced between 0 and 1.
+    """
+    forms = (Line("rvpo", "RVPO", "rvpo"), Line("rvpo_policy", "policy level", "rvpo_policy"))
+    rows = []
+    for group_size, channels, k in SHAPES:
+        others = [(2 * index + 1) / (2 * channels - 2) for index in range(channels - 1)]
+        base = expected_gains(Line("gdpo", "GDPO", "gdpo"), PROBES, others, group_size=group_size)
+        ratios = [expected_gains(replace(form, k=k), PROBES, others, group_size=group_size) / base for form in forms]
+        rows.append([f"{group_size}, {channels}, {k:g}", *(number(value) for one in ratios for value in one)])
+    head = ["G, M, k", *(f"{form.label}, p = {rate:g}" for form in forms for rate in PROBES)]
+    return table(head, rows)
 
 
 def measured_gains(records: Sequence[CellRecord], lines: Sequence[Line] = LINES) -> list[Point]:
