@@ -10,7 +10,17 @@ import pytest
 from rvpo.cli.bench import main
 from rvpo.errors import ConfigError
 from rvpo.suite.cell_file import CellRecord
-from rvpo.suite.gains import LINES, OTHERS, RATES, Line, expected_gains, gains_picture, measured_gains
+from rvpo.suite.gains import (
+    LINES,
+    OTHERS,
+    RATES,
+    SHAPES,
+    Line,
+    expected_gains,
+    gains_picture,
+    gains_table,
+    measured_gains,
+)
 
 OTHER = [0.3, 0.6]
 LARGE = {"group_size": 4000, "groups": 40}
