@@ -1,6 +1,6 @@
 """Time of an RVPOTrainer step over a GRPOTrainer step: the same policy, prompts and rewards, steps in turns.
 
-python benchmarks/trainer_step.py [--hidden 128 --layers 4 --vocabulary 256 --device cpu --steps 60]
+python benchmarks/trainer_step.py [--method rvpo --hidden 128 --layers 4 --vocabulary 256 --device cpu --steps 60]
 
 Both trainers are advanced one optimisation step at a time, in turns, so that a slow moment of the machine hits
 both. Answers all have the full length (the end token is never sampled), or a shorter batch would decide.
@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from rvpo import RVPOConfig, RVPOTrainer
+from rvpo import METHODS, RVPOConfig, RVPOTrainer
 from rvpo.tasks.policy import build_policy, load_tokenizer, word_tokenizer
 
 
@@ -27,7 +27,7 @@ def reward(index):
     return score
 
 
-def trainer(cls, config, folder, rows, options):
+def trainer(cls, config, folder, rows, options, **more):
     args = config(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=64,
@@ -43,6 +43,7 @@ def trainer(cls, config, folder, rows, options):
         bf16=options.device != "cpu",
         gradient_checkpointing=False,
         dataloader_pin_memory=False,
+        **more,
     )
     made = cls(
         model=str(folder),
@@ -72,6 +73,7 @@ def step(made, rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=METHODS, default="rvpo")
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--vocabulary", type=int, default=256)
@@ -84,7 +86,8 @@ def main():
     rows = Dataset.from_list([{"prompt": prompt} for prompt in prompts])
     batch = [{"prompt": prompt} for prompt in prompts for _ in range(8)]
     stock = trainer(GRPOTrainer, GRPOConfig, folder, rows, options)
-    ours = trainer(RVPOTrainer, RVPOConfig, folder, rows, options)
+    ranges = {f"reward_{index}": [0, 6] for index in range(5)}
+    ours = trainer(RVPOTrainer, RVPOConfig, folder, rows, options, method=options.method, channel_ranges=ranges)
     size = sum(parameter.numel() for parameter in ours.model.parameters()) / 1e6
     pairs = []
     for index in range(options.steps + 3):
@@ -95,7 +98,7 @@ def main():
     ratios = sorted(a / b for a, b in pairs)
     low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
     print(
-        f"RVPOTrainer step over GRPOTrainer step, {size:.1f}M parameters, 64 x 48 tokens, {options.device}: "
+        f"RVPOTrainer step ({options.method}) over GRPOTrainer step, {size:.1f}M parameters, 64 x 48 tokens, {options.device}: "
         f"median {statistics.median(ratios):.3f} (quartiles {low:.3f} to {high:.3f}), ratio of medians "
         f"{statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs):.3f}, "
         f"{1e3 * statistics.median(b for _, b in pairs):.0f} ms a step"
