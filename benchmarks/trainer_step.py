@@ -98,7 +98,8 @@ def main():
     ratios = sorted(a / b for a, b in pairs)
     low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
     print(
-        f"RVPOTrainer step ({options.method}) over GRPOTrainer step, {size:.1f}M parameters, 64 x 48 tokens, {options.device}: "
+        f"RVPOTrainer step ({options.method}) over GRPOTrainer step, {size:.1f}M parameters, 64 x 48 tokens, "
+        f"{options.device}: "
         f"median {statistics.median(ratios):.3f} (quartiles {low:.3f} to {high:.3f}), ratio of medians "
         f"{statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs):.3f}, "
         f"{1e3 * statistics.median(b for _, b in pairs):.0f} ms a step"
