@@ -55,7 +55,8 @@ def expected_advantages(names, generation, group_size=4, **options):
     """An independent call of compute_advantages, as float32 like the tensor that TRL trains on."""
     prompts, completions = generation["prompts"], generation["completions"]
     values, _, weights = graders.matrix(names, prompts, completions, group_size)
-    result = compute_advantages(values, group_size=group_size, **{"weights": weights, "k": 1.0, **options})
+    k = 2.0 if options.get("method") == "rvpo_policy" else 1.0
+    result = compute_advantages(values, group_size=group_size, **{"weights": weights, "k": k, **options})
     return result.advantages.astype(np.float32)
 
 
