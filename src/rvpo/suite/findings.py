@@ -158,8 +158,9 @@ def _aim(runs: pd.DataFrame, method: str, unseen: Sequence[int]) -> str:
     if unseen:
         fresh = runs[runs["seed"].isin(unseen)]
         told.append(f"{_wrapped(_pooled(fresh, method, f'On seeds {min(unseen)} to {max(unseen)} alone'))}\n")
+    paragraphs = "\n".join(told)
     return f"""{table([*head, "final / best", "seeds", "missed"], rows)}
-{"".join(told)}
+{paragraphs}
 Aim: lowest third at least {LOWEST} times GDPO's, mean at least {MEAN} times, final at least {KEPT} of the best mean.
 Intervals by bootstrap over seeds; p by sign flips of the lowest third over seeds, Holm over the tasks.
 """
