@@ -343,7 +343,8 @@ def _limits(records: Sequence[CellRecord]) -> str:
     steps = settings["steps"]
     return f"""- Policies of 0.8 million parameters on made-up tasks, {steps} steps, one learning rate, one group
   size; the paper's models are a thousand times larger, and its judges are language models.
-- Inside one task the tests have as many units as seeds: with five, the smallest two-sided p is 2/32 = 0.0625.
+- Inside one task the tests have as many units as seeds: with five, the smallest two-sided p is 2/32 = 0.0625,
+  with eight 2/256 = 0.0078.
 - One warm start per task: the spread over seeds holds that of prompts, sampling and training, not of the base policy.
 - Best is chosen on the prompts it is reported on, the same for every method, and is therefore a little too high.
 """
