@@ -103,6 +103,11 @@ def test_places_of_a_document_are_filled_anew(tmp_path, suite):
     assert document.read_text() == text
 
 
+def test_a_document_that_is_not_there_is_an_error(tmp_path, suite):
+    with pytest.raises(ConfigError, match="no file"):
+        main(["findings", str(write(tmp_path, suite)), "--fill", str(tmp_path / "nothing.md")])
+
+
 def test_a_place_without_a_section_is_an_error(tmp_path, suite):
     given = sections(write(tmp_path, suite), ["aim", "late"])
     assert list(given) == ["aim"]

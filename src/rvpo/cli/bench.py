@@ -124,8 +124,9 @@ def parser() -> argparse.ArgumentParser:
     gains.add_argument("--out", type=Path, default=Path("gains.svg"), help=".svg or .png (default: gains.svg)")
     findings = commands.add_parser("findings", help="write the tables and verdicts of a finished suite as Markdown")
     findings.add_argument("results", type=Path, help="folder of a suite")
-    findings.add_argument("--out", type=Path, help="file to write (default: the terminal)")
-    findings.add_argument(
+    place = findings.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, help="file to write (default: the terminal)")
+    place.add_argument(
         "--fill", type=Path, metavar="FILE", help="document whose places <!-- begin NAME --> are filled anew instead"
     )
     findings.add_argument(
@@ -152,6 +153,8 @@ def write_findings(options: argparse.Namespace) -> int:
     """Write the tables as a page, or into the places of a document; draw the figure if asked to."""
     from rvpo.suite.findings import findings, places, refill, sections
 
+    if options.fill and not options.fill.is_file():
+        raise ConfigError(f"--fill needs a document to fill, but there is no file {options.fill}")
     document = options.fill.read_text() if options.fill else None
     given = sections(
         options.results,
