@@ -199,6 +199,13 @@ def test_the_command_that_made_the_runs_is_given(suite, page):
     assert second == "rvpo report x"
 
 
+def test_unusual_settings_are_options_of_the_command(tmp_path):
+    settings = {**cell().about["settings"], "num_iterations": 4, "beta": 0.04}
+    inputs = read_runs([write_suite(tmp_path, [cell(settings=settings)])])
+    (told,) = shown(inputs).texts("pre")
+    assert "--beta 0.04 --learning-rate 0.0005 --num-iterations 4 --out " in told
+
+
 def test_settings_that_no_command_makes_have_no_command(tmp_path):
     other = {**cell().about["settings"], "held_out_prompts": 3}
     inputs = read_runs([write_suite(tmp_path, [cell(settings=other)])])

@@ -79,11 +79,11 @@ def test_the_band_of_a_channel_is_the_same_in_all_runs_of_a_task(make_record):
 
 
 def test_conditions_are_told_by_what_is_not_usual(tmp_path, suite):
-    for name, settings in (("b", Settings(beta=0.04, steps=200)), ("a", Settings())):
+    for name, settings in (("b", Settings(beta=0.04, steps=200, num_iterations=4)), ("a", Settings())):
         write(tmp_path / name, suite)
         (tmp_path / name / "suite.json").write_text(json.dumps(asdict(settings)))
     usual, other = read_conditions(tmp_path)
-    assert (usual.words, other.words) == ("the suite's settings", "200 steps, KL penalty 0.04")
+    assert (usual.words, other.words) == ("the suite's settings", "200 steps, KL penalty 0.04, 4 updates a batch")
     assert len(other.runs) == 4
     with pytest.raises(ConfigError, match="holds no suites"):
         read_conditions(tmp_path / "a")

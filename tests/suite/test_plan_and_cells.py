@@ -1,5 +1,6 @@
 """Plans, settings that must agree, and the file of a cell."""
 
+import json
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from rvpo.cli.bench import parser, seeds_of
 from rvpo.errors import ConfigError
 from rvpo.suite.cell_file import columns_of_log, read_cell, write_cell
-from rvpo.suite.plan import Cell, Settings, cells, find_contender, keep_settings
+from rvpo.suite.plan import Cell, Settings, cells, find_contender, keep_settings, read_settings
 from rvpo.suite.schedule import Standing
 from rvpo.tasks.catalog import TASKS
 from rvpo.tasks.task import axis
@@ -53,6 +54,13 @@ def test_described_targets_are_for_each_axis_under_the_names_of_the_tasks_logs(t
     assert {axis(name) for row in TASKS["noisy"].rows(64, 0) for name in TASKS["noisy"].grade(row, "")} == set(axes)
 
 
+def test_settings_of_the_update_reach_the_trainer(tmp_path):
+    from rvpo.suite.train_cell import config
+
+    made = config(Cell("rubric", "gdpo", 0), Settings(num_iterations=4, epsilon=0.1), TASKS["rubric"], tmp_path)
+    assert (made.num_iterations, made.epsilon) == (4, 0.1)
+
+
 @pytest.mark.parametrize("name", ["rvpo:x", "rvpo_polcy:2", "rvpo:2:signal", "mean_variance"[:-1]])
 def test_a_description_that_fits_nothing_is_an_error(name):
     with pytest.raises(ConfigError):
@@ -70,6 +78,14 @@ def test_a_folder_keeps_to_its_settings(tmp_path):
     keep_settings(tmp_path / "suite", Settings(steps=5))
     with pytest.raises(ConfigError, match="steps 5 there and 6 now"):
         keep_settings(tmp_path / "suite", Settings(steps=6))
+
+
+def test_a_suite_older_than_a_setting_had_its_default(tmp_path):
+    (tmp_path / "suite.json").write_text(json.dumps({"steps": 5}))
+    assert read_settings(tmp_path) == Settings(steps=5)
+    keep_settings(tmp_path, Settings(steps=5))
+    with pytest.raises(ConfigError, match="num_iterations 1 there and 4 now"):
+        keep_settings(tmp_path, Settings(steps=5, num_iterations=4))
 
 
 def test_a_cell_comes_back_as_it_was(tmp_path, make_record):

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from rvpo.suite.cell_file import read_cell
+
 COMMAND = [
     *(sys.executable, "-m", "rvpo.cli.main", "bench", "neglect"),
     *("--tasks", "rubric", "--methods", "gdpo,rvpo", "--seeds", "2", "--steps", "3", "--warm-start-steps", "5"),
@@ -67,6 +69,22 @@ def test_a_killed_suite_repeats_no_finished_cell_and_ends_the_same(tmp_path, env
         assert (tmp_path / "killed" / "cells" / name).read_bytes() == (
             tmp_path / "whole" / "cells" / name
         ).read_bytes()
+
+
+def test_several_updates_on_a_batch_keep_its_rollouts_once(tmp_path, environment):
+    options = ("--methods", "gdpo", "--seeds", "1", "--steps", "4", "--hidden-size", "32", "--num-iterations", "2")
+    done = subprocess.run(
+        [*COMMAND, *options, "--out", "suite"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    cell = read_cell(tmp_path / "suite" / "cells" / "rubric-gdpo-0.parquet")
+    assert {step for step, *_ in cell.rollouts} == {1, 3}  # steps 2 and 4 train on the same rollouts again
+    assert cell.about["settings"]["hidden_size"] == 32
 
 
 def group_ends(group):

@@ -34,4 +34,5 @@ def test_what_was_not_finished_leaves_nothing(cache):
 
 def test_another_design_is_another_policy():
     keys = {policy_key(TASKS[name], steps) for name in ("rubric", "rising", "saturated", "tools") for steps in (2, 3)}
-    assert len(keys) == 8
+    keys.add(policy_key(TASKS["rubric"], 2, 64))
+    assert len(keys) == 9

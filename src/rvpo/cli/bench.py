@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from rvpo.cli.live import LiveView
@@ -107,6 +108,25 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.warm_start_steps,
         help=f"fewer make a weaker start, for trials (default: {defaults.warm_start_steps})",
     )
+    suite.add_argument(
+        "--hidden-size",
+        type=int,
+        default=defaults.hidden_size,
+        help=f"of the policy (default: {defaults.hidden_size})",
+    )
+    suite.add_argument(
+        "--num-iterations",
+        type=int,
+        default=defaults.num_iterations,
+        help=f"updates on each batch of rollouts, {defaults.num_iterations} is on-policy "
+        f"(default: {defaults.num_iterations})",
+    )
+    suite.add_argument(
+        "--epsilon",
+        type=float,
+        default=defaults.epsilon,
+        help=f"clip range of the policy ratio, for --num-iterations above 1 (default: {defaults.epsilon:g})",
+    )
     suite.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each (default: 2)")
     suite.add_argument("--out", type=Path, default=Path("runs/neglect"), help="folder (default: runs/neglect)")
     gains = commands.add_parser(
@@ -199,14 +219,7 @@ def neglect(options: argparse.Namespace) -> int:
     """Train what is missing, write the channel means, show the scores."""
     tasks, methods, seeds = BUDGETS[options.budget]
     planned = cells(options.tasks or tasks, options.methods or methods, options.seeds or list(range(seeds)))
-    settings = Settings(
-        steps=options.steps,
-        prompts_per_step=options.prompts_per_step,
-        num_generations=options.num_generations,
-        beta=options.beta,
-        learning_rate=options.learning_rate,
-        warm_start_steps=options.warm_start_steps,
-    )
+    settings = Settings(**{one.name: getattr(options, one.name) for one in fields(Settings) if one.name in options})
     keep_settings(options.out, settings)
     with LiveView() as show:
         run_cells(options.out, planned, settings, workers=options.workers, show=show)

@@ -13,6 +13,8 @@ __all__ = ["command", "settings", "versions"]
 
 QUICKSTART = (["rubric"], ["gdpo", "grpo", "rvpo", "rvpo_policy"])
 """Tasks and methods, sorted, of `rvpo quickstart`."""
+NO_OPTION = {"evaluate_every", "held_out_prompts"}
+"""Settings that `rvpo bench neglect` takes no option for."""
 
 
 def _united(tables: Iterable[dict[str, Any]]) -> dict[str, str]:
@@ -42,7 +44,7 @@ def command(suite: Suite) -> str:
     )
     used = [record.about.get("settings") for record in suite.records]
     known = set(tasks) <= set(TASKS) and set(methods) <= set(CONTENDERS)
-    if not known or not used[0] or any(one != used[0] for one in used) or set(used[0]) != set(asdict(Settings())):
+    if not known or not used[0] or any(one != used[0] for one in used) or not set(used[0]) <= set(asdict(Settings())):
         return ""
     made = Settings(**used[0])
     common = f"--seeds {_seeds(sorted(seeds))} --steps {made.steps}"
@@ -50,10 +52,14 @@ def command(suite: Suite) -> str:
     if (tasks, sorted(methods)) == QUICKSTART and made == _quickstart_settings(made):
         is_usual = made.warm_start_steps == Settings.warm_start_steps
         return f"rvpo quickstart {common} {'' if is_usual else f'--warm-start-steps {made.warm_start_steps} '}{out}"
-    if made == Settings(steps=made.steps, beta=made.beta, learning_rate=made.learning_rate):
-        options = f"{common} --beta {made.beta!r} --learning-rate {made.learning_rate!r} {out}"
-        return f"rvpo bench neglect --tasks {','.join(tasks)} --methods {','.join(methods)} {options}"
-    return ""
+    usual = asdict(Settings())
+    unusual = {name: value for name, value in asdict(made).items() if value != usual[name]}
+    if unusual.keys() & NO_OPTION:
+        return ""
+    told = {"beta": made.beta, "learning_rate": made.learning_rate} | unusual
+    told.pop("steps", None)
+    options = " ".join(f"--{name.replace('_', '-')} {value!r}" for name, value in told.items())
+    return f"rvpo bench neglect --tasks {','.join(tasks)} --methods {','.join(methods)} {common} {options} {out}"
 
 
 def _quickstart_settings(made: Settings) -> Settings:

@@ -24,6 +24,7 @@ from rvpo.suite.compare import compare_runs, paired_runs
 from rvpo.suite.foresight import foresight
 from rvpo.suite.late import Condition, read_conditions
 from rvpo.suite.markdown import difference, label, number, p_value, ratio, table
+from rvpo.suite.plan import Settings
 from rvpo.suite.regressions import BANDS, change_by_band
 from rvpo.suite.results import NEGLECTED, read_cells, run_scores
 from rvpo.suite.task_tables import BASELINE, HEADS, task_tables
@@ -121,22 +122,24 @@ def refill(document: str, given: Mapping[str, str]) -> str:
 def _opening(records: Sequence[CellRecord], folder: Path) -> str:
     """Return what the runs are."""
     about = records[0].about
-    settings, versions = about["settings"], about["versions"]
+    settings, versions = Settings(**about["settings"]), about["versions"]
     tasks, methods, seeds = (
         list(dict.fromkeys(record.about[key] for record in records)) for key in ("task", "contender", "seed")
     )
     kinds = f"{len(tasks)} tasks x {len(methods)} methods x {len(seeds)} seeds"
     whole = len(tasks) * len(methods) * len(seeds)
     which = kinds if len(records) == whole else f"of {kinds}; {whole - len(records)} combinations were not run"
+    usual = settings.hidden_size == Settings.hidden_size
+    size = "0.8 million parameters" if usual else f"width {settings.hidden_size}"
     parts = [
         f"Written by `rvpo bench findings {folder}` from the stored runs, which are made by `rvpo bench neglect --out "
         f"{folder}` with these tasks, methods and seeds.",
         f"{len(records)} runs: {which}. Each is a "
-        f"Qwen2 policy of 0.8 million parameters trained in TRL {versions['trl']} for {settings['steps']} steps of "
-        f"{settings['prompts_per_step']} prompts x {settings['num_generations']} rollouts, learning rate "
-        f"{settings['learning_rate']:g}, KL penalty {settings['beta']:g}. Runs of one task start from the same warm "
+        f"Qwen2 policy of {size} trained in TRL {versions['trl']} for {settings.steps} steps of "
+        f"{settings.prompts_per_step} prompts x {settings.num_generations} rollouts, learning rate "
+        f"{settings.learning_rate:g}, KL penalty {settings.beta:g}. Runs of one task start from the same warm "
         "start, runs of one task and seed see the same prompts. Scores are exact grades on "
-        f"{settings['held_out_prompts']} held-out prompts, one sampled answer each, whatever judge training had. A "
+        f"{settings.held_out_prompts} held-out prompts, one sampled answer each, whatever judge training had. A "
         f"channel is a kind of criterion; it is neglected if fewer than {100 * NEGLECTED:.0f} % of the answers meet "
         "it.",
     ]
@@ -286,7 +289,7 @@ Change of a channel's held-out mean from warm start to end, averaged over channe
 def _late(records: Sequence[CellRecord], runs: pd.DataFrame, folder: Path) -> str:
     """Return what GDPO, the paper's form and the policy level give back, under every condition."""
     methods = ("gdpo", "rvpo", "rvpo_policy")
-    usual = Condition("", records[0].about["settings"], runs)
+    usual = Condition("", Settings(**records[0].about["settings"]), runs)
     rows = []
     for condition in (usual, *read_conditions(folder)):
         told = condition.words

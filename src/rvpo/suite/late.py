@@ -4,15 +4,13 @@ A folder of suites, one for each condition, each with settings of its own (`rvpo
 --learning-rate ...`). What a run gives back is its best mean less its final one (`drop` of `results.run_scores`).
 """
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from rvpo.errors import ConfigError
-from rvpo.suite.plan import SETTINGS_FILE, Settings
+from rvpo.suite.plan import SETTINGS_FILE, Settings, read_settings
 from rvpo.suite.results import read_cells, run_scores
 
 __all__ = ["Condition", "read_conditions"]
@@ -23,6 +21,9 @@ WORDS = {
     "beta": "KL penalty {:g}",
     "prompts_per_step": "{} prompts a step",
     "num_generations": "groups of {}",
+    "num_iterations": "{} updates a batch",
+    "epsilon": "clipped beyond {:g}",
+    "hidden_size": "policy of width {}",
 }
 
 
@@ -31,15 +32,15 @@ class Condition:
     """One of the suites."""
 
     name: str
-    settings: Mapping[str, float]
+    settings: Settings
     runs: pd.DataFrame
     """Of `results.run_scores`."""
 
     @property
     def words(self) -> str:
         """Its settings as far as they are not the suite's defaults."""
-        usual = asdict(Settings())
-        told = [text.format(self.settings[name]) for name, text in WORDS.items() if self.settings[name] != usual[name]]
+        usual, own = asdict(Settings()), asdict(self.settings)
+        told = [text.format(own[name]) for name, text in WORDS.items() if own[name] != usual[name]]
         return ", ".join(told) or "the suite's settings"
 
 
@@ -49,6 +50,5 @@ def read_conditions(folder: Path) -> list[Condition]:
     if not files:
         raise ConfigError(f"{folder} holds no suites: no folder in it has a {SETTINGS_FILE}")
     return [
-        Condition(file.parent.name, json.loads(file.read_text()), run_scores(read_cells(file.parent)))
-        for file in files
+        Condition(file.parent.name, read_settings(file.parent), run_scores(read_cells(file.parent))) for file in files
     ]

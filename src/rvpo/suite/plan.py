@@ -12,7 +12,7 @@ from rvpo.errors import ConfigError, unknown_name
 from rvpo.tasks.catalog import TASKS
 from rvpo.wind_tunnel import parse_method
 
-__all__ = ["CONTENDERS", "Cell", "Contender", "Settings", "cells", "find_contender", "keep_settings"]
+__all__ = ["CONTENDERS", "Cell", "Contender", "Settings", "cells", "find_contender", "keep_settings", "read_settings"]
 
 SETTINGS_FILE = "suite.json"
 
@@ -76,6 +76,12 @@ class Settings:
     evaluate_every: int = 10
     held_out_prompts: int = 128
     warm_start_steps: int = 300
+    hidden_size: int = 128
+    """Width of the policy; 128 are 0.8 million parameters."""
+    num_iterations: int = 1
+    """Updates on each batch of rollouts; the first is on-policy, so clipping acts from the second on."""
+    epsilon: float = 0.2
+    """Range of the policy ratio beyond which it is clipped."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +137,18 @@ def find_contender(name: str) -> Contender:
     return Contender(name, name, options | ({"method_options": of_the_method} if of_the_method else {}))
 
 
+def read_settings(folder: Path) -> Settings:
+    """Return the settings of a suite; those that did not exist when it was made had today's defaults."""
+    return Settings(**json.loads((folder / SETTINGS_FILE).read_text()))
+
+
 def keep_settings(folder: Path, settings: Settings) -> None:
     """Write the settings into a new suite's folder; raise ConfigError if it holds cells of other settings."""
     file = folder / SETTINGS_FILE
     wanted = asdict(settings)
     if file.is_file():
-        kept = json.loads(file.read_text())
-        different = {name: (kept.get(name), value) for name, value in wanted.items() if kept.get(name) != value}
+        kept = asdict(read_settings(folder))
+        different = {name: (kept[name], value) for name, value in wanted.items() if kept[name] != value}
         if different:
             told = ", ".join(f"{name} {old} there and {new} now" for name, (old, new) in different.items())
             raise ConfigError(f"{folder} holds cells of other settings ({told}); choose another folder with --out")

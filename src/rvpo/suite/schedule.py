@@ -193,6 +193,7 @@ def _prepare(task: str, settings: Settings) -> None:
     warm_policy(
         TASKS[task],
         steps=settings.warm_start_steps,
+        hidden_size=settings.hidden_size,
         on_step=lambda step, loss: _messages.put(("warm", policy, step + 1, {})) if step % 10 == 9 else None,
     )
 

@@ -87,7 +87,8 @@ class HeldOut(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Grade if it is time; keep the rewards of the first steps."""
         step, last = state.global_step, state.global_step == state.max_steps
-        if step <= ROLLOUT_STEPS:
+        is_new_batch = (step - 1) % self.trainer.num_iterations == 0
+        if step <= ROLLOUT_STEPS and is_new_batch:
             self.record.rollouts += [(step, *group) for group in groups_of_rewards(self.trainer)]
         self.latest = {}
         if last or step % self.every == 0:
@@ -140,6 +141,8 @@ def config(cell: Cell, settings: Settings, task: Task, folder: Path) -> RVPOConf
         num_generations=settings.num_generations,
         max_completion_length=task.max_completion_length,
         beta=settings.beta,
+        num_iterations=settings.num_iterations,
+        epsilon=settings.epsilon,
         logging_steps=max(min(LOG_EVERY, settings.steps // 10), 1),
         save_strategy="no",
         report_to="none",
@@ -159,7 +162,7 @@ def train_cell(cell: Cell, settings: Settings, file: Path, progress: Progress, *
     stopped the run, and then writes nothing.
     """
     task = TASKS[cell.task]
-    policy = warm_policy(task, steps=settings.warm_start_steps)
+    policy = warm_policy(task, steps=settings.warm_start_steps, hidden_size=settings.hidden_size)
     held_out = task.rows(settings.held_out_prompts, cell.seed, held_out=True)
     about = {**asdict(cell), "settings": asdict(settings), "versions": _versions()}
     record = CellRecord(about, [row["prompt"] for row in held_out])

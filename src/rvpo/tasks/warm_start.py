@@ -26,27 +26,29 @@ def cache_folder() -> Path:
     return Path(os.environ.get("RVPO_CACHE") or Path(home) / "rvpo")
 
 
-def policy_key(task: Task, steps: int) -> str:
+def policy_key(task: Task, steps: int, hidden_size: int = HIDDEN_SIZE) -> str:
     """Return the name of a warm start: it changes with whatever changes the policy."""
     vocabulary = sorted(task.tokenizer().get_vocab().items())
-    design = [vocabulary, task.pairs(100, 0), HIDDEN_SIZE, LAYERS, steps, BATCH, PAIRS, LEARNING_RATE]
+    design = [vocabulary, task.pairs(100, 0), hidden_size, LAYERS, steps, BATCH, PAIRS, LEARNING_RATE]
     return f"{task.policy}-{hashlib.sha256(json.dumps(design).encode()).hexdigest()[:12]}"
 
 
-def warm_policy(task: Task, *, steps: int = STEPS, on_step: PairsSeen | None = None) -> Path:
+def warm_policy(
+    task: Task, *, steps: int = STEPS, hidden_size: int = HIDDEN_SIZE, on_step: PairsSeen | None = None
+) -> Path:
     """Return the folder of the task's policy, made first if the cache has none.
 
     Always seed 0: what is compared later starts from one policy, as with one base model. `on_step(step, loss)`
     is called while the policy is made.
     """
-    folder = cache_folder() / "policies" / policy_key(task, steps)
+    folder = cache_folder() / "policies" / policy_key(task, steps, hidden_size)
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Made beside its place and moved there whole, so that a killed process leaves nothing that looks finished.
     making = Path(tempfile.mkdtemp(prefix="making-", dir=folder.parent))
     try:
-        build_policy(making, task.tokenizer(), hidden_size=HIDDEN_SIZE, layers=LAYERS)
+        build_policy(making, task.tokenizer(), hidden_size=hidden_size, layers=LAYERS)
         warm_start(
             making, task.pairs(PAIRS, 0), steps=steps, batch_size=BATCH, learning_rate=LEARNING_RATE, on_step=on_step
         )
