@@ -89,6 +89,12 @@ def test_conditions_are_told_by_what_is_not_usual(tmp_path, suite):
         read_conditions(tmp_path / "a")
 
 
+def test_all_methods_against_gdpo_by_hand(tmp_path, suite):
+    text = sections(write(tmp_path, suite), ["methods"])["methods"]
+    # Lowest third: 1/2 and 1 against 1/4, so differences of 1/4 and 3/4 of one sign; one method, so Holm adds nothing.
+    assert "| policy k=2 | 3.00 [2.00, 4.00] | +0.500 [+0.250, +0.750] | 0.500 | 2 |" in text
+
+
 def test_places_of_a_document_are_filled_anew(tmp_path, suite):
     results = write(tmp_path / "results", suite)
     document = tmp_path / "findings.md"

@@ -193,23 +193,22 @@ def _pooled(runs: pd.DataFrame, method: str, opening: str) -> str:
 
 
 def _methods(runs: pd.DataFrame) -> str:
-    """Return the lowest third of every method on every task, relative to GDPO."""
+    """Return the lowest third of every method on every task, relative to GDPO, and over all of them."""
     methods = [method for method in dict.fromkeys(runs["method"]) if method != BASELINE]
     held = {method: {one.task: one for one in hold_against_aim(runs, method)} for method in methods}
     tasks = list(dict.fromkeys(runs["task"]))
     level = runs[runs["method"] == BASELINE].groupby("task")["final_lowest"].mean()
-    rows = [["GDPO itself", *(number(level.get(task, math.nan)) for task in tasks)]]
-    rows += [[label(method), *(_cell(held[method].get(task)) for task in tasks)] for method in methods]
-    return f"""{table(["lowest third, times GDPO's", *tasks], rows)}
-95 % intervals by bootstrap over seeds; a star: p < 0.05 by sign flips, Holm over the tasks of a method.
+    rows = [["GDPO itself", *(number(level.get(task, math.nan)) for task in tasks), "", "", ""]]
+    pooled = [compare_runs(runs, method, "final_lowest") for method in methods]
+    adjusted = holm([None if test is None else test.p_value for test in pooled])
+    for method, test, p in zip(methods, pooled, adjusted, strict=True):
+        ratios = [ratio(held[method][task].lowest) if task in held[method] else "-" for task in tasks]
+        rows.append([label(method), *ratios, difference(test), p_value(p), str(test.pairs if test else 0)])
+    head = ["lowest third, times GDPO's", *tasks, "all: difference to GDPO", "p (Holm)", "pairs"]
+    return f"""{table(head, rows)}
+95 % intervals by bootstrap, of ratios over seeds, of the difference over pairs of a task and a seed; p of the
+difference by sign flips, Holm over the methods.
 """
-
-
-def _cell(one: Aim | None) -> str:
-    if one is None:
-        return "-"
-    star = "\\*" if one.adjusted < 0.05 else ""
-    return f"{ratio(one.lowest)}{star}"
 
 
 def _claims(judged: Sequence[Judged]) -> str:
