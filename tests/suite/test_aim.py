@@ -89,6 +89,19 @@ def test_conditions_are_told_by_what_is_not_usual(tmp_path, suite):
         read_conditions(tmp_path / "a")
 
 
+def test_what_is_given_back_by_hand(tmp_path, suite, make_record):
+    rvpo = make_record(
+        contender="rvpo", means={"accuracy/dose": [0.0, 1.0, 0.5], "communication/close": [0.5, 0.5, 0.5]}
+    )
+    folder = write(tmp_path / "late" / "noise", [*suite, rvpo])
+    (folder / "suite.json").write_text(json.dumps(asdict(Settings(epsilon=100.0, num_iterations=4))))
+    text = sections(write(tmp_path / "suite", suite), ["late"], late=folder.parent)["late"]
+    # RVPO: at best (1 + 1/2)/2, at the end 1/2. One pair with GDPO, seed 0, has no interval.
+    ends = "0.625 / 0.625: 0.000 | 0.750 / 0.500: 0.250 | 0.875 / 0.875: 0.000"
+    assert f"| 4 updates a batch, clipped beyond 100 | rubric | {ends} | +0.250 | 0.25 / 0.50 / 0.75 | 1 |" in text
+    assert "| the suite's settings | rubric | 0.625 / 0.625: 0.000 | - | " in text
+
+
 def test_all_methods_against_gdpo_by_hand(tmp_path, suite):
     text = sections(write(tmp_path, suite), ["methods"])["methods"]
     # Lowest third: 1/2 and 1 against 1/4, so differences of 1/4 and 3/4 of one sign; one method, so Holm adds nothing.
@@ -137,7 +150,7 @@ def test_candidates_and_late_conditions_are_tables(tmp_path, suite):
     given = sections(results, ["late", "candidates"], late=tmp_path / "late", candidates=results)
     assert "| policy k=2 | +0.500 [+0.250, +0.750] |" in given["candidates"]
     # GDPO: (1/4 + 1)/2 at best and at the end; the policy level (3/4 + 1)/2.
-    row = "rubric | 0.625 / 0.625: 0.000 | - | 0.875 / 0.875: 0.000 | - | 0 |"
+    row = "rubric | 0.625 / 0.625: 0.000 | - | 0.875 / 0.875: 0.000 | - | 0.25 / - / 0.75 | 0 |"
     assert f"| 10 steps | {row}" in given["late"]
     assert f"| 200 steps | {row}" in given["late"]
 

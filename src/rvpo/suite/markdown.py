@@ -27,12 +27,15 @@ def p_value(value: float) -> str:
 
 
 def difference(test: PairedTest | None) -> str:
-    """Return a paired difference and its interval.
+    """Return a paired difference and its interval; one pair has none.
 
     >>> difference(None)
     '-'
     """
-    return "-" if test is None else f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
+    if test is None:
+        return "-"
+    interval = f" [{test.low:+.3f}, {test.high:+.3f}]" if math.isfinite(test.low) else ""
+    return f"{test.difference:+.3f}{interval}"
 
 
 def ratio(one: Ratio, digits: int = 2) -> str:
