@@ -99,7 +99,7 @@ def test_what_is_given_back_by_hand(tmp_path, suite, make_record):
     # RVPO: at best (1 + 1/2)/2, at the end 1/2. One pair with GDPO, seed 0, has no interval.
     ends = "0.625 / 0.625: 0.000 | 0.750 / 0.500: 0.250 | 0.875 / 0.875: 0.000"
     assert f"| 4 updates a batch, clipped beyond 100 | rubric | {ends} | +0.250 | 0.25 / 0.50 / 0.75 | 1 |" in text
-    assert "| the suite's settings | rubric | 0.625 / 0.625: 0.000 | - | " in text
+    assert "| 10 steps | rubric | 0.625 / 0.625: 0.000 | - | " in text
 
 
 def test_all_methods_against_gdpo_by_hand(tmp_path, suite):
