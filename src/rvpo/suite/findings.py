@@ -346,8 +346,8 @@ def _forecast(records: Sequence[CellRecord]) -> str:
 def _limits(records: Sequence[CellRecord]) -> str:
     settings = records[0].about["settings"]
     steps = settings["steps"]
-    return f"""- Policies of 0.8 million parameters on made-up tasks, {steps} steps, one learning rate, one group
-  size; the paper's models are a thousand times larger, and its judges are language models.
+    return f"""- Policies of 0.8 million parameters on made-up tasks, {steps} steps, one learning rate and group size
+  but for the late conditions; the paper's models are a thousand times larger, and its judges are language models.
 - Inside one task the tests have as many units as seeds: with eight, the smallest two-sided p is 2/256 = 0.0078,
   so that after Holm's correction over eight tasks none can be below 0.0625.
 - One warm start per task: the spread over seeds holds that of prompts, sampling and training, not of the base policy.
