@@ -86,6 +86,9 @@ def test_a_suite_older_than_a_setting_had_its_default(tmp_path):
     keep_settings(tmp_path, Settings(steps=5))
     with pytest.raises(ConfigError, match="num_iterations 1 there and 4 now"):
         keep_settings(tmp_path, Settings(steps=5, num_iterations=4))
+    (tmp_path / "suite.json").write_text(json.dumps({"steps": 5, "temperature": 2}))
+    with pytest.raises(ConfigError, match="does not know: \\['temperature'\\]"):
+        read_settings(tmp_path)
 
 
 def test_a_cell_comes_back_as_it_was(tmp_path, make_record):

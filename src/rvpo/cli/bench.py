@@ -3,14 +3,13 @@
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from rvpo.cli.live import LiveView
 from rvpo.cli.report import check_installed, write_figure
 from rvpo.cli.scores import print_scores
 from rvpo.errors import ConfigError
-from rvpo.suite.plan import CONTENDERS, Settings, cells, keep_settings
+from rvpo.suite.plan import CONTENDERS, OPTIONS, Settings, cells, keep_settings
 from rvpo.suite.results import MEANS_FILE, channel_means, read_cells
 from rvpo.suite.schedule import run_cells
 from rvpo.tasks.catalog import TASKS
@@ -85,48 +84,11 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument("--tasks", type=_names, help="comma-separated (default: those of the budget)")
     suite.add_argument("--methods", type=_names, help="comma-separated (default: those of the budget)")
     suite.add_argument("--seeds", type=seeds_of, help="3 (how many), 0-4 or 1,5 (default: those of the budget)")
-    suite.add_argument("--steps", type=int, default=defaults.steps, help=f"per run (default: {defaults.steps})")
-    suite.add_argument(
-        "--prompts-per-step",
-        type=int,
-        default=defaults.prompts_per_step,
-        help=f"(default: {defaults.prompts_per_step})",
-    )
-    suite.add_argument(
-        "--num-generations",
-        type=int,
-        default=defaults.num_generations,
-        help=f"rollouts of a prompt, the group size (default: {defaults.num_generations})",
-    )
-    suite.add_argument("--beta", type=float, default=defaults.beta, help="KL penalty to the warm start (default: 0)")
-    suite.add_argument(
-        "--learning-rate", type=float, default=defaults.learning_rate, help=f"(default: {defaults.learning_rate:g})"
-    )
-    suite.add_argument(
-        "--warm-start-steps",
-        type=int,
-        default=defaults.warm_start_steps,
-        help=f"fewer make a weaker start, for trials (default: {defaults.warm_start_steps})",
-    )
-    suite.add_argument(
-        "--hidden-size",
-        type=int,
-        default=defaults.hidden_size,
-        help=f"of the policy (default: {defaults.hidden_size})",
-    )
-    suite.add_argument(
-        "--num-iterations",
-        type=int,
-        default=defaults.num_iterations,
-        help=f"updates on each batch of rollouts, {defaults.num_iterations} is on-policy "
-        f"(default: {defaults.num_iterations})",
-    )
-    suite.add_argument(
-        "--epsilon",
-        type=float,
-        default=defaults.epsilon,
-        help=f"clip range of the policy ratio, for --num-iterations above 1 (default: {defaults.epsilon:g})",
-    )
+    for name, told in OPTIONS.items():
+        value = getattr(defaults, name)
+        suite.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"{told} (default: {value:g})"
+        )
     suite.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each (default: 2)")
     suite.add_argument("--out", type=Path, default=Path("runs/neglect"), help="folder (default: runs/neglect)")
     gains = commands.add_parser(
@@ -219,7 +181,7 @@ def neglect(options: argparse.Namespace) -> int:
     """Train what is missing, write the channel means, show the scores."""
     tasks, methods, seeds = BUDGETS[options.budget]
     planned = cells(options.tasks or tasks, options.methods or methods, options.seeds or list(range(seeds)))
-    settings = Settings(**{one.name: getattr(options, one.name) for one in fields(Settings) if one.name in options})
+    settings = Settings(**{name: getattr(options, name) for name in OPTIONS})
     keep_settings(options.out, settings)
     with LiveView() as show:
         run_cells(options.out, planned, settings, workers=options.workers, show=show)

@@ -6,15 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from rvpo.report.runs import Suite
-from rvpo.suite.plan import CONTENDERS, Settings
+from rvpo.suite.plan import CONTENDERS, OPTIONS, Settings
 from rvpo.tasks.catalog import TASKS
 
 __all__ = ["command", "settings", "versions"]
 
 QUICKSTART = (["rubric"], ["gdpo", "grpo", "rvpo", "rvpo_policy"])
 """Tasks and methods, sorted, of `rvpo quickstart`."""
-NO_OPTION = {"evaluate_every", "held_out_prompts"}
-"""Settings that `rvpo bench neglect` takes no option for."""
 
 
 def _united(tables: Iterable[dict[str, Any]]) -> dict[str, str]:
@@ -54,7 +52,7 @@ def command(suite: Suite) -> str:
         return f"rvpo quickstart {common} {'' if is_usual else f'--warm-start-steps {made.warm_start_steps} '}{out}"
     usual = asdict(Settings())
     unusual = {name: value for name, value in asdict(made).items() if value != usual[name]}
-    if unusual.keys() & NO_OPTION:
+    if unusual.keys() - OPTIONS.keys():
         return ""
     told = {"beta": made.beta, "learning_rate": made.learning_rate} | unusual
     told.pop("steps", None)

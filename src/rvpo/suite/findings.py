@@ -129,13 +129,11 @@ def _opening(records: Sequence[CellRecord], folder: Path) -> str:
     kinds = f"{len(tasks)} tasks x {len(methods)} methods x {len(seeds)} seeds"
     whole = len(tasks) * len(methods) * len(seeds)
     which = kinds if len(records) == whole else f"of {kinds}; {whole - len(records)} combinations were not run"
-    usual = settings.hidden_size == Settings.hidden_size
-    size = "0.8 million parameters" if usual else f"width {settings.hidden_size}"
     parts = [
         f"Written by `rvpo bench findings {folder}` from the stored runs, which are made by `rvpo bench neglect --out "
         f"{folder}` with these tasks, methods and seeds.",
         f"{len(records)} runs: {which}. Each is a "
-        f"Qwen2 policy of {size} trained in TRL {versions['trl']} for {settings.steps} steps of "
+        f"Qwen2 policy of {_size(settings)} trained in TRL {versions['trl']} for {settings.steps} steps of "
         f"{settings.prompts_per_step} prompts x {settings.num_generations} rollouts, learning rate "
         f"{settings.learning_rate:g}, KL penalty {settings.beta:g}. Runs of one task start from the same warm "
         "start, runs of one task and seed see the same prompts. Scores are exact grades on "
@@ -144,6 +142,11 @@ def _opening(records: Sequence[CellRecord], folder: Path) -> str:
         "it.",
     ]
     return "\n\n".join(_wrapped(part) for part in parts) + "\n"
+
+
+def _size(settings: Settings) -> str:
+    is_usual = settings.hidden_size == Settings.hidden_size
+    return "0.8 million parameters" if is_usual else f"width {settings.hidden_size}"
 
 
 def _wrapped(text: str) -> str:
@@ -344,12 +347,14 @@ def _forecast(records: Sequence[CellRecord]) -> str:
 
 
 def _limits(records: Sequence[CellRecord]) -> str:
-    settings = records[0].about["settings"]
-    steps = settings["steps"]
-    return f"""- Policies of 0.8 million parameters on made-up tasks, {steps} steps, one learning rate and group size
-  but for the late conditions; the paper's models are a thousand times larger, and its judges are language models.
-- Inside one task the tests have as many units as seeds: with eight, the smallest two-sided p is 2/256 = 0.0078,
-  so that after Holm's correction over eight tasks none can be below 0.0625.
+    settings = Settings(**records[0].about["settings"])
+    seeds, tasks = (len({record.about[key] for record in records}) for key in ("seed", "task"))
+    lowest = 2.0 ** (1 - seeds)
+    return f"""- Policies of {_size(settings)} on made-up tasks, {settings.steps} steps, one learning rate and
+  group size in the tables of methods; the paper's models are a thousand times larger, and its judges are language
+  models.
+- Inside one task the tests have as many units as seeds: with {seeds}, the smallest two-sided p is
+  {lowest:.2g}, after Holm's correction over {tasks} tasks {min(lowest * tasks, 1):.2g}.
 - One warm start per task: the spread over seeds holds that of prompts, sampling and training, not of the base policy.
 - Best is chosen on the prompts it is reported on, the same for every method, and is therefore a little too high.
 """

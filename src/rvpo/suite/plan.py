@@ -12,7 +12,17 @@ from rvpo.errors import ConfigError, unknown_name
 from rvpo.tasks.catalog import TASKS
 from rvpo.wind_tunnel import parse_method
 
-__all__ = ["CONTENDERS", "Cell", "Contender", "Settings", "cells", "find_contender", "keep_settings", "read_settings"]
+__all__ = [
+    "CONTENDERS",
+    "OPTIONS",
+    "Cell",
+    "Contender",
+    "Settings",
+    "cells",
+    "find_contender",
+    "keep_settings",
+    "read_settings",
+]
 
 SETTINGS_FILE = "suite.json"
 
@@ -84,6 +94,20 @@ class Settings:
     """Range of the policy ratio beyond which it is clipped."""
 
 
+OPTIONS = {
+    "steps": "per run",
+    "prompts_per_step": "prompts of a batch",
+    "num_generations": "rollouts of a prompt, the group size",
+    "beta": "KL penalty to the warm start",
+    "learning_rate": "of every step after a short warm-up",
+    "warm_start_steps": "fewer make a weaker start, for trials",
+    "hidden_size": "width of the policy",
+    "num_iterations": "updates on each batch of rollouts; 1 is on-policy",
+    "epsilon": "clip range of the policy ratio, for --num-iterations above 1",
+}
+"""Settings that `rvpo bench neglect` takes an option for, with its help."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One training run."""
@@ -138,8 +162,14 @@ def find_contender(name: str) -> Contender:
 
 
 def read_settings(folder: Path) -> Settings:
-    """Return the settings of a suite; those that did not exist when it was made had today's defaults."""
-    return Settings(**json.loads((folder / SETTINGS_FILE).read_text()))
+    """Return the settings of a suite; those that did not exist when it was made had today's defaults.
+
+    Raises ConfigError for settings that this version does not know.
+    """
+    kept = json.loads((folder / SETTINGS_FILE).read_text())
+    if unknown := sorted(kept.keys() - asdict(Settings()).keys()):
+        raise ConfigError(f"{folder / SETTINGS_FILE} has settings that this version does not know: {unknown}")
+    return Settings(**kept)
 
 
 def keep_settings(folder: Path, settings: Settings) -> None:
