@@ -10,11 +10,11 @@ install: $(INSTALLED)
 # verl is there for tests alone. It pins packages that its advantages, reward workers and default trainer do not need,
 # hence --no-deps; what they do need is the group "agreement". TransferQueue asks for Ray's dashboard, likewise.
 # bfcl-eval pins its vendors' packages likewise; what is used of it is the extra "bfcl".
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml lab/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,bfcl]' --group dev --group agreement
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,bfcl]' --editable ./lab --group dev --group agreement
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl TransferQueue bfcl-eval
 	touch $@
 
@@ -29,7 +29,7 @@ check: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest --quiet --doctest-modules src --doctest-glob='*.md' README.md docs
+	$(BIN)/pytest --quiet --doctest-modules src lab/src --doctest-glob='*.md' README.md docs
 
 bench: install
 	$(BIN)/python benchmarks/advantages.py

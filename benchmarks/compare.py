@@ -25,7 +25,7 @@ import numpy as np
 
 from rvpo.evals.compare import compare
 from rvpo.evals.gpqa import wilson
-from rvpo.evals.stats import PairedTest, paired_test
+from rvpo.stats import PairedTest, paired_test
 
 LOW, HIGH, SPREAD = -0.6, 1.0, 0.354
 RVPO, GDPO = 0.261, 0.215

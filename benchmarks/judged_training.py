@@ -17,15 +17,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from judging.fault_server import FaultServer, block, blocks, seldom
-from rvpo.cli.train import RVPOScriptArguments, run
+from rvpo.integrations.trl.run import RVPOScriptArguments, run
 from rvpo.judging.criteria import Criterion
-from rvpo.suite.cell_file import CellRecord
-from rvpo.suite.plan import Cell, Settings
-from rvpo.suite.results import run_scores
-from rvpo.suite.train_cell import HeldOut, config
-from rvpo.tasks.catalog import TASKS
-from rvpo.tasks.rubric import meets
-from rvpo.tasks.warm_start import warm_policy
+from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.suite.plan import Cell, Settings
+from rvpo_lab.suite.results import run_scores
+from rvpo_lab.suite.train_cell import HeldOut, config
+from rvpo_lab.tasks.catalog import TASKS
+from rvpo_lab.tasks.rubric import meets
+from rvpo_lab.tasks.warm_start import warm_policy
 
 from trl import ModelConfig  # isort: skip
 

@@ -16,7 +16,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from rvpo import METHODS, RVPOConfig, RVPOTrainer
-from rvpo.tasks.policy import build_policy, load_tokenizer, word_tokenizer
+from rvpo.llm.tokenizer import load_tokenizer
+from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
 
 def reward(index):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from datasets import load_dataset
 
-from rvpo.tasks.policy import build_policy, byte_tokenizer, warm_start
+from rvpo_lab.tasks.policy import build_policy, byte_tokenizer, warm_start
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}

@@ -137,8 +137,9 @@ def test_axolotls_trainer_takes_the_mixin(execute, tmp_path):
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    from rvpo.tasks import notes
-    from rvpo.tasks.policy import build_policy, load_tokenizer, word_tokenizer
+    from rvpo.llm.tokenizer import load_tokenizer
+    from rvpo_lab.tasks import notes
+    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
     class AxolotlGRPOTrainer(GRPOTrainer):
         pass

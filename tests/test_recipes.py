@@ -121,7 +121,7 @@ def project(tmp_path_factory):
     """A tiny Qwen2 with random weights, and rows as RaR and RLLA have them."""
     from datasets import Dataset
 
-    from rvpo.tasks.policy import build_policy, byte_tokenizer
+    from rvpo_lab.tasks.policy import build_policy, byte_tokenizer
 
     folder = tmp_path_factory.mktemp("recipes")
     tokenizer = byte_tokenizer([], 300, chat_template=TEMPLATE, extra=["<|im_start|>", "<|im_end|>"])

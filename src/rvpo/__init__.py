@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from rvpo.advantages import PRESETS, AdvantageResult, compute_advantages
-from rvpo.aggregations import AGGREGATIONS as METHODS
-from rvpo.diagnostics import AdvantageStats, conflict, forecast
+from rvpo.core.advantages import PRESETS, AdvantageResult, compute_advantages
+from rvpo.core.aggregations import AGGREGATIONS as METHODS
+from rvpo.core.diagnostics import AdvantageStats, conflict, forecast
+from rvpo.core.schedules import EffectiveChannels
 from rvpo.errors import ConfigError, IntegrationError, RewardError, RvpoError
 from rvpo.rewards.channels import Channel, scalar_reward, vector_reward
-from rvpo.schedules import EffectiveChannels
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import the TRL trainer when it is first asked for: `import rvpo` needs neither torch nor TRL."""
     if name in ("RVPOConfig", "RVPOTrainer"):
-        from rvpo.integrations import trl_trainer
+        from rvpo.integrations.trl import trainer as trl_trainer
 
         return getattr(trl_trainer, name)
     raise AttributeError(f"module 'rvpo' has no attribute {name!r}")

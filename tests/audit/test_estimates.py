@@ -12,7 +12,7 @@ from rvpo.audit.estimates import HORIZON, Estimate, verdict
 from rvpo.audit.groups import ChannelNames, groups_of_maps
 from rvpo.audit.signals import KS, METHODS, make_signals
 from rvpo.audit.sums import PairSums, Shape, SumsOfBlocks, group_sums
-from rvpo.diagnostics import conflict, forecast
+from rvpo.core.diagnostics import conflict, forecast
 from rvpo.errors import ConfigError
 
 NAN = math.nan

@@ -70,8 +70,9 @@ def trl_run(tmp_path_factory):
     pytest.importorskip("trl")
     from datasets import Dataset
 
-    from rvpo.tasks import notes
-    from rvpo.tasks.policy import build_policy, load_tokenizer, word_tokenizer
+    from rvpo.llm.tokenizer import load_tokenizer
+    from rvpo_lab.tasks import notes
+    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
     policy = build_policy(tmp_path_factory.mktemp("policy"), word_tokenizer(notes.words()), hidden_size=32, layers=1)
     rows = Dataset.from_list(list({row["prompt"]: row for row in notes.prompts(40, seed=1)}.values())[:16])

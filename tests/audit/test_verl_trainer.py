@@ -18,8 +18,8 @@ except ImportError as error:
     sys.exit(f"skip: {error}")
 import numpy as np
 import torch
-from rvpo.tasks import notes
-from rvpo.tasks.policy import word_tokenizer
+from rvpo_lab.tasks import notes
+from rvpo_lab.tasks.policy import word_tokenizer
 
 folder = sys.argv[1]
 trainer = object.__new__(RayPPOTrainer)  # its __init__ asks for a cluster

@@ -6,8 +6,8 @@ import pytest
 
 from evals.scripted import Scripted, run
 from rvpo.cli.main import main
-from rvpo.evals import embedded
-from rvpo.tasks.catalog import TASKS
+from rvpo_lab.tasks import benchmark as embedded
+from rvpo_lab.tasks.catalog import TASKS
 
 TASK = TASKS["tools"]
 ROWS = {row["prompt"]: row["ground_truth"] for row in TASK.rows(40, 0, held_out=True)}

@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from rvpo import ConfigError
-from rvpo.cli.data import load_rows
+from rvpo.integrations.trl.rows import load_rows
 
 ROWS = [
     {"prompt": "a b", "answer": "1", "meta": {"grade": {"truth": "x", "points": 3}}},

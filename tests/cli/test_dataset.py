@@ -5,10 +5,10 @@ import json
 import pytest
 
 from rvpo.cli import main as program
-from rvpo.cli.dataset import FEW, TAGS, main
+from rvpo.cli.data import FEW, TAGS, main
 from rvpo.data import load_rubric_rows
 
-COMMAND = {"data": ("rvpo.cli.dataset", "look at a rubric data set")}
+COMMAND = {"data": ("rvpo.cli.data", "look at a rubric data set")}
 
 ROWS = [
     {"prompt": "A?", "rubric": [{"text": "Secret one.", "points": 2, "tags": ["[red]tone"]}, "Omits secret two."]},

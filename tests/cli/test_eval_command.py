@@ -13,9 +13,9 @@ from judging.fault_server import FaultServer, blocks
 from rvpo.cli.eval_view import EvalView, notes
 from rvpo.cli.main import main
 from rvpo.data.files import raw_rows
-from rvpo.suite.plan import Cell, Settings
-from rvpo.tasks.catalog import TASKS
-from rvpo.tasks.policy import build_policy
+from rvpo_lab.suite.plan import Cell, Settings
+from rvpo_lab.tasks.catalog import TASKS
+from rvpo_lab.tasks.policy import build_policy
 
 FILES = ("about.json", "answers.jsonl", "items.jsonl", "summary.json")
 
@@ -29,7 +29,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A policy of the tools task, trained for two steps by the code of the suite."""
-    from rvpo.suite.train_cell import train_cell
+    from rvpo_lab.suite.train_cell import train_cell
 
     home = tmp_path_factory.mktemp("trained")
     settings = Settings(

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from rvpo.cli import summary
-from rvpo.cli.summary import print_summary, short_name, sparkline, write_log
+from rvpo.integrations.trl import summary
+from rvpo.integrations.trl.summary import print_summary, short_name, sparkline, write_log
 
 
 def entry(step, **channels):

@@ -16,7 +16,7 @@ YAML = """
 model_name_or_path: policy
 dataset_name: rows.jsonl
 dataset_columns: {topics: task.topics}
-reward_funcs: [notes_brevity, my_rewards.mention, my_rewards.Wordy]
+reward_funcs: [rvpo_lab.tasks.notes.brevity_reward, my_rewards.mention, my_rewards.Wordy]
 output_dir: run
 k_schedule: linear
 k: 0.5
@@ -41,7 +41,7 @@ dataloader_pin_memory: false
 REWARDS = """
 import os, time
 from rvpo import scalar_reward, vector_reward
-from rvpo.tasks.notes import mention_reward as mention
+from rvpo_lab.tasks.notes import mention_reward as mention
 
 calls = 0
 
@@ -67,8 +67,8 @@ value = 3
 
 @pytest.fixture(scope="session")
 def tiny_policy(tmp_path_factory):
-    from rvpo.tasks import notes
-    from rvpo.tasks.policy import build_policy, word_tokenizer
+    from rvpo_lab.tasks import notes
+    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
     return build_policy(
         tmp_path_factory.mktemp("cli") / "policy", word_tokenizer(notes.words()), hidden_size=32, layers=1
@@ -78,7 +78,7 @@ def tiny_policy(tmp_path_factory):
 @pytest.fixture
 def project(tmp_path, tiny_policy, monkeypatch):
     """A folder with configuration, rows, rewards and a policy, that is the current one."""
-    from rvpo.tasks import notes
+    from rvpo_lab.tasks import notes
 
     rows = [{"prompt": row["prompt"], "task": {"topics": row["topics"]}} for row in notes.prompts(8, seed=1)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -123,7 +123,7 @@ def test_a_run_from_yaml_writes_the_model_the_metrics_and_a_table(project, capsy
 
 def test_the_command_line_comes_before_yaml_and_config_may_be_one_word(project):
     words = ["--output_dir", "other", "--max_steps", "1", "--k_schedule", "constant", "--k", "3"]
-    words += ["--reward_funcs", "notes_brevity"]
+    words += ["--reward_funcs", "rvpo_lab.tasks.notes.brevity_reward"]
     (project / "run.yaml").write_text(without("k_end"))
     assert main(["train", "--config=run.yaml", *words]) == 0
     assert not (project / "run").exists()
@@ -132,9 +132,14 @@ def test_the_command_line_comes_before_yaml_and_config_may_be_one_word(project):
     assert {name.split("/")[1] for name in entry if name.startswith("channels/")} == {"brevity_reward"}
 
 
-@pytest.mark.parametrize("yaml", ["reward_funcs: notes_brevity", "reward_funcs: [notes_brevity]"])
+@pytest.mark.parametrize(
+    "yaml",
+    ["reward_funcs: {}", "reward_funcs: [{}]"],
+)
 def test_one_reward_may_be_written_without_a_list(project, yaml):
-    (project / "run.yaml").write_text(f"{without('reward_funcs')}\n{yaml}\n")
+    (project / "run.yaml").write_text(
+        f"{without('reward_funcs')}\n{yaml.format('rvpo_lab.tasks.notes.brevity_reward')}\n"
+    )
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
     assert "channels/brevity_reward/mean" in logged(project / "run")[0]
 
@@ -249,7 +254,7 @@ def test_help_of_train_has_examples_and_the_options_of_rvpo_and_trl(capsys):
         main(["train", "--help"])
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
-    for text in ("examples:", "--resume_from_checkpoint last", "--k_schedule", "--num_generations", "notes_mention"):
+    for text in ("examples:", "--resume_from_checkpoint last", "--k_schedule", "--num_generations", "tool_format"):
         assert text in shown
 
 
@@ -280,8 +285,8 @@ WRONG = {
     "unknown option": (["--config", "run.yaml", "--k_shedule", "linear"], "--k_shedule"),
     "unknown method": (["--config", "run.yaml", "--method", "rvop"], "unknown method 'rvop': did you mean 'rvpo'?"),
     "unknown reward": (
-        ["--config", "run.yaml", "--reward_funcs", "notes_brevty"],
-        "unknown reward 'notes_brevty': did you mean 'notes_brevity'?",
+        ["--config", "run.yaml", "--reward_funcs", "tool_formt"],
+        "unknown reward 'tool_formt': did you mean 'tool_format'?",
     ),
     "no such module": (["--config", "run.yaml", "--reward_funcs", "gone.reward"], "cannot load reward 'gone.reward'"),
     "no such function": (

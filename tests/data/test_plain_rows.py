@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvpo import ConfigError
-from rvpo.cli.data import load_rows
 from rvpo.data import load_rubric_rows, write_rows
 from rvpo.data.describe import describe, histogram
+from rvpo.integrations.trl.rows import load_rows
 from rvpo.judging.criteria import Rubric
 
 OWN = {"prompt": "How much water?", "rubric": ["Gives an amount.", {"text": "Names a drug.", "points": -2}]}

@@ -24,8 +24,8 @@ from rvpo.evals.bfcl_forms import FORMS, RLLA_SYSTEM, turns_of
 from rvpo.evals.bfcl_library import language_of, load_cases, module, tools
 from rvpo.evals.bfcl_turns import Setting
 from rvpo.evals.models import Answer, question
-from rvpo.evals.tables import Run, tables
 from rvpo.evals.tool_text import native_text
+from rvpo_lab.paper_tables import Run, tables
 
 pytest.importorskip("bfcl_eval")
 

@@ -28,7 +28,7 @@ from rvpo.evals.bfcl_turns import (
 from rvpo.evals.endpoint import Endpoint
 from rvpo.evals.models import Answer, LocalModel, Question, Sampling
 from rvpo.evals.run import evaluate
-from rvpo.tasks.policy import build_policy, byte_tokenizer
+from rvpo_lab.tasks.policy import build_policy, byte_tokenizer
 
 pytest.importorskip("bfcl_eval")
 

@@ -9,7 +9,7 @@ import pytest
 from evals.scripted import record
 from rvpo.errors import ConfigError
 from rvpo.evals.compare import cautions, compare, into_page, page, section, to_json, unit_scores
-from rvpo.evals.stats import paired_test
+from rvpo.stats import paired_test
 
 
 def result(values, bounds=None):

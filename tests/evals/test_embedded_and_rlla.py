@@ -8,9 +8,10 @@ from evals.scripted import Scripted, run
 from rvpo.data.files import raw_rows
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
-from rvpo.evals import embedded, rlla
+from rvpo.evals import rlla
 from rvpo.evals.models import Answer
-from rvpo.tasks.catalog import TASKS
+from rvpo_lab.tasks import benchmark as embedded
+from rvpo_lab.tasks.catalog import TASKS
 
 CALL = '<think> t </think>\n<tool_call>\n{"name": "f", "parameters": {"x": 1, "y": 2}}\n</tool_call>'
 SAID = "<think> t </think>\n<response> hello </response>"

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from rvpo.errors import ConfigError
 from rvpo.evals.models import LocalModel, Sampling, SeededChoice, fingerprint, question
-from rvpo.tasks.policy import build_policy, load_tokenizer, word_tokenizer
+from rvpo.llm.tokenizer import load_tokenizer
+from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
 WORDS = ["red", "green", "blue", "black", "white"]
 QUESTIONS = [question(f"q{at}", 0, " ".join(WORDS[: 1 + at % 5]), 0) for at in range(12)]

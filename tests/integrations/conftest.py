@@ -12,8 +12,8 @@ sys.path.insert(0, str(SCRIPTS))
 @pytest.fixture(scope="session")
 def policy(tmp_path_factory):
     """A random Qwen2 policy of one layer over the words of the notes task."""
-    from rvpo.tasks import notes
-    from rvpo.tasks.policy import build_policy, word_tokenizer
+    from rvpo_lab.tasks import notes
+    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
     folder = tmp_path_factory.mktemp("policy")
     return build_policy(folder, word_tokenizer(notes.words()), hidden_size=32, layers=1)
@@ -24,7 +24,7 @@ def rows():
     """Sixteen prompts, each once."""
     from datasets import Dataset
 
-    from rvpo.tasks import notes
+    from rvpo_lab.tasks import notes
 
     unique = {row["prompt"]: row for row in notes.prompts(40, seed=1)}
     return Dataset.from_list(list(unique.values())[:16])
@@ -36,7 +36,7 @@ def build(policy, rows, tmp_path):
     from recording import Recording, settings
 
     from rvpo import RVPOConfig, RVPOTrainer
-    from rvpo.tasks.policy import load_tokenizer
+    from rvpo.llm.tokenizer import load_tokenizer
 
     def make(rewards, *, base=RVPOTrainer, config=RVPOConfig, folder=None, peft_config=None, **options):
         trainer = type("Recorded", (Recording, base), {})

@@ -6,7 +6,7 @@ import pytest
 from trl import GRPOConfig, TrlParser
 
 from rvpo import ConfigError, EffectiveChannels, RVPOConfig
-from rvpo.integrations.trl_config import as_mapping
+from rvpo.integrations.trl.config import as_mapping
 
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
 

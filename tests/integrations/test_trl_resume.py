@@ -95,7 +95,7 @@ def test_a_killed_run_goes_on_with_the_same_k(runs, place):
 
 SLOW = """
 import time
-from rvpo.tasks.notes import mention_reward
+from rvpo_lab.tasks.notes import mention_reward
 
 def slow(**columns):
     time.sleep(0.2)

@@ -25,7 +25,7 @@ from rvpo import (
     scalar_reward,
     vector_reward,
 )
-from rvpo.integrations.trl_trainer import RVPOMixin
+from rvpo.integrations.trl.trainer import RVPOMixin
 
 REWARD_SETS = {
     "sync": ["sure_warm", "gappy"],

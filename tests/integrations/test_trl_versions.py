@@ -9,8 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from rvpo import IntegrationError
-from rvpo.integrations import trl_version
-from rvpo.integrations.trl_version import check_trl
+from rvpo.integrations.trl import version as trl_version
+from rvpo.integrations.trl.version import check_trl
 
 TESTED = "tested: 0.27, 0.29, 1.0, 1.8, 1.12, 1.16"
 

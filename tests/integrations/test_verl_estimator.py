@@ -8,8 +8,8 @@ import pytest
 
 from rvpo import METHODS, compute_advantages
 from rvpo.errors import ConfigError, JudgeError, RewardError
-from rvpo.integrations.verl_config import VerlConfig
-from rvpo.integrations.verl_estimator import Estimator, Rollouts
+from rvpo.integrations.verl.config import VerlConfig
+from rvpo.integrations.verl.estimator import Estimator, Rollouts
 
 NAN = float("nan")
 

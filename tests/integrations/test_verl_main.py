@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rvpo.errors import IntegrationError
-from rvpo.integrations import verl_main, verl_version
+from rvpo.integrations.verl import main as verl_main
+from rvpo.integrations.verl import version as verl_version
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,7 +44,7 @@ def test_releases_of_this_line_fit(installed, monkeypatch):
 
 def test_a_run_without_channels_ends_before_ray_starts(tmp_path):
     pytest.importorskip("verl")
-    command = [sys.executable, "-W", "ignore", "-m", "rvpo.integrations.verl_main", "algorithm.adv_estimator=rvpo"]
+    command = [sys.executable, "-W", "ignore", "-m", "rvpo.integrations.verl.main", "algorithm.adv_estimator=rvpo"]
     done = subprocess.run(
         command,
         cwd=tmp_path,

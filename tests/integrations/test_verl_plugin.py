@@ -24,7 +24,7 @@ T = 12
 @pytest.fixture(scope="module")
 def ray_trainer():
     """verl's module, imported after the plugin as `import verl` would load it."""
-    import rvpo.integrations.verl_plugin  # noqa: F401
+    import rvpo.integrations.verl.plugin  # noqa: F401
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # engines that are not installed
@@ -141,7 +141,7 @@ def test_rubrics_of_different_length_travel_as_text(ray_trainer):
 
 
 def test_the_channels_metrics_join_verls(ray_trainer, advantages):
-    from rvpo.integrations import verl_hooks
+    from rvpo.integrations.verl import hooks as verl_hooks
 
     verl_hooks._take_metrics()
     rewards = some_rewards(3)
@@ -169,7 +169,7 @@ def metrics_batch():
 
 
 def test_a_schedule_needs_the_step_and_takes_the_legacy_trainers(ray_trainer, advantages):
-    from rvpo.integrations import verl_hooks
+    from rvpo.integrations.verl import hooks as verl_hooks
 
     annealed = {"k_schedule": "linear", "k": 0.5, "k_end": 2.0}
     rewards, lengths = some_rewards(5), some_lengths(5)
@@ -207,7 +207,7 @@ def test_a_reward_model_beside_the_trainer_leaves_channels_as_fields_of_their_ow
 
     from verl.utils.tensordict_utils import get_tensordict
 
-    from rvpo.integrations import verl_hooks
+    from rvpo.integrations.verl import hooks as verl_hooks
 
     texts = ['{"c": 1.0}', '{"c": null}', '{"d": 0.0}']
     # As PPOTrainer._compute_reward_colocate writes them.
@@ -235,7 +235,7 @@ def test_a_reward_model_beside_the_trainer_leaves_channels_as_fields_of_their_ow
 def test_what_is_known_of_the_channels_goes_with_verls_checkpoints(tmp_path, advantages, method):
     from omegaconf import OmegaConf
 
-    from rvpo.integrations import verl_hooks
+    from rvpo.integrations.verl import hooks as verl_hooks
 
     rewards, lengths = some_rewards(7), some_lengths(7)
     algorithm = {"adv_estimator": "rvpo", "gdpo_reward_keys": ["c0", "c1", "c2"], "rvpo": method}
@@ -290,4 +290,4 @@ def test_an_installed_rvpo_is_a_plugin_that_import_verl_loads(tmp_path):
     }
     done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == [False, "rvpo.integrations.verl_hooks"]
+    assert json.loads(done.stdout.splitlines()[-1]) == [False, "rvpo.integrations.verl.hooks"]

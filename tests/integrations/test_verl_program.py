@@ -59,8 +59,8 @@ def build(folder):
     from pyarrow import Table, parquet
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from rvpo.integrations.verl_rows import verl_rows
-    from rvpo.tasks.policy import word_tokenizer
+    from rvpo.integrations.verl.rows import verl_rows
+    from rvpo_lab.tasks.policy import word_tokenizer
 
     tokenizer = word_tokenizer(WORDS)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
@@ -87,7 +87,7 @@ def overrides(folder, url):
         *("actor_rollout_ref.actor.ppo_mini_batch_size=2", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4"),
         "actor_rollout_ref.actor.optim.lr=1e-3",
         *("reward.num_workers=2", "reward.custom_reward_function.name=rubric"),
-        "reward.custom_reward_function.path=pkg://rvpo.integrations.verl_rewards",
+        "reward.custom_reward_function.path=pkg://rvpo.integrations.verl.rewards",
         f"+reward.custom_reward_function.reward_kwargs={{workers: 2, judge: {judge}}}",
         *("trainer.n_gpus_per_node=1", "trainer.device=cpu", "trainer.logger=[file]", "trainer.resume_mode=disable"),
         *("trainer.val_before_train=False", f"trainer.total_training_steps={STEPS}"),
@@ -119,14 +119,14 @@ class Killer:
 def run_program(folder, killer, server):
     environment = os.environ | {
         "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{HERE / 'scripts'}",
-        "VERL_USE_EXTERNAL_MODULES": "rvpo.integrations.verl_plugin,verl_cpu",
+        "VERL_USE_EXTERNAL_MODULES": "rvpo.integrations.verl.plugin,verl_cpu",
         "VERL_CPU_RECORD": str(folder / "record.jsonl"),
         "VERL_FILE_LOGGER_PATH": str(folder / "log.jsonl"),
         "OMP_NUM_THREADS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
     }
-    command = [sys.executable, "-W", "ignore", "-m", "rvpo.integrations.verl_main", *overrides(folder, server.url)]
+    command = [sys.executable, "-W", "ignore", "-m", "rvpo.integrations.verl.main", *overrides(folder, server.url)]
     with (folder / "printed.txt").open("w") as printed:
         program = subprocess.Popen(command, env=environment, cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
     killer.program = psutil.Process(program.pid)

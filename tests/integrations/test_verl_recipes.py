@@ -58,7 +58,7 @@ def test_the_files_are_the_rows_of_the_paper():
 
 @pytest.mark.parametrize(("task", "size", "method"), ROWS)
 def test_a_recipe_is_what_rvpo_and_verl_accept(recipe, task, size, method):
-    from rvpo.integrations.verl_main import check
+    from rvpo.integrations.verl.main import check
 
     config = recipe(task, size, method)
     options = check(config)
@@ -91,7 +91,7 @@ RUBRIC = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from rvpo.tasks.policy import build_policy, byte_tokenizer
+    from rvpo_lab.tasks.policy import build_policy, byte_tokenizer
 
     made = tmp_path_factory.mktemp("verl_recipes")
     return build_policy(made, byte_tokenizer([], 300, chat_template=TEMPLATE), hidden_size=32, layers=1)
@@ -131,7 +131,7 @@ def scores(function, texts, task):
 
 @pytest.mark.parametrize(("task", "size", "method"), ROWS)
 def test_a_dry_run_of_every_recipe(recipe, folder, server, tmp_path, task, size, method):
-    import rvpo.integrations.verl_plugin  # noqa: F401
+    import rvpo.integrations.verl.plugin  # noqa: F401
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # engines that are not installed
@@ -141,7 +141,7 @@ def test_a_dry_run_of_every_recipe(recipe, folder, server, tmp_path, task, size,
         from verl.utils.config import omega_conf_to_dataclass
     from transformers import Qwen2ForCausalLM
 
-    from rvpo.integrations import verl_hooks
+    from rvpo.integrations.verl import hooks as verl_hooks
 
     config = recipe(task, size, method)
     config.actor_rollout_ref.model.path = str(folder)
@@ -215,7 +215,7 @@ def composed(compose):
 def test_what_cannot_work_is_refused_before_anything_starts(composed, name, value, message):
     from omegaconf import OmegaConf
 
-    from rvpo.integrations.verl_main import check
+    from rvpo.integrations.verl.main import check
 
     check(composed)
     config = composed.copy()

@@ -8,11 +8,11 @@ import math
 import pytest
 
 from judging.fault_server import FaultServer, honest
-from rvpo.cli.data import load_rows
 from rvpo.data.load import load_rubric_rows
 from rvpo.errors import ConfigError
-from rvpo.integrations import verl_rewards
-from rvpo.integrations.verl_rows import main, verl_rows
+from rvpo.integrations.trl.rows import load_rows
+from rvpo.integrations.verl import rewards as verl_rewards
+from rvpo.integrations.verl.rows import main, verl_rows
 from rvpo.judging.criteria import Rubric
 
 RUBRIC = [
@@ -84,9 +84,9 @@ def test_the_judges_calls_are_shared_by_the_workers():
 def test_verl_loads_them_by_their_package_path():
     import_utils = pytest.importorskip("verl.utils.import_utils")
     load = import_utils.load_extern_object
-    assert load("pkg://rvpo.integrations.verl_rewards", "tool_calling") is verl_rewards.tool_calling
+    assert load("pkg://rvpo.integrations.verl.rewards", "tool_calling") is verl_rewards.tool_calling
     # verl awaits what is a coroutine function, and would call anything else in a thread.
-    assert inspect.iscoroutinefunction(load("pkg://rvpo.integrations.verl_rewards", "rubric"))
+    assert inspect.iscoroutinefunction(load("pkg://rvpo.integrations.verl.rewards", "rubric"))
 
 
 def write_rubrics(file):
@@ -119,7 +119,7 @@ def test_verls_own_data_set_reads_the_rows(tmp_path):
     rl_dataset = pytest.importorskip("verl.utils.dataset.rl_dataset")
     from omegaconf import OmegaConf
 
-    from rvpo.tasks.policy import word_tokenizer
+    from rvpo_lab.tasks.policy import word_tokenizer
 
     out = tmp_path / "rows.parquet"
     main([str(write_rubrics(tmp_path / "rubrics.jsonl")), "--out", str(out)])

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from judging.fault_server import FaultServer
-from rvpo.judging.processes import share_of_process, world_size
+from rvpo.llm.processes import share_of_process, world_size
 
 WORKER = """
 import asyncio, json, sys

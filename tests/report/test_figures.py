@@ -13,10 +13,10 @@ from made_up_cells import cell
 from rvpo.report.curves import MOST_POINTS, Curve, Panel, WeightMap, bins, curve
 from rvpo.report.drawing import INK, SLOTS, looks_of
 from rvpo.report.figures import Final, curves_figure, neglect_figure, overview_figure, weights_figure
-from rvpo.report.held_out import axis_panels, channel_panels
 from rvpo.report.neglect import GROUP, Preference, preferences, sentence
 from rvpo.report.svg import NamedFigure, inline_svg, png, standalone_svg, swatch
-from rvpo.suite.results import channel_means
+from rvpo_lab.report.held_out import axis_panels, channel_panels
+from rvpo_lab.suite.results import channel_means
 
 LOOKS = looks_of({"gdpo": "GDPO", "rvpo": "RVPO"})
 

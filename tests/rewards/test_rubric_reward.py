@@ -112,7 +112,7 @@ def test_unknown_aggregates(options):
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    from rvpo.tasks.policy import build_policy, word_tokenizer
+    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
     words = ["rest", "ice", "water", "question", *map(str, range(8))]
     return build_policy(tmp_path_factory.mktemp("policy"), word_tokenizer(words), hidden_size=32, layers=1)
@@ -201,7 +201,7 @@ def test_training_stops_where_too_much_is_missing(policy, tmp_path, capsys):
 
 
 def test_a_rubric_reward_needs_its_judge():
-    from rvpo.cli.train import load_reward
+    from rvpo.integrations.trl.run import load_reward
 
     with pytest.raises(ConfigError, match="set 'judge'"):
         load_reward("rubric")
@@ -217,7 +217,7 @@ def test_stock_grpo_takes_the_explicit_score(policy, tmp_path):
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
-    from rvpo.tasks.policy import load_tokenizer
+    from rvpo.llm.tokenizer import load_tokenizer
 
     rows = Dataset.from_list([{"prompt": f"question {index}", "rubric": RUBRIC.to_rows()} for index in range(4)])
     with FaultServer() as server:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from rvpo.audit.sums import Shape, Sums
-from rvpo.zscores import divide
+from rvpo.core.zscores import divide
 
 __all__ = ["HORIZON", "LEVEL", "NEGLECTED", "Estimate", "Estimates", "estimate", "verdict"]
 
@@ -17,7 +17,7 @@ LEVEL = 0.95
 NEGLECTED = 0.3
 """A mean below this, on the channel's range put on [0, 1], is low."""
 HORIZON = 2.0
-"""How far the outlook looks ahead; chosen on seeds 0 and 1 of the neglect suite (rvpo.suite.foresight)."""
+"""How far the outlook looks ahead; chosen on seeds 0 and 1 of the neglect suite (rvpo_lab.suite.foresight)."""
 EDGE = 0.01
 """Means are kept this far from 0 and 1 before they are put on the logit scale."""
 

@@ -23,8 +23,8 @@ from rvpo.audit.columns import Columns, as_map, find_columns
 from rvpo.audit.groups import ChannelNames, Groups, Rows, group_rows
 from rvpo.audit.tables import SUFFIXES, Batch, floats, head, read_batches
 from rvpo.audit.words import listed, shown
+from rvpo.core.zscores import divide, group_statistics
 from rvpo.errors import ConfigError
-from rvpo.zscores import divide, group_statistics
 
 __all__ = ["Log", "open_log"]
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from rvpo.advantages import compute_advantages
-from rvpo.aggregations import AGGREGATIONS, RISK_SENSITIVE, UNIT_RANGE
+from rvpo.core.advantages import compute_advantages
+from rvpo.core.aggregations import AGGREGATIONS, RISK_SENSITIVE, UNIT_RANGE
+from rvpo.core.schedules import check_k
+from rvpo.core.zscores import Channels
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.schedules import check_k
-from rvpo.zscores import Channels
 
 __all__ = ["KS", "LOGGED", "METHODS", "Signal", "make_signals"]
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from rvpo.audit.groups import Groups
 from rvpo.audit.signals import Signal
-from rvpo.zscores import Channels, divide, standardize
+from rvpo.core.zscores import Channels, divide, standardize
 
 __all__ = ["BLOCKS", "PairSums", "Shape", "Sums", "SumsOfBlocks", "group_sums"]
 

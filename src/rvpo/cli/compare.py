@@ -103,7 +103,7 @@ def chosen_result(folder: Path, checkpoint: str) -> "Result":
     Raises ConfigError for a folder with results of several benchmarks or runs, or without that checkpoint.
     """
     from rvpo.evals.run import read_result, result_folders
-    from rvpo.evals.tables import Run
+    from rvpo_lab.paper_tables import Run
 
     results = [read_result(one) for one in result_folders(folder)]
     if len({one.folder.parent for one in results}) > 1 or len({one.summary["benchmark"] for one in results}) > 1:

@@ -1,74 +1,180 @@
-"""Rows for training: from a hub name, a local file, or a folder; rubric data sets as they are published."""
+"""`rvpo data`: what is in a rubric data set, before anything is trained or judged by it."""
 
-from collections.abc import Mapping
-from typing import Any
+import argparse
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from datasets import Dataset, IterableDataset
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from rvpo.data.load import FORMATS, load_rubric_rows
-from rvpo.data.splits import open_split
-from rvpo.errors import ConfigError, unknown_name
+from rvpo.data.describe import Description, Finding, describe, histogram
+from rvpo.data.load import FORMATS, LoadedRows, load_rubric_rows
+from rvpo.data.rar import POLARITY_RULES
+from rvpo.data.rows import write_rows
 
-__all__ = ["TRAINING_FORMATS", "load_rows"]
+__all__ = ["main"]
 
-TRAINING_FORMATS = tuple(name for name in FORMATS if name != "healthbench")
-"""Formats of rubric data sets that may be trained on: HealthBench is for evaluation."""
+FEW = 5
+"""Findings of a kind that are listed."""
+TAGS = 15
+"""Tags that are listed."""
+BAR = 40
+"""Blocks of the longest bar."""
 
+KINDS = {
+    "suspicious_polarity": "criteria with suspicious polarity",
+    "duplicate_text": "texts more than once in one rubric",
+    "empty_text": "rubrics with empty texts",
+}
 
-def load_rows(
-    name: str,
-    split: str,
-    *,
-    config: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    streaming: bool = False,
-    format: str | None = None,
-    polarity: str | None = None,
-) -> Dataset | IterableDataset:
-    """Return one split of a data set, with columns added by dotted path.
+DESCRIPTION = """\
+Tell what is in a rubric data set: how many criteria a prompt has, their tags,
+points and polarity, what looks wrong, and what was dropped. Shows ids, not
+texts, so that evaluation data stays unseen; --show prints the texts as well.
+"""
 
-    `columns={"ground_truth": "reward_model.ground_truth"}` adds a column `ground_truth` from inside the column
-    `reward_model`. A local file is one split, whatever it is called. With a `format`, one of TRAINING_FORMATS, raw
-    rows of a rubric data set become canonical ones, with columns prompt and rubric (`rvpo.data.load_rubric_rows`,
-    which has `polarity` too). Raises ConfigError if there is no such data set, split or column, or no column
-    `prompt` in the end.
-    """
-    if format is not None:
-        rows = _rubric_rows(name, split, format, polarity, config=config, streaming=streaming)
-        first = rows[0]
-    else:
-        rows, first = open_split(name, split, config=config, streaming=streaming)
-    for target, path in (columns or {}).items():
-        _pick(first, path)
-        rows = rows.map(lambda row, target=target, path=path: {target: _pick(row, path)})
-    if "prompt" not in first and "prompt" not in (columns or {}):
-        raise ConfigError(
-            f"data set {name!r} has no column 'prompt', only {sorted(first)}; "
-            'name one with --dataset_columns \'{"prompt": "..."}\', '
-            f"or its format with --dataset_format, one of {', '.join(TRAINING_FORMATS)}"
-        )
-    return rows
+EXAMPLES = """
+The name is a hub name, a saved folder, or a .jsonl, .json, .csv or .parquet
+file. docs/data.md describes the formats, and how polarity is found.
+
+examples:
+  rvpo data rubrics.jsonl
+  rvpo data anisha2102/RaR-Science --split val --limit 500 --show
+  rvpo data anisha2102/RaR-Medicine --polarity by_wording --out medicine.jsonl
+"""
 
 
-def _rubric_rows(
-    name: str, split: str, format: str, polarity: str | None, *, config: str | None, streaming: bool
-) -> Dataset:
-    """Return the canonical rows of a rubric data set."""
-    if format not in TRAINING_FORMATS:
-        if format in FORMATS:
-            raise ConfigError(f"dataset_format {format}: HealthBench is for evaluation, never train on it")
-        raise unknown_name("dataset_format", format, TRAINING_FORMATS)
-    if streaming or config is not None:
-        raise ConfigError("dataset_streaming and dataset_config do nothing with dataset_format; remove one of them")
-    return Dataset.from_list(load_rubric_rows(name, format=format, split=split, polarity=polarity).rows)
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = _parser().parse_args(arguments)
+    loaded = load_rubric_rows(
+        options.name, format=options.format, split=options.split, polarity=options.polarity, limit=options.limit
+    )
+    _print(options.name, loaded, describe(loaded.rows), show=options.show)
+    if options.out is not None:
+        write_rows(loaded.rows, options.out)
+        _say(f"written: {options.out} ({_number(len(loaded.rows), 'row')})")
+    return 0
 
 
-def _pick(row: Mapping[str, Any], path: str) -> Any:
-    """Return the value at a dotted path inside a row."""
-    value: Any = row
-    for part in path.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            known = sorted(value) if isinstance(value, Mapping) else type(value).__name__
-            raise ConfigError(f"there is no {part!r} on the path {path!r} of a row; there is {known}")
-        value = value[part]
-    return value
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rvpo data",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="FILE_OR_NAME", help="the data set")
+    parser.add_argument("--format", choices=FORMATS, help="how the rows are written (default: guessed from columns)")
+    parser.add_argument("--split", default="train", help="part of a hub name or folder (default: train)")
+    parser.add_argument(
+        "--polarity",
+        choices=POLARITY_RULES,
+        help="for RaR, whether meeting a pitfall criterion is good (default: by the name of the data set)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="read the first N rows only")
+    parser.add_argument("--show", action="store_true", help="print the texts of the criteria listed")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the rows as canonical JSON Lines")
+    return parser
+
+
+def _say(line: str = "") -> None:
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print(name: str, loaded: LoadedRows, found: Description, *, show: bool) -> None:
+    kept = f"{len(loaded.rows)} kept, {loaded.dropped} dropped"
+    _say(f"{name}, read as {loaded.format}: {_number(loaded.read, 'row')}, {kept}")
+    for count, what in (
+        (loaded.without_prompt, "dropped: no prompt"),
+        (loaded.without_rubric, "dropped: no rubric"),
+        (loaded.duplicates, "with the prompt of an earlier row"),
+        (loaded.empty_references, "without a reference"),
+        (loaded.unreadable_categories, "criteria of an unreadable category"),
+        (loaded.undecided_polarities, "pitfalls whose wording does not tell the polarity (met counts as bad)"),
+    ):
+        if count:
+            _say(f"{count:>8}  {what}")
+    _print_sizes(found)
+    _print_tags(found)
+    _say(f"\npolarity: {found.positive} positive (met is good), {found.negative} negative (met is bad)")
+    _print_findings(found.findings, show)
+    _print_shared(found, show)
+
+
+def _print_sizes(found: Description) -> None:
+    sizes = found.sizes
+    middle = f"median {statistics.median(sizes):g}, {sum(sizes)} in all"
+    _say(f"\ncriteria per prompt: {min(sizes)} to {max(sizes)}, {middle}")
+    bins = histogram(sizes)
+    highest = max(count for _, _, count in bins)
+    for low, high, count in bins:
+        label = f"{low}" if low == high else f"{low}-{high}"
+        _say(f"{label:>8}  {'█' * max(round(BAR * count / highest), count > 0)} {count}")
+
+
+def _print_tags(found: Description) -> None:
+    if found.tags:
+        table = _table("Tags of criteria", "tag", ("criteria", "points", "lowest", "highest"))
+        for tag, count, *points in found.tags[:TAGS]:
+            table.add_row(escape(_clean(tag)), str(count), *(f"{value:g}" for value in points))
+        _print_table(table, len(found.tags))
+    if found.example_tags:
+        table = _table("Tags of examples", "tag", ("rows",))
+        for tag, count in found.example_tags[:TAGS]:
+            table.add_row(escape(_clean(tag)), str(count))
+        _print_table(table, len(found.example_tags))
+
+
+def _table(title: str, first: str, columns: Iterable[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column(first, overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _print_table(table: Table, rows: int) -> None:
+    console = Console()
+    console.print()
+    console.print(table)
+    if rows > TAGS:
+        _say(f"and {_number(rows - TAGS, 'more tag')}")
+
+
+def _print_findings(findings: Sequence[Finding], show: bool) -> None:
+    for kind, words in KINDS.items():
+        of_kind = [each for each in findings if each.problem.kind == kind]
+        if of_kind:
+            _say(f"\n{words}: {len(of_kind)}{_first(len(of_kind))}")
+        for row, problem, text in of_kind[:FEW]:
+            _say(f"  row {_clean(row)}, {', '.join(map(_clean, problem.ids))}: {problem.reason}")
+            _show(text, show)
+
+
+def _print_shared(found: Description, show: bool) -> None:
+    if found.shared:
+        _say(f"\ntexts in several rubrics: {len(found.shared)}{_first(len(found.shared))}")
+    for count, row, criterion, text in found.shared[:FEW]:
+        _say(f"  in {count} rubrics, first row {_clean(row)}, {_clean(criterion)}")
+        _show(text, show)
+
+
+def _first(count: int) -> str:
+    return f", the first {FEW}" if count > FEW else ""
+
+
+def _show(text: str, show: bool) -> None:
+    if show:
+        _say(f"    {_clean(text)}")
+
+
+def _clean(text: str) -> str:
+    """Return a text of the data on one line, without what would steer the terminal."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in " ".join(text.split()))
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rvpo.cli import eval_bfcl
 from rvpo.errors import ConfigError
-from rvpo.tasks.catalog import TASKS
+from rvpo_lab.tasks.catalog import TASKS
 
 if TYPE_CHECKING:
     from rvpo.evals.run import Benchmark
@@ -107,7 +107,7 @@ def _task_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _task(options: argparse.Namespace, name: str) -> "Benchmark":
-    from rvpo.evals.embedded import build
+    from rvpo_lab.tasks.benchmark import build
 
     if options.prompts < 1:
         raise ConfigError(f"--prompts must be at least 1, got {options.prompts}")

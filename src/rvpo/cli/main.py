@@ -12,16 +12,22 @@ __all__ = ["main"]
 
 COMMANDS = {
     "train": ("rvpo.cli.train", "train a language model on many rewards, in TRL"),
-    "data": ("rvpo.cli.dataset", "look at a rubric data set: criteria, tags, polarity, what looks wrong"),
+    "data": ("rvpo.cli.data", "look at a rubric data set: criteria, tags, polarity, what looks wrong"),
     "judge": ("rvpo.cli.judge", "grade answers by rubrics with an LLM; check how far it can be trusted"),
     "audit": ("rvpo.cli.audit", "which reward will be neglected, dead or noisy, from the logs you already have"),
     "eval": ("rvpo.cli.eval", "evaluate a model or all checkpoints of a run: HealthBench, GPQA, tool calls"),
     "compare": ("rvpo.cli.compare", "paired tests between results: is one better, by how much, how surely"),
-    "tables": ("rvpo.cli.tables", "the paper's tables from your results, beside the paper's numbers"),
+    "tables": ("rvpo_lab.cli.tables", "the paper's tables from your results, beside the paper's numbers"),
     "report": ("rvpo.cli.report", "one HTML page from runs: curves, scores, weights, sample answers"),
-    "simulate": ("rvpo.cli.simulate", "compare methods on thousands of random conflicting criteria, without a model"),
-    "quickstart": ("rvpo.cli.quickstart", "watch constraint neglect happen and be cured, on a laptop, no downloads"),
-    "bench": ("rvpo.cli.bench", "measure which method neglects which reward: tasks x methods x seeds"),
+    "simulate": (
+        "rvpo_lab.cli.simulate",
+        "compare methods on thousands of random conflicting criteria, without a model",
+    ),
+    "quickstart": (
+        "rvpo_lab.cli.quickstart",
+        "watch constraint neglect happen and be cured, on a laptop, no downloads",
+    ),
+    "bench": ("rvpo_lab.cli.bench", "measure which method neglects which reward: tasks x methods x seeds"),
 }
 
 EXAMPLES = """

@@ -5,7 +5,7 @@
 
 With one result per name the items are the units: the test says whether these two models differ on items like these,
 and nothing about other training seeds. With several results per name (training seeds) the seed is the unit, a block
-in `rvpo.evals.stats.paired_test`: what holds then holds for further seeds, and with fewer than six of them no p-value
+in `rvpo.stats.paired_test`: what holds then holds for further seeds, and with fewer than six of them no p-value
 can fall below 0.05. The i-th result of one name is paired with the i-th of the other.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from rvpo.errors import ConfigError
 from rvpo.evals.run import Record
-from rvpo.evals.stats import PairedTest, holm, paired_test
+from rvpo.stats import PairedTest, holm, paired_test
 
 __all__ = [
     "Comparison",

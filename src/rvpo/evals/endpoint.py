@@ -8,8 +8,8 @@ from typing import Any
 
 from rvpo.evals.models import Answer, Finished, Question, Sampling
 from rvpo.evals.tool_text import native_text, with_text_arguments
-from rvpo.judging.client import ChatClient, Failure, Refusal
 from rvpo.judging.config import JudgeConfig
+from rvpo.llm.client import ChatClient, Failure, Refusal
 
 __all__ = ["Endpoint"]
 

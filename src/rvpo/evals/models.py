@@ -273,7 +273,7 @@ class LocalModel:
 def _load(folder: Path, base: str | None, dtype: str, device: str) -> tuple[Any, Any]:
     """Return model and tokenizer; heavy, and so are the imports."""
     transformers: Any = import_module("transformers")
-    from rvpo.tasks.policy import load_tokenizer
+    from rvpo.llm.tokenizer import load_tokenizer
 
     transformers.utils.logging.disable_progress_bar()  # it would break the lines of whoever shows progress here
     has_tokenizer = (folder / "tokenizer_config.json").is_file()

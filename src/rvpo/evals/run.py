@@ -27,7 +27,7 @@ from typing import Any
 
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.evals.models import Answer, Model, Question
-from rvpo.evals.stats import bootstrap_interval
+from rvpo.stats import bootstrap_interval
 
 __all__ = [
     "Benchmark",

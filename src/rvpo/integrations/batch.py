@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rvpo.advantages import AdvantageResult
-from rvpo.aggregations import UNIT_RANGE
-from rvpo.diagnostics import by_label, group_conflict, group_forecast
+from rvpo.core.advantages import AdvantageResult
+from rvpo.core.aggregations import UNIT_RANGE
+from rvpo.core.diagnostics import by_label, group_conflict, group_forecast
 from rvpo.integrations.method_config import MethodConfig
 from rvpo.integrations.targets import dual_ascent, unit_targets
 from rvpo.rewards.channels import ChannelMatrix

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rvpo.advantages import compute_advantages
-from rvpo.aggregations import AGGREGATIONS, default_k
+from rvpo.core.advantages import compute_advantages
+from rvpo.core.aggregations import AGGREGATIONS, default_k
+from rvpo.core.schedules import Schedule, from_config
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.schedules import Schedule, from_config
 
 __all__ = ["MethodConfig", "as_mapping"]
 

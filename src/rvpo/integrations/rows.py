@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from rvpo.advantages import compute_advantages
+from rvpo.core.advantages import compute_advantages
 from rvpo.errors import RewardError
 
 __all__ = ["advantages_of_rows"]

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from rvpo.errors import JudgeError
-from rvpo.judging.client import ChatClient, Failure, Refusal
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
 from rvpo.judging.prompts import Messages, Sheet, load_prompt, visible
 from rvpo.judging.store import Reply, VerdictStore, request_key
 from rvpo.judging.verdicts import Outcome, parse_rating, parse_verdicts
+from rvpo.llm.client import ChatClient, Failure, Refusal
 
 __all__ = ["Graded", "Grader", "Item", "Judge", "RuleJudge", "Verdict"]
 

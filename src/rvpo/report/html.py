@@ -48,7 +48,7 @@ def make_report(inputs: Inputs, *, reproduce: str = "") -> Report:
     slug = _slugs()
     suites = None
     if inputs.suites:
-        from rvpo.report.suite_parts import suite_parts  # needs pandas, which logs alone do not
+        from rvpo_lab.report.suite_parts import suite_parts  # needs pandas, which logs alone do not
 
         suites = suite_parts(inputs, looks, slug)
     training, picture = training_parts(inputs, looks, slug), neglect_picture()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rvpo.advantages import compute_advantages
+from rvpo.core.advantages import compute_advantages
 from rvpo.report.words import signed
 
 __all__ = ["CRITERIA", "GROUP", "Preference", "preferences", "sentence"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rvpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rvpo.suite.cell_file import CellRecord
+    from rvpo_lab.suite.cell_file import CellRecord
 
 __all__ = ["Inputs", "Method", "Suite", "TrainingRun", "differing_names", "read_runs"]
 
@@ -115,7 +115,7 @@ def _is_suite(folder: Path) -> bool:
 
 def _training_run(folder: Path, name: str) -> TrainingRun:
     """Read the log of one training run."""
-    from rvpo.suite.cell_file import columns_of_log
+    from rvpo_lab.suite.cell_file import columns_of_log
 
     file = folder / METRICS_FILE
     try:
@@ -151,7 +151,7 @@ def _suites(folders: Mapping[Path, str], tasks: Sequence[str]) -> list[Suite]:
 
 
 def _records(folder: Path) -> "list[CellRecord]":
-    from rvpo.suite.results import read_cells
+    from rvpo_lab.suite.results import read_cells
 
     try:
         return read_cells(folder)
@@ -165,7 +165,7 @@ def _methods(suites: Sequence[Suite]) -> dict[str, Method]:
     """Return the contenders of the suites in the order of the catalogue, unknown ones last."""
     if not suites:
         return {}
-    from rvpo.suite.plan import CONTENDERS
+    from rvpo_lab.suite.plan import CONTENDERS
 
     present = {record.about["contender"]: None for suite in suites for record in suite.records}
     known = [

@@ -15,9 +15,9 @@ from recording import Recording, settings
 from transformers import TrainerCallback
 
 from rvpo import RVPOConfig, RVPOTrainer
-from rvpo.cli.data import load_rows
-from rvpo.cli.train import StopGracefully
-from rvpo.tasks.policy import load_tokenizer
+from rvpo.integrations.trl.rows import load_rows
+from rvpo.integrations.trl.run import StopGracefully
+from rvpo.llm.tokenizer import load_tokenizer
 
 
 class SignalAt(TrainerCallback):

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import ray
 import torch
 
-from rvpo.integrations.verl_plugin import AfterImport
+from rvpo.integrations.verl.plugin import AfterImport
 
 FIELDS = ["prompts", "responses", "response_mask", "extra_fields", "advantages", "old_log_probs"]
 TENSORS = ("response_mask", "advantages", "old_log_probs")

@@ -1,0 +1,194 @@
+"""`rvpo bench neglect`: every task, method and seed, trained in TRL; `findings`, `gains`: what came out, and why."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rvpo.cli.report import check_installed, write_figure
+from rvpo.errors import ConfigError
+from rvpo_lab.cli.live import LiveView
+from rvpo_lab.cli.scores import print_scores
+from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings, cells, keep_settings
+from rvpo_lab.suite.results import MEANS_FILE, channel_means, read_cells
+from rvpo_lab.suite.schedule import run_cells
+from rvpo_lab.tasks.catalog import TASKS
+
+__all__ = ["BUDGETS", "main", "seeds_of"]
+
+NINE = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy", "corr_grpo", "gd2po", "tchebycheff"]
+BUDGETS = {
+    "quick": (["rubric", "tools"], ["grpo", "gdpo", "rvpo", "rvpo_policy"], 1),
+    "full": (list(TASKS), NINE, 8),
+}
+"""Tasks, methods and number of seeds."""
+
+EXAMPLES = """
+examples:
+  rvpo bench neglect                             # two tasks, four methods, one seed: minutes
+  rvpo bench neglect --budget full --out results # all tasks, nine methods, eight seeds: hours
+  rvpo bench neglect --tasks noisy --methods gdpo,rvpo,cvar --seeds 0-7 --out noisy
+  rvpo bench findings results --out findings.md  # tables and verdicts from the finished cells
+  rvpo bench findings results --fill paper.md    # the same into a document's places, <!-- begin aim --> and so on
+  rvpo bench gains results --out gains.svg       # what each method teaches, by pass rate
+
+A suite that was stopped goes on with the same command; finished cells are never trained again.
+"""
+
+
+def seeds_of(text: str) -> list[int]:
+    """Return seeds from "3" (how many), "0-4" or "1,5".
+
+    >>> seeds_of("3"), seeds_of("2-4"), seeds_of("1,5")
+    ([0, 1, 2], [2, 3, 4], [1, 5])
+    """
+    try:
+        if "," in text:
+            return [int(part) for part in text.split(",")]
+        first, dash, last = text.partition("-")
+        return list(range(int(first), int(last) + 1)) if dash else list(range(int(first)))
+    except ValueError:
+        raise ConfigError(f"seeds are a number, a range 0-4 or a list 1,5; got {text!r}") from None
+
+
+def _names(text: str) -> list[str]:
+    """Split at commas, but for those between the options of one method."""
+    return [name.strip() for name in re.split(r",(?!\s*\w+=)", text) if name.strip()]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    top = argparse.ArgumentParser(
+        prog="rvpo bench",
+        description="Measure which method neglects which reward: real policies, real trainer, many tasks and seeds.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="neglect|findings|gains")
+    tasks = "\n".join(f"  {task.name:<12} {task.summary}" for task in TASKS.values())
+    methods = "\n".join(f"  {one.name:<14} {one.label}" for one in CONTENDERS.values())
+    suite = commands.add_parser(
+        "neglect",
+        help="train the cells that are missing, then show the scores",
+        description="Train each task x method x seed that has no cell yet.\n\n"
+        f"tasks:\n{tasks}\n\nmethods:\n{methods}\n"
+        "  or METHOD:K:OPTION=VALUE,... as in rvpo_policy:1-4:signal=zscore\n"
+        "  or gdpo:1:targets=0.6, a target for each axis of the rubric tasks",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    defaults = Settings()
+    suite.add_argument(
+        "--budget", choices=BUDGETS, default="quick", help="what to run where not told (default: quick)"
+    )
+    suite.add_argument("--tasks", type=_names, help="comma-separated (default: those of the budget)")
+    suite.add_argument("--methods", type=_names, help="comma-separated (default: those of the budget)")
+    suite.add_argument("--seeds", type=seeds_of, help="3 (how many), 0-4 or 1,5 (default: those of the budget)")
+    for name, told in OPTIONS.items():
+        value = getattr(defaults, name)
+        suite.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"{told} (default: {value:g})"
+        )
+    suite.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each (default: 2)")
+    suite.add_argument("--out", type=Path, default=Path("runs/neglect"), help="folder (default: runs/neglect)")
+    gains = commands.add_parser(
+        "gains",
+        help="draw what each method teaches about a criterion, by its pass rate",
+        description="Draw the first-order gain of a criterion under each method against its pass rate: in a model of "
+        "independent criteria, and in the first steps of stored runs, the same rollouts for all methods.",
+    )
+    gains.add_argument("results", type=Path, nargs="?", help="folder of a suite (default: the model alone)")
+    gains.add_argument("--task", choices=TASKS, default="rubric", help="task of the runs (default: rubric)")
+    gains.add_argument("--method", default="gdpo", help="what the runs were trained by (default: gdpo)")
+    gains.add_argument(
+        "--table", action="store_true", help="print gains relative to GDPO by group size, channels and k instead"
+    )
+    gains.add_argument("--out", type=Path, default=Path("gains.svg"), help=".svg or .png (default: gains.svg)")
+    findings = commands.add_parser("findings", help="write the tables and verdicts of a finished suite as Markdown")
+    findings.add_argument("results", type=Path, help="folder of a suite")
+    place = findings.add_mutually_exclusive_group()
+    place.add_argument("--out", type=Path, help="file to write (default: the terminal)")
+    place.add_argument(
+        "--fill", type=Path, metavar="FILE", help="document whose places <!-- begin NAME --> are filled anew instead"
+    )
+    findings.add_argument(
+        "--method", default="rvpo_policy", help="contender held against the aim (default: rvpo_policy)"
+    )
+    findings.add_argument(
+        "--unseen", type=seeds_of, default=[], help="seeds that nothing was chosen by, told for themselves as well"
+    )
+    findings.add_argument("--late", type=Path, metavar="FOLDER", help="folder of suites, one for each condition")
+    findings.add_argument("--figure", type=Path, metavar="FILE", help="draw the lowest thirds too, as .svg or .png")
+    findings.add_argument("--candidates", type=Path, metavar="FOLDER", help="suite in which candidates were tried")
+    return top
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
+    if options.command == "gains":
+        return draw_gains(options)
+    return write_findings(options) if options.command == "findings" else neglect(options)
+
+
+def write_findings(options: argparse.Namespace) -> int:
+    """Write the tables as a page, or into the places of a document; draw the figure if asked to."""
+    from rvpo_lab.suite.findings import findings, places, refill, sections
+
+    if options.fill and not options.fill.is_file():
+        raise ConfigError(f"--fill needs a document to fill, but there is no file {options.fill}")
+    document = options.fill.read_text() if options.fill else None
+    given = sections(
+        options.results,
+        places(document) if document is not None else (),
+        method=options.method,
+        unseen=options.unseen,
+        late=options.late,
+        candidates=options.candidates,
+    )
+    if options.figure:
+        check_installed()
+        from rvpo_lab.suite.pictures import lowest_picture
+
+        print(f"written: {write_figure(lowest_picture(read_cells(options.results)), options.figure)}")
+    text, out = findings(given) if document is None else refill(document, given), options.fill or options.out
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text)
+        print(f"written: {out}")
+    return 0
+
+
+def draw_gains(options: argparse.Namespace) -> int:
+    """Draw gains from the model and from the runs of one task and method, or print the model's table."""
+    check_installed()
+    from rvpo_lab.suite.gains import gains_picture, gains_table
+
+    if options.table:
+        print(gains_table(), end="")
+        return 0
+    records = read_cells(options.results) if options.results else []
+    wanted = {"task": options.task, "contender": options.method}
+    records = [one for one in records if one.rollouts and wanted.items() <= one.about.items()]
+    if options.results and not records:
+        raise ConfigError(f"{options.results} has no runs of {options.method} on {options.task}")
+    print(f"written: {write_figure(gains_picture(records), options.out)}")
+    return 0
+
+
+def neglect(options: argparse.Namespace) -> int:
+    """Train what is missing, write the channel means, show the scores."""
+    tasks, methods, seeds = BUDGETS[options.budget]
+    planned = cells(options.tasks or tasks, options.methods or methods, options.seeds or list(range(seeds)))
+    settings = Settings(**{name: getattr(options, name) for name in OPTIONS})
+    keep_settings(options.out, settings)
+    with LiveView() as show:
+        run_cells(options.out, planned, settings, workers=options.workers, show=show)
+    records = read_cells(options.out, planned)
+    file = options.out / MEANS_FILE
+    channel_means(read_cells(options.out)).to_parquet(file, index=False, compression="zstd")
+    print_scores(records)
+    print(f"cells: {options.out / 'cells'}\nheld-out mean of every channel at every evaluation: {file}")
+    print(f"report: rvpo report {options.out}    tables: rvpo bench findings {options.out}")
+    return 0

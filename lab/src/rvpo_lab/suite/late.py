@@ -1,0 +1,54 @@
+"""Late in training: under which condition does a method give back what it had learnt?
+
+A folder of suites, one for each condition, each with settings of its own (`rvpo bench neglect --out FOLDER/CONDITION
+--learning-rate ...`). What a run gives back is its best mean less its final one (`drop` of `results.run_scores`).
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rvpo.errors import ConfigError
+from rvpo_lab.suite.plan import SETTINGS_FILE, Settings, read_settings
+from rvpo_lab.suite.results import read_cells, run_scores
+
+__all__ = ["Condition", "read_conditions"]
+
+WORDS = {
+    "steps": "{} steps",
+    "learning_rate": "learning rate {:g}",
+    "beta": "KL penalty {:g}",
+    "prompts_per_step": "{} prompts a step",
+    "num_generations": "groups of {}",
+    "num_iterations": "{} updates a batch",
+    "epsilon": "clipped beyond {:g}",
+    "hidden_size": "policy of width {}",
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One of the suites."""
+
+    name: str
+    settings: Settings
+    runs: pd.DataFrame
+    """Of `results.run_scores`."""
+
+    @property
+    def words(self) -> str:
+        """Its settings as far as they are not the suite's defaults."""
+        usual, own = asdict(Settings()), asdict(self.settings)
+        told = [text.format(own[name]) for name, text in WORDS.items() if own[name] != usual[name]]
+        return ", ".join(told) or "the suite's settings"
+
+
+def read_conditions(folder: Path) -> list[Condition]:
+    """Return the suites in a folder, by name. Raises ConfigError if there is none."""
+    files = sorted(folder.glob(f"*/{SETTINGS_FILE}"))
+    if not files:
+        raise ConfigError(f"{folder} holds no suites: no folder in it has a {SETTINGS_FILE}")
+    return [
+        Condition(file.parent.name, read_settings(file.parent), run_scores(read_cells(file.parent))) for file in files
+    ]

@@ -1,0 +1,64 @@
+"""Cells of a suite made up by hand, for tests of what reads them."""
+
+from rvpo_lab.suite.cell_file import CellRecord, write_cell
+from rvpo_lab.suite.plan import Cell, Settings
+from rvpo_lab.suite.schedule import cell_path
+
+HELD_OUT = {
+    (0, "accuracy/cause:fever"): [0.0, 1.0],
+    (0, "communication/close"): [1.0, 1.0],
+    (1, "accuracy/dose"): [0.0, 0.0],
+}
+LOG = {
+    "rvpo/k": [0.5, 2.0],
+    "channels/judge/accuracy/mean": [0.25, 0.5],
+    "channels/judge/accuracy/weight": [0.5, 0.75],
+    "channels/judge/accuracy/dead": [0.0, 0.25],
+    "channels/judge/accuracy/missing": [0.0, 0.0],
+    "channels/judge/communication/mean": [1.0, 1.0],
+    "channels/judge/communication/weight": [0.5, 0.25],
+    "channels/judge/communication/dead": [1.0, 1.0],
+    "channels/judge/communication/missing": [0.0, 0.0],
+}
+
+
+def cell(
+    contender="gdpo",
+    seed=0,
+    *,
+    task="rubric",
+    held_out=HELD_OUT,
+    steps=(0, 10),
+    prompts=("child fever :", "adult cough :"),
+    log=LOG,
+    logged_steps=(5, 10),
+    samples=((0, 0, "hello"), (10, 0, "hello virus take care")),
+    **about,
+):
+    """A cell; everything that a test does not set is the same in all of them."""
+    settings = {**Settings(steps=10).__dict__}
+    about = {
+        "task": task,
+        "contender": contender,
+        "seed": seed,
+        "settings": settings,
+        "versions": {"trl": "1.0"},
+    } | about
+    return CellRecord(
+        about,
+        list(prompts),
+        steps=list(steps),
+        held_out={key: list(values) for key, values in held_out.items()},
+        logged_steps=list(logged_steps),
+        log={key: list(values) for key, values in log.items()},
+        samples=[tuple(sample) for sample in samples],
+    )
+
+
+def write_suite(folder, cells):
+    """Write cells as a suite's folder; return it."""
+    for one in cells:
+        file = cell_path(folder, Cell(one.about["task"], one.about["contender"], one.about["seed"]))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_cell(one, file)
+    return folder

@@ -1,0 +1,172 @@
+"""Sentences, tables of scores and sample answers: what they say follows from numbers made up by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from made_up_cells import cell
+from rvpo.report.curves import Curve, Panel, WeightMap
+from rvpo.report.runs import Suite, TrainingRun
+from rvpo.report.training import channel_names, k_in_words, missing_in_words, weight_maps, weights_in_words
+from rvpo_lab.report.held_out import common_runs, differences, score_rows
+from rvpo_lab.report.origin import command
+from rvpo_lab.report.samples import sampled_prompts
+from rvpo_lab.report.sentences import against_baseline, finding
+from rvpo_lab.suite.results import SCORES
+
+LABELS = {"gdpo": "GDPO", "rvpo": "RVPO", "hard_min": "hard-min"}
+
+
+def runs(**scores):
+    """A table of runs from a method's final scores seed by seed; every score of a run is the same number."""
+    rows = [
+        {"task": "t", "method": method, "seed": seed, "start_mean": 0.5}
+        | {f"{when}_{score}": value for when in ("best", "final") for score in SCORES}
+        for method, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def panel(*values, method="gdpo"):
+    return Panel("tone", (Curve(method, tuple(range(len(values))), values, values, values, 1),))
+
+
+def test_a_difference_that_every_seed_shows_is_told_with_its_sign():
+    # Eight equal differences: p = 2 / 2^8 for each, times two by Holm; hard-min equals GDPO.
+    table = runs(gdpo=[0.5] * 8, rvpo=[0.25] * 8, hard_min=[0.5] * 8)
+    (told,) = against_baseline(table, LABELS, 8)
+    assert told == (
+        "Tested against GDPO over 8 pairs of task and seed, by sign flips with Holm's correction: fewer channels are "
+        "neglected by RVPO (\N{MINUS SIGN}25.0 points, p = 0.016); no difference is shown for hard-min."
+    )
+    (told,) = against_baseline(runs(gdpo=[0.25] * 12, rvpo=[0.5] * 12), LABELS, 12)
+    assert "more channels are neglected by RVPO (+25.0 points, p <\xa00.001)." in told
+
+
+def test_nothing_is_tested_without_gdpo_or_with_few_pairs():
+    assert against_baseline(runs(rvpo=[0.5] * 8, hard_min=[0.25] * 8), LABELS, 8) == []
+    assert against_baseline(runs(gdpo=[0.5] * 8), LABELS, 8) == []
+    (told,) = against_baseline(runs(gdpo=[0.5], rvpo=[0.25]), LABELS, 1)
+    assert told == "This rests on 1 pair of task and seed: too few to test, so it may be chance."
+
+
+def test_methods_that_end_alike_are_said_to():
+    told = finding(runs(gdpo=[0.5], rvpo=[0.5]), LABELS)
+    assert told[0] == "At the end all methods neglect the same share of channels: 50.0\xa0%."
+    assert told[1] == "All have the same held-out mean, 0.50."
+
+
+def test_several_methods_may_share_an_end():
+    told = finding(runs(gdpo=[0.25], rvpo=[0.25], hard_min=[0.75]), LABELS)
+    assert told[0].startswith("At the end GDPO and RVPO neglect the smallest share of channels (25.0\xa0%), hard-min")
+
+
+def test_only_pairs_that_all_methods_have_are_compared():
+    table = runs(gdpo=[0.5, 0.25], rvpo=[0.75])
+    common, complete = common_runs(table)
+    assert complete
+    assert common["seed"].tolist() == [0, 0]
+    assert common_runs(table.assign(seed=[0, 1, 2]))[1] is False
+
+
+def test_score_rows_are_means_over_seeds():
+    (row,) = score_rows(runs(gdpo=[0.25, 0.75]), ["gdpo", "rvpo"])
+    assert (row.seeds, row.final["mean"], row.intervals["mean"]) == (2, 0.5, "")
+    (row,) = score_rows(runs(gdpo=[0.25, math.nan, 0.75]), ["gdpo"])
+    assert (row.final["mean"], row.intervals["mean"]) == (0.5, "")
+    (row,) = score_rows(runs(gdpo=[0.5, 0.5, 0.5]), ["gdpo"])
+    assert (row.intervals["mean"], row.intervals["neglected"]) == ("0.50 to 0.50", "50.0 to 50.0\xa0%")
+
+
+def test_differences_need_five_seeds_in_common_and_say_what_the_test_says():
+    assert differences(runs(gdpo=[0.5] * 5, rvpo=[0.25] * 4), list(LABELS)) == []
+    found = differences(runs(gdpo=[0.5] * 6, rvpo=[0.25] * 6), list(LABELS))
+    assert {one.method for one in found} == {"rvpo"}
+    assert [one.verdict for one in found] == ["lower than GDPO"] * 4
+    assert found[0].text == "\N{MINUS SIGN}0.25 [\N{MINUS SIGN}0.25 to \N{MINUS SIGN}0.25]"
+    assert found[0].p == "0.031"  # 2 / 2^6
+
+
+def test_channel_names_lose_what_all_share():
+    def names(*channels):
+        return list(
+            channel_names([TrainingRun("a", (1,), {f"channels/{name}/mean": [0.0] for name in channels})]).values()
+        )
+
+    assert names("judge/tone", "judge/facts/dates") == ["tone", "facts/dates"]
+    assert names("tone_reward", "facts_reward") == ["tone", "facts"]
+    assert names("judge/tone", "length_reward") == ["judge/tone", "length"]
+    assert names("tone", "tone_reward") == ["tone", "tone_reward"]  # would be the same
+    assert names("judge") == ["judge"]
+
+
+def test_weights_are_averaged_over_runs_and_gaps_stay_gaps():
+    logs = [
+        {"channels/a/weight": [0.25, 0.5], "channels/b/weight": [0.75, math.nan]},
+        {"channels/a/weight": [0.75, 0.0]},
+    ]
+    (one,) = weight_maps([TrainingRun("gdpo", (5, 10), log) for log in logs], ["gdpo", "rvpo"])
+    assert (one.method, one.channels, one.steps) == ("gdpo", ("a", "b"), (5, 10))
+    assert one.values[0] == (0.5, 0.25)
+    assert one.values[1][0] == 0.75
+    assert math.isnan(one.values[1][1])
+
+
+def test_weights_in_words():
+    alike = WeightMap("gdpo", ("a", "b"), (5.0,), ((0.5,), (0.5,)))
+    uneven = WeightMap("rvpo", ("a", "b"), (5.0, 10.0), ((0.75, 0.9), (0.25, math.nan)))
+    told = weights_in_words([alike, uneven], LABELS)
+    assert told == "At the last logged step: GDPO about alike on all (0.50); RVPO most on a (0.90), least on b (0.25)."
+
+
+def test_k_and_missing_in_words():
+    assert k_in_words(panel(2.0, 2.0), ["GRPO"], LABELS) == "k: GDPO stays at 2.00. It has no effect on GRPO."
+    assert k_in_words(panel(0.5, math.nan, 1.0), [], LABELS) == "k: GDPO goes from 0.50 to 1.00."
+    assert missing_in_words([panel(0.0, math.nan)], LABELS) == "No reward was missing."
+    assert missing_in_words([panel(math.nan)], LABELS) == ""
+
+
+def test_samples_keep_first_answers_apart_where_they_differ():
+    same = sampled_prompts([cell("gdpo"), cell("rvpo")], ["gdpo", "rvpo"], str.upper)
+    assert [(one.method, one.when) for one in same[0].answers] == [
+        ("", "before training"),
+        ("gdpo", "after step 10"),
+        ("rvpo", "after step 10"),
+    ]
+    assert same[0].criteria == ("ACCURACY/CAUSE:FEVER", "COMMUNICATION/CLOSE")
+    other = cell("rvpo", samples=[(0, 0, "good day"), (10, 0, "x")])
+    (apart,) = sampled_prompts([cell("gdpo"), other], ["gdpo", "rvpo"], str)
+    assert [one.text for one in apart.answers] == ["hello", "good day", "hello virus take care", "x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "state", "text"),
+    [(1.0, "met", "met"), (0.0, "unmet", "not met"), (0.4, "partly", "0.40"), (math.nan, "none", "no verdict")],
+)
+def test_a_verdict_is_the_criterions_value_at_that_step(value, state, text):
+    one = cell(held_out={(0, "a/b"): [0.5, value], (1, "a/b"): [0.0, 0.0]})
+    (prompt,) = sampled_prompts([one], ["gdpo"], str)
+    (verdict,) = prompt.answers[1].verdicts
+    assert (verdict.state, verdict.text) == (state, text)
+    assert prompt.answers[1].met == (state == "met")
+
+
+def test_an_answer_of_a_step_that_was_not_evaluated_has_no_verdict():
+    (prompt,) = sampled_prompts([cell(samples=[(7, 0, "hello")])], ["gdpo"], str)
+    assert [verdict.state for verdict in prompt.answers[0].verdicts] == ["none", "none"]
+
+
+def test_the_quickstarts_command_is_known(tmp_path):
+    def made(number, **settings):
+        settings = {**cell().about["settings"], "steps": 20, "evaluate_every": 2, **settings}
+        names = ("grpo", "gdpo", "rvpo", "rvpo_policy")[:number]
+        records = [cell(name, 3, settings=settings, catalog_task="rubric") for name in names]
+        return command(Suite("x", tmp_path, tuple(records)))
+
+    assert made(4) == f"rvpo quickstart --seeds 3-3 --steps 20 --out {tmp_path}"
+    weak = made(4, warm_start_steps=30)
+    assert weak == f"rvpo quickstart --seeds 3-3 --steps 20 --warm-start-steps 30 --out {tmp_path}"
+    assert made(4, evaluate_every=3) == ""
+    assert made(2) == ""

@@ -1,0 +1,129 @@
+"""Plans, settings that must agree, and the file of a cell."""
+
+import json
+import math
+
+import pytest
+
+from rvpo.errors import ConfigError
+from rvpo_lab.cli.bench import parser, seeds_of
+from rvpo_lab.suite.cell_file import columns_of_log, read_cell, write_cell
+from rvpo_lab.suite.plan import Cell, Settings, cells, find_contender, keep_settings, read_settings
+from rvpo_lab.suite.schedule import Standing
+from rvpo_lab.tasks.catalog import TASKS
+from rvpo_lab.tasks.task import axis
+
+
+def test_cells_come_seed_by_seed():
+    planned = cells(["rubric", "tools"], ["gdpo", "rvpo"], [0, 1])
+    assert [cell.name for cell in planned[:4]] == ["rubric-gdpo-0", "rubric-rvpo-0", "tools-gdpo-0", "tools-rvpo-0"]
+    assert {cell.seed for cell in planned[4:]} == {1}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "methods", "message"),
+    [(["rubrik"], ["gdpo"], "rubric"), (["rubric"], ["gdp"], "gdpo"), ([], ["gdpo"], "needs tasks")],
+)
+def test_unknown_names_are_told_with_the_known_ones(tasks, methods, message):
+    with pytest.raises(ConfigError, match=message):
+        cells(tasks, methods, [0])
+
+
+def test_a_method_can_be_described_instead_of_named():
+    written = "gdpo, rvpo_policy:2:signal=zscore,anchor=average,anchor_decay=0.5,rvpo:0.5-2"
+    names = parser().parse_args(["neglect", "--methods", written]).methods
+    assert names == ["gdpo", "rvpo_policy:2:signal=zscore,anchor=average,anchor_decay=0.5", "rvpo:0.5-2"]
+    assert find_contender(names[1]).options == {
+        "method": "rvpo_policy",
+        "k": 2.0,
+        "anchor_decay": 0.5,
+        "method_options": {"signal": "zscore", "anchor": "average"},
+    }
+    assert find_contender(names[2]).options == find_contender("rvpo").options
+    assert Cell("rubric", "rvpo_policy:2:a=../b", 0).name == "rubric-rvpo_policy_2_a=.._b-0"
+
+
+def test_described_targets_are_for_each_axis_under_the_names_of_the_tasks_logs(tmp_path):
+    from rvpo_lab.suite.train_cell import config
+
+    cell = Cell("noisy", "gdpo:1:targets=0.6,target_rate=0.2", 0)
+    made = config(cell, Settings(), TASKS["noisy"], tmp_path)
+    axes = ("accuracy", "communication", "completeness", "context", "instruction")
+    assert made.channel_targets == {f"noisy_reward/{name}": 0.6 for name in axes}
+    assert made.target_rate == 0.2
+    assert {axis(name) for row in TASKS["noisy"].rows(64, 0) for name in TASKS["noisy"].grade(row, "")} == set(axes)
+
+
+def test_settings_of_the_update_reach_the_trainer(tmp_path):
+    from rvpo_lab.suite.train_cell import config
+
+    made = config(Cell("rubric", "gdpo", 0), Settings(num_iterations=4, epsilon=0.1), TASKS["rubric"], tmp_path)
+    assert (made.num_iterations, made.epsilon) == (4, 0.1)
+
+
+@pytest.mark.parametrize("name", ["rvpo:x", "rvpo_polcy:2", "rvpo:2:signal", "mean_variance"[:-1]])
+def test_a_description_that_fits_nothing_is_an_error(name):
+    with pytest.raises(ConfigError):
+        find_contender(name)
+
+
+@pytest.mark.parametrize("text", ["", "x", "1,", "3-x"])
+def test_seeds_that_cannot_be_read(text):
+    with pytest.raises(ConfigError, match="seeds are"):
+        seeds_of(text)
+
+
+def test_a_folder_keeps_to_its_settings(tmp_path):
+    keep_settings(tmp_path / "suite", Settings(steps=5))
+    keep_settings(tmp_path / "suite", Settings(steps=5))
+    with pytest.raises(ConfigError, match="steps 5 there and 6 now"):
+        keep_settings(tmp_path / "suite", Settings(steps=6))
+
+
+def test_a_suite_older_than_a_setting_had_its_default(tmp_path):
+    (tmp_path / "suite.json").write_text(json.dumps({"steps": 5}))
+    assert read_settings(tmp_path) == Settings(steps=5)
+    keep_settings(tmp_path, Settings(steps=5))
+    with pytest.raises(ConfigError, match="num_iterations 1 there and 4 now"):
+        keep_settings(tmp_path, Settings(steps=5, num_iterations=4))
+    (tmp_path / "suite.json").write_text(json.dumps({"steps": 5, "temperature": 2}))
+    with pytest.raises(ConfigError, match="does not know: \\['temperature'\\]"):
+        read_settings(tmp_path)
+
+
+def test_a_cell_comes_back_as_it_was(tmp_path, make_record):
+    cell = make_record(means={"accuracy/dose": [0.25, 0.5], "context/person": [1.0, 0.75]})
+    write_cell(cell, tmp_path / "cell.parquet")
+    back = read_cell(tmp_path / "cell.parquet")
+    assert back.about == cell.about
+    assert back.prompts == cell.prompts
+    assert back.steps == [0, 10]
+    assert back.held_out == cell.held_out
+    assert back.samples == cell.samples
+    assert back.logged_steps == [5, 10]
+    assert back.log["rvpo/k"] == [0.5, 1.0]
+    assert math.isnan(back.log["channels/rubric_reward/accuracy/weight"][1])
+    (step, group, channel, rewards) = back.rollouts[0]
+    assert (step, group, channel, rewards[:2]) == (1, 0, "accuracy/dose", [1.0, 0.0])
+    assert math.isnan(rewards[2])  # missing stays missing
+    assert [file.name for file in tmp_path.iterdir()] == ["cell.parquet"]
+
+
+def test_a_log_becomes_columns_with_gaps():
+    history = [{"rvpo/k": 1.0, "channels/a/mean": 0.5, "step": 5}, {"rvpo/k": 2.0, "step": 10}, {"train_loss": 1}]
+    steps, log = columns_of_log(history)
+    assert steps == [5, 10]
+    assert log["rvpo/k"] == [1.0, 2.0]
+    assert log["channels/a/mean"][0] == 0.5
+    assert math.isnan(log["channels/a/mean"][1])
+
+
+def test_progress_and_time_left():
+    planned = [Cell("rubric", "gdpo", seed) for seed in range(4)]
+    standing = Standing(planned, Settings(steps=10), finished={planned[0]}, trained_before=1, began=100.0)
+    assert standing.done == 0.25
+    assert standing.seconds_left(160.0) is None  # an earlier run's cells tell nothing of this one's speed
+    standing.steps[planned[1]] = 5
+    assert standing.done == pytest.approx(1.5 / 4)
+    # half a cell took 60 s, two and a half are left
+    assert standing.seconds_left(160.0) == pytest.approx(300.0)

@@ -1,0 +1,165 @@
+"""Scores, comparisons and claims on cells made by hand."""
+
+import math
+
+import pytest
+
+from rvpo.errors import ConfigError
+from rvpo_lab.suite.cell_file import write_cell
+from rvpo_lab.suite.claims import CLAIMS, judge_claims
+from rvpo_lab.suite.compare import axis_scores, channel_area, compare_prompts, compare_runs
+from rvpo_lab.suite.findings import findings, sections
+from rvpo_lab.suite.results import channel_means, lowest_third, prompt_scores, read_cells, run_scores
+
+# Channels a..d: the last of three evaluations is not the best.
+COURSE = {
+    "accuracy/dose": [0.0, 0.25, 0.25],
+    "accuracy/cause": [0.25, 0.75, 0.5],
+    "context/person": [0.5, 1.0, 1.0],
+    "communication/close": [0.75, 1.0, 0.75],
+}
+
+
+def test_scores_worked_by_hand(make_record):
+    (run,) = run_scores([make_record(means=COURSE)]).to_dict("records")
+    # means: 1.5/4, 3/4, 2.5/4; lowest ceil(4/3) = 2 channels
+    assert run["start_mean"] == pytest.approx(0.375)
+    assert run["best_mean"] == pytest.approx(0.75)
+    assert run["final_mean"] == pytest.approx(0.625)
+    assert run["drop"] == pytest.approx(0.125)
+    assert run["best_lowest"] == pytest.approx(0.5)
+    assert run["final_lowest"] == pytest.approx(0.375)
+    assert run["final_neglected"] == pytest.approx(0.25)
+    assert run["area"] == pytest.approx((0.375 + 0.75 + 0.625) / 3)
+    assert run["steps_to"] == 10
+    # only prompt 0 meets all four criteria at the end
+    assert run["final_all_met"] == pytest.approx(0.25)
+
+
+def test_a_level_never_reached_is_missing(make_record):
+    (run,) = run_scores([make_record(means={"context/person": [0.25, 0.5]})]).to_dict("records")
+    assert math.isnan(run["steps_to"])
+
+
+def test_criteria_of_one_kind_are_one_channel(make_record):
+    cell = make_record(means={"accuracy/cause:fever": [0.5], "accuracy/cause:cough": [1.0]})
+    (row,) = channel_means([cell]).to_dict("records")
+    assert (row["channel"], row["mean"], row["count"]) == ("accuracy/cause", 0.75, 8)
+
+
+def test_the_score_of_a_prompt_is_the_mean_of_its_criteria(make_record):
+    scores = prompt_scores([make_record(means={"a/x": [0.25, 1.0], "b/y": [0.75, 1.0]})])
+    first = scores[scores["step"] == 0].set_index("prompt")
+    assert first["score"].tolist() == [1.0, 0.5, 0.5, 0.0]
+    assert first["all_met"].tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
+def test_prompts_that_are_numbered_like_steps_are_still_prompts(make_record):
+    cell = make_record(means={"a/x": [0.25, 1.0]})
+    cell.held_out, cell.steps = {key: values for key, values in cell.held_out.items() if key[0] < 2}, [0, 1]
+    assert prompt_scores([cell])["score"].tolist() == [1.0, 1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(("means", "expected"), [([0.9], 0.9), ([0.1, 0.9], 0.1), ([0.4, 0.1, 0.2, 0.9], 0.15)])
+def test_lowest_third(means, expected):
+    assert lowest_third(means) == pytest.approx(expected)
+
+
+def test_axes_count_their_channels_equally(make_record):
+    (row,) = axis_scores([make_record(means=COURSE)]).to_dict("records")
+    assert row["accuracy"] == pytest.approx(0.375)
+    assert row["context"] == 1.0
+    assert channel_area([make_record(means=COURSE)], "accuracy/dose")["area"].tolist() == [pytest.approx(0.5 / 3)]
+
+
+@pytest.fixture
+def suite(make_record):
+    """Six seeds in which RVPO is above GDPO by 1/4 on one of two channels, and hard-min below on both."""
+    found = []
+    for seed in range(6):
+        for contender, end in (("gdpo", 0.5), ("rvpo", 0.75), ("hard_min", 0.25)):
+            low = 0.5 if contender != "hard_min" else 0.0
+            means = {"accuracy/dose": [0.25, end], "communication/close": [0.5, low]}
+            found.append(make_record(contender=contender, seed=seed, means=means))
+    return found
+
+
+def test_a_comparison_pairs_seeds(suite):
+    test = compare_runs(run_scores(suite), "rvpo", "final_mean")
+    assert test.pairs == 6
+    assert test.difference == pytest.approx(0.125)
+    assert test.p_value == pytest.approx(2 / 64)  # all six differences have one sign
+    assert compare_runs(run_scores(suite), "grpo", "final_mean") is None
+
+
+def test_prompts_are_compared_inside_their_seeds(suite):
+    test = compare_prompts(suite, "rvpo")["rubric"]
+    assert (test.pairs, test.blocks) == (24, 6)
+    assert test.difference == pytest.approx(0.125)
+
+
+def verdicts(records):
+    return {one.claim.text: one.verdict for one in judge_claims(records)}
+
+
+def test_claims_are_judged_by_their_direction(make_record, suite):
+    # With all claims of a direction tested, six pairs cannot reach p <= 0.05 after Holm; eight seeds more can.
+    found = list(suite)
+    for seed in range(6, 14):
+        for contender, end, low in (("gdpo", 0.5, 0.5), ("rvpo", 0.75, 0.5), ("hard_min", 0.25, 0.0)):
+            means = {"accuracy/dose": [0.25, end], "communication/close": [0.5, low]}
+            found.append(make_record(contender=contender, seed=seed, means=means))
+    judged = verdicts(found)
+    assert judged["RVPO's final score is above GDPO's"] == "reproduced"
+    assert judged["hard-min ends below GDPO"] == "reproduced"
+    assert judged["RVPO lowers communication"] == "undecided"  # no difference at all
+    assert judged["constant k = 5 has a lower final than 0.5 -> 2.0"] == "not tested"
+    swapped = {"gdpo": "rvpo", "rvpo": "gdpo"}
+    for cell in found:
+        cell.about["contender"] = swapped.get(cell.about["contender"], cell.about["contender"])
+    assert verdicts(found)["RVPO's final score is above GDPO's"] == "not reproduced"
+    assert verdicts(suite)["RVPO's final score is above GDPO's"] == "undecided"
+
+
+def test_equality_needs_a_narrow_interval(make_record):
+    def tools(*ends):
+        cells = []
+        for seed, (gdpo, rvpo) in enumerate(ends):
+            for contender, end in (("gdpo", gdpo), ("rvpo", rvpo)):
+                means = {"correctness/call": [0.0, end], "format/form": [0.0, 1.0]}
+                cells.append(make_record("tools", contender, seed, means=means))
+        return verdicts(cells)["tool calling: correctness ends equal"]
+
+    assert tools(*[(0.5, 0.5)] * 5) == "reproduced"
+    assert tools(*[(0.5, 0.75)] * 5) == "not reproduced"
+    assert tools((0.5, 0.75), (0.5, 0.25), (0.5, 0.75), (0.5, 0.25)) == "undecided"
+
+
+def test_the_page_has_every_claim_task_and_method(tmp_path, suite):
+    (tmp_path / "cells").mkdir()
+    for cell in suite:
+        name = f"{cell.about['task']}-{cell.about['contender']}-{cell.about['seed']}"
+        write_cell(cell, tmp_path / "cells" / f"{name}.parquet")
+    page = findings(sections(tmp_path))
+    for claim in CLAIMS:
+        assert claim.text in page
+    assert "### rubric" in page
+    assert "| RVPO 0.5-2 | +0.125 [+0.125, +0.125] |" in page
+    assert "Not known: no run of a known method has rollouts" in page  # of two evaluations
+    assert findings(sections(tmp_path)) == page
+
+
+def test_the_page_holds_forecasts_against_what_happened(tmp_path, make_record):
+    (tmp_path / "cells").mkdir()
+    for contender in ("gdpo", "rvpo"):
+        cell = make_record(contender=contender, means={"accuracy/dose": [0.0, 0.5, 0.25]})
+        write_cell(cell, tmp_path / "cells" / f"rubric-{contender}-0.parquet")
+    page = findings(sections(tmp_path))
+    told = page[page.index("## The audit's forecast against what happened") :]
+    assert "| GDPO | 1 | 1 of 1 |" in told
+    assert "| all | 2 | 2 of 2 |" in told
+
+
+def test_a_folder_without_cells_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="no finished cells"):
+        read_cells(tmp_path)

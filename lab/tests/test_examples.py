@@ -1,0 +1,89 @@
+"""What the README tells people to run is run here, as it is written there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rvpo.rewards.tool_calling import correctness_reward, format_reward
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words, cwd, **environment):
+    """Run a command in a folder; return what it printed."""
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rvpo(*words, cwd):
+    return run(sys.executable, "-m", "rvpo.cli.main", *words, cwd=cwd)
+
+
+def test_the_picture_of_the_readme_is_the_programs(tmp_path):
+    rvpo("report", "--picture", "new.svg", cwd=tmp_path)
+    assert (tmp_path / "new.svg").read_text() == (ROOT / "docs" / "neglect.svg").read_text()
+
+
+def test_the_quickstart_trains_compares_and_reports(tmp_path):
+    """The whole path, from warm start to page, in a few steps."""
+    words = ["quickstart", "--seeds", "1", "--steps", "3", "--warm-start-steps", "20", "--out", "out"]
+    printed = run(
+        *(sys.executable, "-m", "rvpo.cli.main", *words),
+        cwd=tmp_path,
+        RVPO_CACHE=str(tmp_path / "cache"),
+    )
+    assert "4/4 runs" in printed
+    for method in ("GRPO", "GDPO", "RVPO 0.5-2", "policy k=2"):
+        assert f"│ {method}" in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "policy k=2" in page
+    for method in ("grpo", "gdpo", "rvpo", "rvpo_policy"):
+        log = (tmp_path / "out" / "runs" / f"rubric-{method}-0" / "metrics.jsonl").read_text().splitlines()
+        assert "channels/rubric_reward/accuracy/mean" in json.loads(log[0])
+
+
+@pytest.fixture(scope="module")
+def rlla(shared_data, tmp_path_factory):
+    """The folder where the RLLA example has left its policy, hardly warm-started."""
+    folder = tmp_path_factory.mktemp("rlla")
+    rows, supervised = shared_data / "rlla_4k_test80.parquet", shared_data / "rlla_sft400.json"
+    script = ROOT / "examples" / "rlla_policy.py"
+    run(sys.executable, script, "--rows", rows, "--sft", supervised, "--steps", 1, cwd=folder)
+    return folder
+
+
+@pytest.mark.parametrize("method", ["grpo", "gdpo", "rvpo"])
+def test_the_rlla_config_trains_on_real_rows(rlla, shared_data, method):
+    few = ["--max_steps", 1, "--per_device_train_batch_size", 4, "--max_completion_length", 8, "--logging_steps", 1]
+    rows = shared_data / "rlla_4k_test80.parquet"
+    config = ROOT / "configs" / "rlla_tiny.yaml"
+    rvpo(
+        "train", "--config", config, "--dataset_name", rows, "--method", method, "--output_dir", method, *few, cwd=rlla
+    )
+    logged = json.loads((rlla / method / "metrics.jsonl").read_text().splitlines()[0])
+    assert 0 <= logged["channels/format_reward/mean"] <= 1
+    assert -3 <= logged["channels/correctness_reward/mean"] <= 3
+
+
+def test_the_rows_own_answers_have_the_form_and_are_correct(shared_data):
+    from rvpo.integrations.trl.rows import load_rows
+
+    rows = load_rows(
+        str(shared_data / "rlla_4k_test80.parquet"), "train", columns={"ground_truth": "reward_model.ground_truth"}
+    )
+    truths = list(rows["ground_truth"])
+    assert set(format_reward(truths, truths)) == {1.0}
+    calls = ["<tool_call>" in truth for truth in truths]
+    assert correctness_reward(truths, truths) == [3.0 if call else 0.0 for call in calls]

@@ -1,0 +1,260 @@
+"""From rewards on many channels to advantages: group z-scores, soft minimum, re-centring, whitening.
+
+    >>> import numpy as np
+    >>> rewards = np.array([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [0.0, 0.0]]])  # (P, G, M) = (1, 4, 2)
+    >>> compute_advantages(rewards, method="rvpo", k=1.0).advantages.round(2)
+    array([[-0.23, -0.23,  1.41, -0.95]])
+
+One of two channels met is worth less than the mean of both says: that is the variance penalty.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from rvpo.core.aggregations import OWN_SCALE, Aggregate, Aggregation, default_k
+from rvpo.core.arrays import Array, as_array, compute_dtype, device, namespace
+from rvpo.core.diagnostics import AdvantageStats, GroupStats, group_stats, summarise
+from rvpo.core.inputs import Batch, check_batch, check_settings, find_method, refuse, token_counts, with_anchor
+from rvpo.core.schedules import EffectiveChannels, RiskCoefficient
+from rvpo.core.zscores import Channels, divide, standardize
+
+__all__ = ["PRESETS", "AdvantageResult", "compute_advantages"]
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"ddof": 1, "eps": 1e-4, "whiten": True},
+    "trl": {"ddof": 1, "eps": 1e-4, "whiten": True},
+    "verl": {"ddof": 1, "eps": 1e-6, "whiten": "token"},
+}
+"""Conventions of others as keyword arguments: `compute_advantages(rewards, **PRESETS["verl"], lengths=n)`.
+
+trl: group std with ddof 1 plus 1e-4, whitened over sequences. verl: plus 1e-6, whitened over tokens, so a
+long response counts for more in the mean and the variance. paper: states none of these; ours are TRL's.
+"""
+
+CPU_BLOCK, ACCELERATOR_BLOCK = 2**18, 2**25
+"""Rewards handled at once: a float64 block with its temporaries stays in a CPU's cache, and large batches
+do not need several float64 copies of all rewards. On an accelerator a block only bounds the memory."""
+
+
+@dataclass(frozen=True)
+class AdvantageResult:
+    """Advantages and what is known of the channels they come from."""
+
+    advantages: Array
+    """(P, G), or (N,) if the rewards were (N, M): array type, device and float type of the rewards."""
+    groups: GroupStats
+    """Statistics of every group, from which `stats` follows."""
+
+    @cached_property
+    def stats(self) -> AdvantageStats:
+        """Counts and diagnostics of the batch, computed when first asked for."""
+        return summarise(self.groups)
+
+
+def compute_advantages(
+    rewards: Any,
+    *,
+    method: str = "rvpo",
+    group_size: int | None = None,
+    k: RiskCoefficient | None = None,
+    weights: Any = None,
+    ranges: Any = None,
+    ddof: int = 1,
+    eps: float = 1e-4,
+    dead_channels: str = "keep",
+    recenter: bool = False,
+    whiten: bool | str = True,
+    lengths: Any = None,
+    **options: Any,
+) -> AdvantageResult:
+    """Advantages of P x G rollouts from M reward channels, NaN-aware, with diagnostics.
+
+    1. `Z = (R - mean_g R) / (std_g R + eps)` per channel inside its group, over the values present.
+    2. `A[p,g] = aggregation(Z[p,g,:])`; for "rvpo" `-(1/k) log sum_j pi_j exp(-k Z_j)`.
+    3. `recenter`: A minus its group mean.
+    4. `whiten`: `(A - mean A) / (std A + eps)` over the batch.
+
+    The defaults are the paper's (arXiv 2605.05750). Computed in float64 where the device has it.
+
+    Args:
+        rewards: `(P, G, M)`, or `(N, M)` with `group_size` (rollouts of a prompt next to each other). NumPy,
+            torch or any array-API library, or nested lists. NaN (None in lists): no value. A group with
+            fewer rollouts is filled with all-NaN rows; a criterion that a prompt lacks is NaN there.
+        method: a name in `rvpo.METHODS`; each function in `rvpo.core.aggregations` defines one.
+        group_size: G, for rewards of shape (N, M).
+        k: risk coefficient >= 0, or an `EffectiveChannels`. 0 is the mean, inf the minimum. None: 1, for
+            "rvpo_policy" 2.
+        weights: importance of each channel, `(M,)` or `(P, M)`, >= 0, not all 0. None: equal. The soft
+            minimum and its kin normalise them over the channels present; the sums (grpo, gdpo, dvao,
+            corr_grpo, gd2po) take them as they are. Weight 0 is as no value.
+        ranges: `(low, high)` for all channels or one pair each, `(M, 2)`. "rvpo_policy" and "tchebycheff"
+            need them to compare channels and take [0, 1] without. Values outside are an error.
+        ddof: 0 or 1, for the group's and the batch's standard deviation.
+        eps: added to standard deviations, >= 0.
+        dead_channels: "keep" leaves a dead channel (fewer than two values in the group, or equal ones) in
+            the aggregation with Z = 0, as the paper does; "mask" takes it out there.
+        recenter: take out the per-prompt offset that a soft minimum leaves.
+        whiten: True: over sequences, if the method has that step ("grpo", "dvao", "corr_grpo" normalise
+            inside the group instead); "sequence" or "token": for every method; False: for none.
+        lengths: number of tokens of each response, `(P, G)` or `(N,)`, for `whiten="token"`.
+        options: of the method: `share` (cvar), `threshold` (gd2po), `ideal` (tchebycheff), `utility`, `signal`,
+            `total` and `anchor` (rvpo_policy; anchor "group", "batch", or channel means on [0, 1] as `(M,)` or
+            `(P, M)`, for example a moving average).
+
+    Returns:
+        `advantages` in the rewards' shape without M, array type, device and float type; `stats`.
+        A rollout without any value gets 0 and takes no part in any statistic. G = 1 or all channels dead:
+        0 before whitening. M = 1: Z itself. A batch of equal advantages is 0 after whitening.
+
+    Raises:
+        RewardError: shapes that do not fit, infinite rewards, values outside their range, bad weights.
+        ConfigError: an unknown method or option, k < 0, and the like.
+    """
+    aggregation = find_method(method, options)
+    k = default_k(method) if k is None else k
+    check_settings(k, method, ddof, eps, dead_channels, whiten, lengths)
+    rewards = as_array(rewards)
+    xp = namespace(rewards)
+    batch = check_batch(rewards, group_size, weights, ranges, method)
+    options = with_anchor(options, batch)
+
+    blocks = []
+    for start, stop in _blocks(batch.rewards):
+        channels = _channels(batch, start, stop, ddof=ddof, eps=eps, mask_dead=dead_channels == "mask")
+        bound = _bind(aggregation, channels, options, start, stop)
+        k_used = k.solve(bound, channels) if isinstance(k, EffectiveChannels) else float(k)
+        blocks.append(group_stats(channels, bound(k_used), k_used))
+    groups = _concatenate(blocks)
+
+    advantages = groups.advantages
+    if recenter:
+        advantages = _recenter(advantages, groups.kept)
+        groups = groups._replace(advantages=advantages)
+    if whiten and not (whiten is True and method in OWN_SCALE):
+        tokens = token_counts(lengths, advantages) if whiten == "token" else None
+        # What rounding is measured by: z-scores are of order 1, and so are sums of them, or as small as the weights.
+        unit = xp.clip(xp.max(batch.weights), max=1.0)
+        advantages = _whiten(advantages, groups.kept, tokens, unit, ddof=ddof, eps=eps)
+    return AdvantageResult(_like_input(advantages, groups.kept, rewards), groups)
+
+
+def _recenter(advantages: Float[Array, "P G"], kept: Bool[Array, "P G"]) -> Float[Array, "P G"]:
+    """Subtract each group's mean over its kept rollouts."""
+    xp = namespace(advantages)
+    counted = xp.astype(kept, advantages.dtype)
+    total = xp.sum(advantages * counted, axis=1, keepdims=True)
+    return advantages - total / xp.clip(xp.sum(counted, axis=1, keepdims=True), min=1.0)
+
+
+def _whiten(
+    advantages: Float[Array, "P G"],
+    kept: Bool[Array, "P G"],
+    tokens: Float[Array, "P G"] | None,
+    unit: Float[Array, ""],
+    *,
+    ddof: int,
+    eps: float,
+) -> Float[Array, "P G"]:
+    """`(A - mean) / (std + eps)` over kept rollouts, each counted once or once per token."""
+    xp = namespace(advantages)
+    weight = xp.astype(kept, advantages.dtype) * (1.0 if tokens is None else tokens)
+    total = xp.sum(weight)
+    mean = xp.sum(weight * advantages) / xp.clip(total, min=1.0)
+    deviations = advantages - mean
+    std = xp.sqrt(xp.sum(weight * deviations * deviations) / xp.clip(total - ddof, min=1.0))
+    # Equal advantages may differ by the rounding of what was added up to them; an eps of 0 would blow that up to 1.
+    size = xp.sqrt(xp.sum(weight * advantages * advantages) / xp.clip(total, min=1.0))
+    return divide(deviations, std + eps, std > 1e-12 * xp.maximum(size, unit))
+
+
+def _like_input(advantages: Float[Array, "P G"], kept: Bool[Array, "P G"], rewards: Array) -> Array:
+    """Return advantages with 0 for rollouts that are not kept, in the shape and float type of the rewards."""
+    xp = namespace(advantages)
+    advantages = xp.where(kept, advantages, 0.0)
+    if rewards.ndim == 2:
+        advantages = xp.reshape(advantages, (-1,))
+    floating = xp.isdtype(rewards.dtype, "real floating")
+    return xp.astype(advantages, rewards.dtype) if floating else advantages
+
+
+def _blocks(rewards: Float[Array, "P G M"]) -> list[tuple[int, int]]:
+    """Return bounds of blocks of prompts; one empty block for an empty batch."""
+    prompts, rollouts, channels = rewards.shape
+    on_cpu = str(getattr(device(rewards), "type", device(rewards))) == "cpu"
+    size = CPU_BLOCK if on_cpu else ACCELERATOR_BLOCK
+    step = max(size // max(rollouts * channels, 1), 1)
+    return [(start, min(start + step, prompts)) for start in range(0, max(prompts, 1), step)]
+
+
+def _channels(batch: Batch, start: int, stop: int, *, ddof: int, eps: float, mask_dead: bool) -> Channels:
+    """Check and standardise prompts start to stop."""
+    xp = namespace(batch.rewards)
+    block = xp.astype(batch.rewards[start:stop, ...], compute_dtype(batch.rewards))
+    missing = None
+    if not _sum_is_finite(block):  # one cheap pass tells that nothing is missing or infinite
+        missing = xp.isnan(block)
+        block = xp.where(missing, 0.0, block)
+        if not _sum_is_finite(block):
+            refuse(
+                xp.isinf(block),
+                block,
+                start,
+                "is infinite; return None or NaN for 'no value', or a finite one",
+            )
+    low, width = xp.zeros_like(batch.weights[:1, ...]), xp.ones_like(batch.weights[:1, ...])
+    if batch.ranges is not None:
+        low, high = batch.ranges[0, ...], batch.ranges[1, ...]
+        width = high - low
+        outside = (block < low - 1e-6 * width) | (block > high + 1e-6 * width)
+        outside = outside if missing is None else outside & ~missing
+        refuse(outside, block, start, "lies outside its range; declare the channel's true range with ranges=")
+    weights = batch.weights if batch.weights.shape[0] == 1 else batch.weights[start:stop, ...]
+    with np.errstate(over="ignore", invalid="ignore"):
+        channels = standardize(
+            block,
+            missing,
+            weights=weights,
+            low=low,
+            width=width,
+            ddof=ddof,
+            eps=eps,
+            mask_dead=mask_dead,
+        )
+    if not _sum_is_finite(channels.mean) or not _sum_is_finite(channels.std):
+        limit = float(xp.finfo(block.dtype).max) ** 0.5 / block.shape[1]
+        refuse(xp.abs(block) > limit, block, start, f"is too large to square; rescale rewards beyond {limit:.0e}")
+    return channels
+
+
+def _sum_is_finite(values: Float[Array, "P G M"]) -> bool:
+    """Tell whether the values' sum is finite; NumPy would warn of the infinities that this looks for."""
+    xp = namespace(values)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(xp.isfinite(xp.sum(values)))
+
+
+def _bind(
+    aggregation: Aggregation, channels: Channels, options: dict[str, Any], start: int, stop: int
+) -> Callable[[Any], Aggregate]:
+    """Return the aggregation of one block as a function of k."""
+    anchor = options.get("anchor")
+    if anchor is not None and anchor.shape[0] > 1:
+        options = options | {"anchor": anchor[start:stop, ...]}
+
+    def bound(k: Any) -> Aggregate:
+        return aggregation(channels, k, **options)
+
+    return bound
+
+
+def _concatenate(blocks: Sequence[GroupStats]) -> GroupStats:
+    """Return the groups of all blocks as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    xp = namespace(blocks[0].advantages)
+    return GroupStats(*(xp.concat(parts, axis=0) for parts in zip(*blocks, strict=True)))

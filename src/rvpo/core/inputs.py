@@ -1,0 +1,191 @@
+"""Checks of what `compute_advantages` is given: bad input is an error that names the place, never a number."""
+
+import inspect
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from rvpo.core.aggregations import AGGREGATIONS, RISK_SENSITIVE, UNIT_RANGE, Aggregation
+from rvpo.core.arrays import Array, compute_dtype, device, namespace
+from rvpo.core.schedules import EffectiveChannels, RiskCoefficient, check_k
+from rvpo.errors import ConfigError, RewardError, unknown_name
+
+__all__ = ["Batch", "check_batch", "check_settings", "find_method", "refuse", "token_counts", "with_anchor"]
+
+
+class Batch(NamedTuple):
+    """Checked input of `compute_advantages`."""
+
+    rewards: Float[Array, "P G M"]
+    weights: Float[Array, "#P 1 M"]
+    ranges: Float[Array, "2 1 1 M"] | None
+
+
+def find_method(name: str, options: dict[str, Any]) -> Aggregation:
+    """Return the aggregation of that name; raise unless it takes the options."""
+    if name not in AGGREGATIONS:
+        raise unknown_name("method", name, AGGREGATIONS)
+    aggregation = AGGREGATIONS[name]
+    known = [p.name for p in inspect.signature(aggregation).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"method {name!r} has no option {option!r}; it takes {', '.join(known) or 'no options'}")
+    return aggregation
+
+
+def check_settings(
+    k: RiskCoefficient,
+    method: str,
+    ddof: int,
+    eps: Any,
+    dead_channels: str,
+    whiten: object,
+    lengths: object,
+) -> None:
+    """Raise ConfigError for a setting out of its domain."""
+    if isinstance(k, EffectiveChannels):
+        if method not in RISK_SENSITIVE:
+            raise ConfigError(
+                f"method {method!r} has no risk coefficient to solve for; "
+                f"EffectiveChannels needs one of {', '.join(sorted(RISK_SENSITIVE))}"
+            )
+    else:
+        check_k(k)
+    if ddof not in (0, 1):
+        raise ConfigError(f"ddof must be 0 or 1, got {ddof!r}")
+    if not isinstance(eps, float | int | np.floating | np.integer) or not 0 <= eps < float("inf"):
+        raise ConfigError(f"eps must be a finite number >= 0, got {eps!r}")
+    if dead_channels not in ("keep", "mask"):
+        raise ConfigError(f"dead_channels must be 'keep' or 'mask', got {dead_channels!r}")
+    if not (isinstance(whiten, bool) or whiten in ("sequence", "token")):
+        raise ConfigError(f"whiten must be True, False, 'sequence' or 'token', got {whiten!r}")
+    if whiten == "token" and lengths is None:
+        raise ConfigError("whiten='token' needs the number of tokens of each response: pass lengths=")
+
+
+def check_batch(rewards: Array, group_size: int | None, weights: Any, ranges: Any, method: str) -> Batch:
+    """Return the rewards as (P, G, M), still in their own float type, with weights and ranges as arrays."""
+    xp = namespace(rewards)
+    rewards = _grouped(rewards, group_size)
+    if not xp.isdtype(rewards.dtype, "real floating"):
+        rewards = xp.astype(rewards, compute_dtype(rewards))
+    prompts, _, channels = rewards.shape
+    if weights is None:
+        weights = [1.0] * channels
+    weights = _as_floats(weights, rewards)
+    if weights.shape not in ((channels,), (prompts, channels)):
+        raise RewardError(
+            f"weights must have shape ({channels},) or ({prompts}, {channels}) for rewards of {channels} "
+            f"channels and {prompts} prompts, got {tuple(weights.shape)}"
+        )
+    with np.errstate(over="ignore"):
+        total = xp.sum(weights, axis=-1)
+    if not bool(xp.all(weights >= 0) & xp.all((total > 0) & (total < xp.inf))):
+        raise RewardError(f"weights must be finite, >= 0 and not all 0, got {weights}")
+    weights = xp.reshape(weights, (-1, 1, channels))
+    if ranges is None and method not in UNIT_RANGE:
+        return Batch(rewards, weights, None)
+    return Batch(rewards, weights, _check_ranges((0.0, 1.0) if ranges is None else ranges, rewards))
+
+
+def _grouped(rewards: Array, group_size: int | None) -> Shaped[Array, "P G M"]:
+    """Return the rewards as (P, G, M)."""
+    shape = tuple(rewards.shape)
+    if group_size is not None and (not isinstance(group_size, int) or group_size < 1):
+        raise RewardError(f"group_size must be a whole number >= 1, got {group_size!r}")
+    if len(shape) not in (2, 3) or 0 in shape[1:]:
+        raise RewardError(f"rewards must be (P, G, M), or (N, M) with group_size, with G, M >= 1; got {shape}")
+    if len(shape) == 3:
+        if group_size not in (None, shape[1]):
+            raise RewardError(f"group_size={group_size}, but the rewards {shape} have {shape[1]} rollouts a prompt")
+        return rewards
+    if group_size is None:
+        raise RewardError(f"rewards of shape {shape} need group_size, the number of rollouts of each prompt")
+    if shape[0] % group_size:
+        raise RewardError(
+            f"{shape[0]} rollouts cannot be split into groups of group_size={group_size}; "
+            "fill groups that lack rollouts with NaN rows"
+        )
+    return namespace(rewards).reshape(rewards, (-1, group_size, shape[1]))
+
+
+def _as_floats(values: Any, like: Array) -> Array:
+    """Return values as an array of the kind and on the device of `like`, in its compute dtype."""
+    xp = namespace(like)
+    return xp.asarray(values, dtype=compute_dtype(like), device=device(like))
+
+
+def _check_ranges(ranges: Any, rewards: Float[Array, "P G M"]) -> Float[Array, "2 1 1 M"]:
+    xp = namespace(rewards)
+    channels = rewards.shape[2]
+    ranges = _as_floats(ranges, rewards)
+    if ranges.shape not in ((2,), (channels, 2)):
+        raise RewardError(
+            f"ranges must be (low, high) or one pair for each of the {channels} channels, "
+            f"got shape {tuple(ranges.shape)}"
+        )
+    ranges = xp.broadcast_to(ranges, (channels, 2))
+    if not bool(xp.all(xp.isfinite(ranges)) & xp.all(ranges[:, 1] > ranges[:, 0])):
+        raise RewardError(f"every range must be finite with low < high, got {ranges}")
+    return xp.reshape(xp.permute_dims(ranges, (1, 0)), (2, 1, 1, channels))
+
+
+def refuse(bad: Bool[Array, "P G M"], block: Float[Array, "P G M"], start: int, why: str) -> None:
+    """Raise RewardError for the first reward that is bad."""
+    xp = namespace(bad)
+    if not bool(xp.any(bad)):
+        return
+    _, rollouts, channels = bad.shape
+    flat = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), xp.int32)))
+    value = float(xp.reshape(block, (-1,))[flat])
+    row, channel = divmod(flat, channels)
+    prompt, rollout = divmod(row, rollouts)
+    raise RewardError(
+        f"reward {value} of channel {channel}, prompt {start + prompt}, rollout {rollout} "
+        f"(row {start * rollouts + row} of the batch) {why}"
+    )
+
+
+def with_anchor(options: dict[str, Any], batch: Batch) -> dict[str, Any]:
+    """Return the options with the anchor of rvpo_policy as an array (#P, 1, M), or without one for "group"."""
+    anchor = options.get("anchor", "group")
+    if isinstance(anchor, str) and anchor == "group":
+        return {name: value for name, value in options.items() if name != "anchor"}
+    xp = namespace(batch.rewards)
+    prompts, _, channels = batch.rewards.shape
+    if isinstance(anchor, str):
+        if anchor != "batch":
+            raise ConfigError(f"anchor must be 'group', 'batch' or channel means on [0, 1], got {anchor!r}")
+        assert batch.ranges is not None  # rvpo_policy, the only method with an anchor, always has ranges
+        means = _batch_means(batch.rewards)
+        return options | {"anchor": (means - batch.ranges[0, ...]) / (batch.ranges[1, ...] - batch.ranges[0, ...])}
+    anchor = _as_floats(anchor, batch.rewards)
+    if anchor.shape not in ((channels,), (prompts, channels)):
+        raise RewardError(
+            f"anchor must have shape ({channels},) or ({prompts}, {channels}), got {tuple(anchor.shape)}"
+        )
+    if not bool(xp.all((anchor >= -1e-6) & (anchor <= 1 + 1e-6))):
+        raise RewardError(f"anchor must hold channel means on the common scale [0, 1], got {anchor}")
+    return options | {"anchor": xp.reshape(anchor, (-1, 1, channels))}
+
+
+def _batch_means(rewards: Float[Array, "P G M"]) -> Float[Array, "1 1 M"]:
+    """Return each channel's mean over all values of the batch; 0 without any."""
+    xp = namespace(rewards)
+    present = ~xp.isnan(rewards)
+    dtype = compute_dtype(rewards)
+    total = xp.sum(xp.where(present, rewards, 0.0), axis=(0, 1), keepdims=True, dtype=dtype)
+    return total / xp.clip(xp.sum(xp.astype(present, dtype), axis=(0, 1), keepdims=True), min=1.0)
+
+
+def token_counts(lengths: Any, advantages: Float[Array, "P G"]) -> Float[Array, "P G"]:
+    """Return the number of tokens of each response in the advantages' shape and type."""
+    xp = namespace(advantages)
+    lengths = _as_floats(lengths, advantages)
+    prompts, rollouts = advantages.shape
+    if lengths.shape not in ((prompts, rollouts), (prompts * rollouts,)):
+        raise RewardError(f"lengths must be ({prompts}, {rollouts}) or flat, got {tuple(lengths.shape)}")
+    if not bool(xp.all((lengths >= 0) & (lengths < xp.inf))):
+        raise RewardError("lengths must be finite numbers of tokens >= 0")
+    return xp.reshape(lengths, (prompts, rollouts))

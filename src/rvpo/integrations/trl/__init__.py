@@ -1,0 +1,1 @@
+"""RVPO in TRL: `trainer` is the method, `run` what `rvpo train` does around it."""

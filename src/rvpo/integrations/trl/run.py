@@ -1,0 +1,266 @@
+"""What `rvpo train` does around the trainer: rewards, rows and model by name, a stop with a checkpoint, the log.
+
+run(script, args, model)   # dataclasses of TRL's habits: RVPOScriptArguments, RVPOConfig, ModelConfig
+"""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rvpo.errors import ConfigError, unknown_name
+from rvpo.integrations.method_config import as_mapping
+from rvpo.integrations.trl.config import RVPOConfig
+from rvpo.integrations.trl.trainer import RVPOTrainer
+
+# TRL is first imported by the trainer, behind the check of its version.
+import torch  # isort: skip
+from transformers import TrainerCallback  # isort: skip
+from transformers.trainer_utils import get_last_checkpoint  # isort: skip
+from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config  # isort: skip
+
+from rvpo.data.rar import POLARITY_RULES
+from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_rows
+from rvpo.integrations.trl.summary import print_summary, write_log
+from rvpo.llm.tokenizer import load_tokenizer
+
+__all__ = ["BUILT_IN_REWARDS", "RVPOScriptArguments", "run"]
+
+BUILT_IN_REWARDS = {
+    "tool_format": "rvpo.rewards.tool_calling.format_reward",
+    "tool_correctness": "rvpo.rewards.tool_calling.correctness_reward",
+    "accuracy_reward": "trl.rewards.accuracy_reward",
+    "think_format_reward": "trl.rewards.think_format_reward",
+}
+
+JUDGED_REWARDS = {"rubric": None, "rubric_explicit": "explicit", "rubric_implicit": "implicit"}
+"""Rewards of an LLM judge, which the option `judge` configures, with the aggregate of each."""
+
+
+@dataclass
+class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
+    """What is trained on and how it is scored."""
+
+    reward_funcs: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Rewards, each a channel or a vector of them: a built-in name ("
+            + ", ".join([*BUILT_IN_REWARDS, *JUDGED_REWARDS])
+            + ") or a dotted path to a function, or to a class that is called without arguments."
+        },
+    )
+    dataset_columns: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Columns to add by dotted path, as JSON: "
+            '\'{"ground_truth": "reward_model.ground_truth"}\'. dataset_name is a hub name, a folder, or a '
+            "local jsonl, parquet or csv file."
+        },
+    )
+    dataset_format: str | None = field(
+        default=None,
+        metadata={
+            "help": "How a rubric data set is written as it was published: " + ", ".join(TRAINING_FORMATS) + ". "
+            "Without it rows are used as they are; see docs/data.md."
+        },
+    )
+    dataset_polarity: str | None = field(
+        default=None,
+        metadata={
+            "help": "With dataset_format rar, how pitfalls are worded: "
+            + ", ".join(POLARITY_RULES)
+            + "; default: by the data set's name."
+        },
+    )
+    judge: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "The judge of the rubric rewards: fields of rvpo.judging.JudgeConfig as a mapping or JSON, for "
+            'example \'{"model": "Qwen/Qwen3-8B", "base_url": "http://localhost:8001/v1", "store": "v.sqlite"}\'.'
+        },
+    )
+    eval_dataset_name: str | None = field(
+        default=None, metadata={"help": "Rows for evaluation; default: the test split of dataset_name."}
+    )
+    accelerate_config: str | None = field(
+        default=None,
+        metadata={
+            "help": "Start the run through accelerate, by one of TRL's configurations (single_gpu, multi_gpu, zero1, "
+            "zero2, zero3, fsdp1, fsdp2) or a file; 'none': in this process, whatever a --config says."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Take one reward in YAML without the brackets of a list."""
+        given: Any = self.reward_funcs
+        self.reward_funcs = [given] if isinstance(given, str) else given
+
+
+def load_reward(name: str, judge: Mapping[str, Any] | None = None) -> Callable[..., Any]:
+    """Return a reward by built-in name or dotted path; a class is called without arguments."""
+    if name in JUDGED_REWARDS:
+        return _judged_reward(name, judge)
+    path = BUILT_IN_REWARDS.get(name, name)
+    if "." not in path:
+        raise unknown_name(
+            "reward", name, [*BUILT_IN_REWARDS, *JUDGED_REWARDS, "a dotted path such as my_module.my_reward"]
+        )
+    module_name, _, attribute = path.rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        reward: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"cannot load reward {name!r}: {error}") from error
+    if not callable(reward):
+        raise ConfigError(f"reward {name!r} is {type(reward).__name__}, not a function")
+    if isinstance(reward, type):
+        reward = reward()
+        if not hasattr(reward, "__name__"):
+            reward.__name__ = attribute  # TRL names the reward by it
+    return reward
+
+
+def _judged_reward(name: str, judge: Mapping[str, Any] | None) -> Callable[..., Any]:
+    """Return a reward of the configured judge."""
+    if judge is None:
+        raise ConfigError(f"reward {name!r} needs a judge: set 'judge' to a mapping with at least its model")
+    try:
+        from rvpo.rewards.rubric import RubricReward
+    except ImportError as error:
+        raise ConfigError(f"reward {name!r} needs the judge's client ({error}): pip install 'rvpo[judge]'") from error
+    return RubricReward(judge, aggregate=JUDGED_REWARDS[name], name=name)
+
+
+class StopGracefully(TrainerCallback):
+    """Stop at the end of the step, with a checkpoint, on SIGINT or SIGTERM to any process of the run."""
+
+    def __init__(self) -> None:
+        self.stopped_by: int | None = None
+
+    def __enter__(self) -> "StopGracefully":
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in self._before:
+            signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.stopped_by = number
+        signal.signal(number, self._before[signal.Signals(number)])  # a second signal stops at once
+        print("\nrvpo: finishing the current step, then saving; once more stops at once", file=sys.stderr, flush=True)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask the trainer to save and stop; all processes decide together, or they would wait for each other."""
+        number = self.stopped_by or 0
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            shared = torch.tensor([number], device=args.device)
+            torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+            number = int(shared)
+        if number:
+            self.stopped_by = number
+            control.should_save = control.should_training_stop = True
+
+
+def checkpoint_to_resume(wanted: str | bool | None, output_dir: str) -> str | None:
+    """Return the checkpoint folder that `--resume_from_checkpoint` means; "last" is the newest of the run."""
+    if wanted is None:
+        return None
+    wanted = str(wanted)  # YAML's true
+    if wanted.lower() in ("false", "no"):
+        return None
+    if wanted.lower() in ("last", "true", "yes"):
+        newest = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
+        if newest is None:
+            raise ConfigError(f"there is no checkpoint in {output_dir} to resume from")
+        return str(newest)
+    if not os.path.isdir(wanted):
+        raise ConfigError(f"there is no checkpoint folder {wanted}")
+    return wanted
+
+
+def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) -> RVPOTrainer:
+    """Return the trainer that the configuration describes."""
+    for name, value in {
+        "model_name_or_path": model.model_name_or_path,
+        "dataset_name": script.dataset_name,
+        "reward_funcs": script.reward_funcs,
+    }.items():
+        if not value:
+            raise ConfigError(f"{name} is not set; give it in the config file or as --{name}")
+    init = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
+    args.model_init_kwargs = {**init, **(args.model_init_kwargs or {})}
+    columns = as_mapping("dataset_columns", script.dataset_columns)
+    common = {
+        "config": script.dataset_config,
+        "columns": columns,
+        "streaming": script.dataset_streaming,
+        "format": script.dataset_format,
+        "polarity": script.dataset_polarity,
+    }
+    evaluates = args.eval_strategy != "no"
+    quantization = get_quantization_config(model)
+    options = {} if quantization is None else {"quantization_config": quantization}  # an argument from TRL 1.1 on
+    return RVPOTrainer(
+        model=model.model_name_or_path,
+        reward_funcs=[load_reward(name, as_mapping("judge", script.judge)) for name in script.reward_funcs or ()],
+        args=args,
+        train_dataset=load_rows(script.dataset_name, script.dataset_train_split, **common),
+        eval_dataset=load_rows(script.eval_dataset_name or script.dataset_name, script.dataset_test_split, **common)
+        if evaluates
+        else None,
+        processing_class=_tokenizer(model),
+        peft_config=get_peft_config(model),
+        **options,
+    )
+
+
+def _tokenizer(model: ModelConfig) -> Any:
+    """Return the model's tokenizer; the first thing to fail if there is no such model."""
+    try:
+        return load_tokenizer(
+            model.model_name_or_path, revision=model.model_revision, padding_side="left", truncation_side="left"
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load model {model.model_name_or_path!r}: {error}") from error
+
+
+def run(
+    script: RVPOScriptArguments,
+    args: RVPOConfig,
+    model: ModelConfig,
+    *,
+    prepare: Callable[[RVPOTrainer], None] = lambda trainer: None,
+) -> int:
+    """Train; save the model, `metrics.jsonl` and a table at the end. Returns the exit status.
+
+    `prepare` may change the trainer, for example its callbacks, before it trains.
+    """
+    checkpoint = checkpoint_to_resume(args.resume_from_checkpoint, args.output_dir)
+    trainer = build_trainer(script, args, model)
+    prepare(trainer)
+    try:
+        with StopGracefully() as stop:
+            trainer.add_callback(stop)
+            trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        trainer.close_rewards()
+    folder = Path(args.output_dir)
+    if stop.stopped_by is None:
+        trainer.save_model(args.output_dir)
+    if trainer.accelerator.is_main_process:
+        write_log(trainer.state.log_history, folder)
+        title = f"{args.method}, {trainer.state.global_step} of {trainer.state.max_steps} steps"
+        print_summary(trainer.state.log_history, folder, title=title)
+        if stop.stopped_by is not None:
+            print(f"interrupted; go on with the same command and --resume_from_checkpoint last --output_dir {folder}")
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return 0 if stop.stopped_by is None else 128 + stop.stopped_by

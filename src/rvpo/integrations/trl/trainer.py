@@ -1,0 +1,296 @@
+"""RVPO in TRL: `RVPOTrainer` is `GRPOTrainer` with another way from rewards to advantages.
+
+    from rvpo import RVPOConfig, RVPOTrainer
+
+    trainer = RVPOTrainer(
+        model="Qwen/Qwen2.5-1.5B-Instruct",
+        reward_funcs=[format_reward, correctness_reward],
+        args=RVPOConfig(output_dir="run", k_schedule="linear", k=0.5, k_end=2.0),
+        train_dataset=dataset,
+    )
+    trainer.train()
+
+`RVPOMixin` is the whole difference, and sits on any trainer that scores as `GRPOTrainer` does, for example
+`class RVPOGMPOTrainer(RVPOMixin, GMPOTrainer): ...` (and, for GMPO's own defaults beside RVPO's options,
+`@dataclass class RVPOGMPOConfig(GMPOConfig, RVPOConfig): ...`). It overrides two methods: one collects the
+channels, the other replaces the advantages that TRL computed. A base class that scores elsewhere is refused.
+"""
+
+import asyncio
+import inspect
+import json
+import math
+import textwrap
+import weakref
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from rvpo.core.advantages import AdvantageResult, compute_advantages
+from rvpo.errors import IntegrationError
+from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
+from rvpo.integrations.trl.config import RVPOConfig
+from rvpo.rewards.channels import ChannelMatrix, Declaration, Returned, assemble, check_rows, declaration
+
+# TRL is imported by trl_config, behind the check of its version.
+import torch  # isort: skip
+from accelerate.utils import gather_object  # isort: skip
+from trl import GRPOTrainer  # isort: skip
+
+__all__ = ["RVPOConfig", "RVPOMixin", "RVPOTrainer"]
+
+
+class RVPOMixin:
+    """The method, on top of a trainer that scores as `trl.GRPOTrainer` does."""
+
+    # What is used of GRPOTrainer.
+    args: RVPOConfig
+    accelerator: Any
+    model: Any
+    num_generations: int
+    num_generations_eval: int
+    reward_func_names: list[str]
+    reward_funcs: list[Any]
+    reward_weights: Any
+    state: Any
+    _get_output_dir: Any
+    _logs: dict[str, Any]
+    _metrics: dict[str, Any]
+
+    # Returns of the reward functions for the newest rollouts; empty until the trainer has asked for them.
+    _returned: list[Returned]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if GRPOTrainer in order and order.index(GRPOTrainer) < order.index(RVPOMixin):
+            raise IntegrationError(
+                f"{cls.__name__} lists a trainer before RVPOMixin, so that nothing of the mixin would run; "
+                f"write class {cls.__name__}(RVPOMixin, ...)"
+            )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _check_base(type(self))
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.args, RVPOConfig):
+            raise IntegrationError(
+                f"{type(self).__name__} needs args=RVPOConfig(...), got {type(self.args).__name__}; "
+                "RVPOConfig takes every option of GRPOConfig"
+            )
+        self._schedule = self.args.schedule()
+        self._returned = []
+        self._channel_state = ChannelState()
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any, **kwargs: Any) -> Any:
+        """Score as TRL does, and keep every channel of every rollout of all processes."""
+        functions = self.reward_funcs
+        adapters = [
+            _Adapter(function, name, declares) if (declares := declaration(function)).is_vector else None
+            for function, name in zip(functions, self.reward_func_names, strict=True)
+        ]
+        # TRL up to 1.12 does not see that an object with an asynchronous __call__ is to be awaited, and makes no
+        # event loop for it.
+        trl_awaits = hasattr(self, "async_loop") or hasattr(self, "async_reward_loop")
+        run = None if trl_awaits else self._run_here
+        self.reward_funcs = [
+            function if adapter is None else adapter.as_scalar(run)
+            for function, adapter in zip(functions, adapters, strict=True)
+        ]
+        try:
+            scalars = super()._calculate_rewards(inputs, prompts, completions, *rest, **kwargs)  # type: ignore[misc]
+        finally:
+            self.reward_funcs = functions
+        # Gathered by TRL: (N, functions), NaN for None. The rows of a vector reward are gathered in the same order.
+        values = scalars.double().cpu().numpy()
+        self._returned = [
+            Returned(
+                name,
+                declaration(function),
+                float(self.reward_weights[index]),
+                values[:, index].tolist() if adapter is None else gather_object(adapter.rows),
+            )
+            for index, (function, name, adapter) in enumerate(
+                zip(functions, self.reward_func_names, adapters, strict=True)
+            )
+        ]
+        return scalars
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """Generate and score as TRL does, then put RVPO's advantages in the place of TRL's."""
+        self._returned = []
+        output = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
+        if not self._returned:
+            raise IntegrationError(
+                f"{type(self).__name__} did not call _calculate_rewards: rvpo cannot see the rewards"
+            )
+        matrix = assemble(
+            self._returned,
+            self._group_size(),
+            ranges=self.args.mapping("channel_ranges"),
+            weights=self.args.mapping("channel_weights"),
+        )
+        result = self._advantages(matrix, output)
+        advantages = torch.as_tensor(result.advantages)
+        local = output["advantages"].shape[0]
+        if advantages.numel() != local * self.accelerator.num_processes:
+            raise IntegrationError(
+                f"{advantages.numel()} rollouts were scored, but {self.accelerator.num_processes} processes "
+                f"with {local} rollouts each are trained on"
+            )
+        start = self.accelerator.process_index * local
+        output["advantages"] = advantages[start : start + local].to(output["advantages"])
+        self._log_channels(matrix, result)
+        return output
+
+    def close_rewards(self) -> None:
+        """Close the connections of rewards that hold some, in the loop they live in, and print what they spent."""
+        loop = getattr(self, "async_loop", None) or getattr(self, "async_reward_loop", None) or self._own_loop
+        for function in self.reward_funcs:
+            close = getattr(function, "close", None)
+            if close is None or loop is None or loop.is_closed():
+                continue
+            if loop.is_running():
+                asyncio.run_coroutine_threadsafe(close(), loop).result(timeout=60)
+            else:
+                loop.run_until_complete(close())
+
+    def _run_here(self, awaitable: Coroutine[Any, Any, list[float | None]]) -> list[float | None]:
+        """Await a vector reward where TRL would not; one loop for the whole run, as clients keep connections in it."""
+        if self._own_loop is None:
+            self._own_loop = asyncio.new_event_loop()
+            weakref.finalize(self, self._own_loop.close)
+        return self._own_loop.run_until_complete(awaitable)
+
+    def _group_size(self) -> int:
+        return self.num_generations if self.model.training else self.num_generations_eval
+
+    def _advantages(self, matrix: ChannelMatrix, output: Mapping[str, Any]) -> AdvantageResult:
+        """Return the advantages of all processes' rollouts; the same on every process."""
+        options = batch_options(self.args, matrix, self._group_size(), self._channel_state, move=self.model.training)
+        if options["whiten"] == "token":
+            lengths = output["completion_mask"].sum(dim=1)
+            options["lengths"] = self.accelerator.gather(lengths).cpu().numpy()
+        k = self._schedule(self.state.global_step, self.state.max_steps)
+        return compute_advantages(matrix.values, group_size=self._group_size(), k=k, **options)
+
+    def _log_channels(self, matrix: ChannelMatrix, result: AdvantageResult) -> None:
+        """Add RVPO's metrics and the channels' columns to what TRL logs."""
+        mode = "train" if self.model.training else "eval"
+        metrics = self._metrics[mode]
+        for name, value in channel_metrics(matrix, result, self._group_size(), self._channel_state).items():
+            metrics[name].append(value)
+        table = self._logs
+        for name, column in matrix.columns.items():
+            if column and isinstance(column[0], Mapping):
+                # Written as JSON: as a parquet struct each row would carry the names of all prompts' criteria.
+                texts = [json.dumps({key: _none_if_nan(value) for key, value in row.items()}) for row in column]
+                if "extra" in table:  # TRL 1.0 on; before, its table has no room for text
+                    table["extra"][f"{name}/channels"].extend(texts)
+            elif name not in self.reward_func_names:
+                table["rewards"][name].extend(column)
+        # TRL has just appended its own advantages for these rollouts.
+        used = result.advantages.tolist()
+        for _ in range(min(len(used), len(table["advantages"]))):
+            table["advantages"].pop()
+        table["advantages"].extend(used)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as TRL does; refuse to go on if the rollouts were scored past this class."""
+        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if not self._returned:
+            raise IntegrationError(
+                f"{type(self).__name__} trains on advantages that rvpo did not compute; "
+                "its base class scores rollouts elsewhere and cannot take RVPO"
+            )
+        return loss
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        if self.args.should_save:
+            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+            self._channel_state.save(folder)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.args.device.type == "cpu":
+            # Several processes on CPUs are told to load onto "cpu:0", a device that torch.load does not know.
+            torch.serialization.register_package(1000, _no_location, _onto_numbered_cpu)
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        if checkpoint:
+            self._channel_state = ChannelState.load(Path(checkpoint))
+
+
+class RVPOTrainer(RVPOMixin, GRPOTrainer):  # type: ignore[misc]
+    """`GRPOTrainer` with Reward-Variance Policy Optimization (arXiv 2605.05750): same arguments, `RVPOConfig`.
+
+    Reward functions are TRL's, sync or async, or vector rewards (`rvpo.rewards.vector_reward`). None or NaN is
+    a missing value; a rollout without any value gets advantage 0.
+    """
+
+    _tag_names = ("trl", "rvpo")
+    _name = "RVPO"
+    _paper = {  # noqa: RUF012  TRL's name and type
+        "title": "RVPO: Risk-Sensitive Alignment via Variance Regularization",
+        "id": "2605.05750",
+        "citation": textwrap.dedent("""\
+            @article{montero2026rvpo,
+                title        = {{RVPO: Risk-Sensitive Alignment via Variance Regularization}},
+                author       = {Ivan Montero and Tomasz Jurczyk and Bhuwan Dhingra},
+                year         = 2026,
+                eprint       = {arXiv:2605.05750},
+            }"""),
+    }
+
+
+class _Adapter:
+    """A vector reward for one batch: TRL gets one number per completion to log, the rows are kept."""
+
+    def __init__(self, function: Callable[..., Any], name: str, declares: Declaration) -> None:
+        self.function, self.name, self.declares = function, name, declares
+        self.rows: list[dict[str, float]] = []
+
+    def as_scalar(self, run: Callable[[Any], list[float | None]] | None) -> Callable[..., Any]:
+        """Return a reward function of TRL's kind: awaited by TRL if this one is asynchronous, or else by `run`."""
+        function = self.function
+        asynchronous = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
+
+        async def keep_awaited(**kwargs: Any) -> list[float | None]:
+            return self._keep(await function(**kwargs), len(kwargs["completions"]))
+
+        def keep(**kwargs: Any) -> list[float | None]:
+            if asynchronous and run is not None:
+                return run(keep_awaited(**kwargs))
+            return self._keep(function(**kwargs), len(kwargs["completions"]))
+
+        return keep_awaited if asynchronous and run is None else keep
+
+    def _keep(self, returned: object, number: int) -> list[float | None]:
+        """Keep the rows; return the mean of each row's values, None without any."""
+        self.rows = check_rows(returned, self.name, self.declares, number)
+        present = [[value for value in row.values() if not math.isnan(value)] for row in self.rows]
+        return [sum(row) / len(row) if row else None for row in present]
+
+
+def _no_location(storage: Any) -> None:
+    return None
+
+
+def _onto_numbered_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
+
+
+def _none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _check_base(trainer: type) -> None:
+    """Raise IntegrationError unless advantages come from GRPOTrainer's own code, where the mixin replaces them."""
+    if not issubclass(trainer, GRPOTrainer):
+        raise IntegrationError(f"{trainer.__name__} does not derive from trl.GRPOTrainer and cannot take RVPO")
+    below = trainer.__mro__[trainer.__mro__.index(RVPOMixin) + 1 :]
+    for base in below[: below.index(GRPOTrainer)]:
+        if "_generate_and_score_completions" in vars(base):
+            raise IntegrationError(
+                f"{base.__name__} computes advantages itself, in its own _generate_and_score_completions: rvpo "
+                "would not be used for all rollouts. Use RVPOTrainer, or a base that changes the loss only"
+            )

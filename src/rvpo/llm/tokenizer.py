@@ -1,0 +1,23 @@
+"""The tokenizer of a model, as it was saved."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+__all__ = ["load_tokenizer"]
+
+
+def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
+    """Return the tokenizer of a model, as AutoTokenizer does, but a generic tokenizer as it was saved.
+
+    AutoTokenizer (transformers 5) takes Qwen2's own tokenizer class for every Qwen2 model, whatever the
+    folder's tokenizer_config.json says, and so would read a word-level vocabulary as byte pairs.
+    """
+    file = Path(name_or_path) / "tokenizer_config.json"
+    if file.is_file():
+        saved_as = json.loads(file.read_text()).get("tokenizer_class")
+        if saved_as in ("PreTrainedTokenizerFast", "TokenizersBackend"):
+            return PreTrainedTokenizerFast.from_pretrained(name_or_path, **kwargs)
+    return AutoTokenizer.from_pretrained(name_or_path, **kwargs)

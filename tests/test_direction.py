@@ -1,0 +1,98 @@
+"""Data flows one way: no import runs back up between folders, and none from rvpo to its laboratory."""
+
+import ast
+from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = [ROOT / "src", ROOT / "lab" / "src"]
+MODULES = {
+    ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
+    for source in SOURCES
+    for path in sorted(source.rglob("*.py"))
+}
+"""Dotted name -> file, of every module of both packages."""
+
+
+def imports(path):
+    """Modules of the repository that a file imports, anywhere in it, also for type checking alone."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
+            yield from inside or {node.module}
+
+
+def room(module):
+    """The folder of a module, or the module itself where it lies directly in its package; `rvpo` for its front."""
+    package, *rest = module.split(".")
+    return ".".join([package, *rest[:1]])
+
+
+ARROWS = defaultdict(set)
+"""Room -> rooms that it imports, with the files that do."""
+for importer, file in MODULES.items():
+    for target in imports(file):
+        if room(importer) != room(target):
+            ARROWS[room(importer)].add(room(target))
+
+
+def cycle(graph):
+    """A cycle of a graph as a list of its nodes, or None."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_the_reader_of_imports_sees_both_packages():
+    assert "rvpo.core.advantages" in MODULES
+    assert "rvpo_lab.suite" in MODULES
+    assert "rvpo.core" in ARROWS["rvpo.integrations"]
+    assert "rvpo.integrations" in ARROWS["rvpo_lab.suite"]
+
+
+def test_no_folders_import_each_other_in_a_circle():
+    assert cycle(ARROWS) is None
+
+
+@pytest.mark.parametrize("folder", sorted({room(module) for module in MODULES}))
+def test_no_files_of_a_folder_import_each_other_in_a_circle(folder):
+    inside = {
+        name: {t for t in imports(path) if room(t) == folder} - {name}
+        for name, path in MODULES.items()
+        if room(name) == folder
+    }
+    assert cycle(inside) is None
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.partition(".")[0] == "rvpo"])
+def test_the_product_knows_no_laboratory(module):
+    assert not [name for name in imports(MODULES[module]) if name.partition(".")[0] == "rvpo_lab"]
+    assert "rvpo_lab" not in MODULES[module].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("folder", "allowed"),
+    {
+        "rvpo.errors": set(),
+        "rvpo.text": set(),
+        "rvpo.stats": {"errors"},
+        "rvpo.core": {"errors"},
+        "rvpo.rewards": {"errors", "judging", "llm"},
+        "rvpo.llm": {"errors"},
+        "rvpo.judging": {"errors", "llm", "text"},
+        "rvpo.data": {"errors", "judging", "text"},
+        "rvpo.audit": {"errors", "core", "stats", "text"},
+        "rvpo.evals": {"errors", "data", "judging", "llm", "rewards", "stats", "text"},
+        "rvpo.integrations": {"errors", "core", "data", "judging", "llm", "rewards", "stats", "text"},
+        "rvpo.report": {"errors", "core", "stats", "text"},
+    }.items(),
+)
+def test_a_folder_imports_only_what_lies_below_it(folder, allowed):
+    assert ARROWS[folder] - {"rvpo"} <= {f"rvpo.{name}" for name in allowed}
