@@ -21,7 +21,7 @@ from rvpo.core.arrays import Array, as_array, compute_dtype, device, namespace
 from rvpo.core.diagnostics import AdvantageStats, GroupStats, group_stats, summarise
 from rvpo.core.inputs import Batch, check_batch, check_settings, find_method, refuse, token_counts, with_anchor
 from rvpo.core.schedules import EffectiveChannels, RiskCoefficient
-from rvpo.core.zscores import Channels, divide, standardize
+from rvpo.core.zscores import STD_EPS, Channels, divide, standardize
 
 __all__ = ["PRESETS", "AdvantageResult", "compute_advantages"]
 
@@ -65,7 +65,7 @@ def compute_advantages(
     weights: Any = None,
     ranges: Any = None,
     ddof: int = 1,
-    eps: float = 1e-4,
+    eps: float = STD_EPS,
     dead_channels: str = "keep",
     recenter: bool = False,
     whiten: bool | str = True,

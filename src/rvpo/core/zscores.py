@@ -6,7 +6,10 @@ from jaxtyping import Bool, Float
 
 from rvpo.core.arrays import Array, namespace
 
-__all__ = ["Channels", "divide", "group_statistics", "standardize"]
+__all__ = ["STD_EPS", "Channels", "divide", "group_statistics", "standardize"]
+
+STD_EPS = 1e-4
+"""Added to standard deviations where nothing else is asked for, as in TRL."""
 
 
 class Channels(NamedTuple):
