@@ -31,7 +31,7 @@ def home(tmp_path, monkeypatch):
 
 
 def test_final_checkpoints_are_compared_and_written(home, capsys):
-    words = ["gdpo=results/7B-gdpo", "rvpo=results/7B-rvpo", "--html", "page.html", "--json", "out.json"]
+    words = ["gdpo=results/7B-gdpo", "rvpo=results/7B-rvpo", "--json", "out.json"]
     assert main(["compare", *words]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "rvpo against gdpo: higher by 0.500" in printed
@@ -39,9 +39,6 @@ def test_final_checkpoints_are_compared_and_written(home, capsys):
     (made,) = json.loads((home / "out.json").read_text())["comparisons"]
     assert made["difference"] == pytest.approx(0.5)  # 20 of 40 prompts, from 0 to full marks
     assert (made["pairs"], made["verdict"]) == (40, "higher")
-    page = (home / "page.html").read_text()
-    assert page.startswith("<!DOCTYPE html>")
-    assert "rvpo against gdpo" in page
 
 
 def test_best_or_a_step_instead(home, capsys):
@@ -75,15 +72,6 @@ def test_results_of_other_questions_are_told(home, capsys):
     assert "0 items of few and 10 of 7B-gdpo have no partner" in printed
 
 
-def test_a_section_in_a_report(home):
-    (home / "report.html").write_text("<html><body><main><h1>Report</h1></main></body></html>\n")
-    for _ in range(2):
-        assert main(["compare", "a=results/7B-gdpo", "b=results/7B-rvpo", "--html", "report.html"]) == 0
-    text = (home / "report.html").read_text()
-    assert text.count("<section") == 1
-    assert text.index("<h1>Report") < text.index("<section") < text.index("</main>")
-
-
 def test_a_name_may_hold_an_equals_sign_where_the_folder_does(home):
     (home / "results" / "7B-rvpo").rename(home / "k=2")
     assert main(["compare", "a=results/7B-gdpo", "k=2"]) == 0
@@ -99,7 +87,7 @@ def test_a_name_may_hold_an_equals_sign_where_the_folder_does(home):
         (["a=results/7B-gdpo", "b=other", "--score", "all_met"], "these are of rubric, tools"),
         (["a=results/7B-gdpo", "b=results/7B-rvpo", "--score", "x"], "has a score 'x'"),
         (["a=results/7B-gdpo", "b=results/7B-rvpo", "--level", "2"], "level must lie in"),
-        (["a=results/7B-gdpo", "b=results/7B-rvpo", "--html", "results/7B-gdpo"], "cannot write"),
+        (["a=results/7B-gdpo", "b=results/7B-rvpo", "--json", "results/7B-gdpo"], "cannot write"),
     ],
 )
 def test_bad_input_is_one_line(home, capsys, words, told):

@@ -18,7 +18,7 @@ from typing import Any
 
 from rvpo.data.healthbench import AXES
 from rvpo.errors import ConfigError
-from rvpo.evals.compare import cautions, cells, compare, heads
+from rvpo.evals.paired import cautions, cells, compare, heads
 from rvpo.evals.run import Record
 
 __all__ = ["Run", "tables"]

@@ -1,4 +1,4 @@
-"""`rvpo compare`: paired tests between results of `rvpo eval`, in the terminal, as HTML and as JSON."""
+"""`rvpo compare`: paired tests between results of `rvpo eval`, in the terminal and as JSON."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rvpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rvpo.evals.compare import Comparison
+    from rvpo.evals.paired import PairedComparison
     from rvpo.evals.run import Result
 
 __all__ = ["chosen_result", "main", "named_folder", "write"]
@@ -27,9 +27,7 @@ EXAMPLES = """
 examples:
   rvpo compare results/healthbench/gdpo results/healthbench/rvpo
   rvpo compare gdpo=results/tools/gdpo rvpo=results/tools/rvpo --checkpoint best --score all_met
-  rvpo compare gdpo=gdpo-0 gdpo=gdpo-1 rvpo=rvpo-0 rvpo=rvpo-1 --html runs/report.html --json compared.json
-
---html writes a page; if FILE is a page already, such as one of `rvpo report`, a section of it.
+  rvpo compare gdpo=gdpo-0 gdpo=gdpo-1 rvpo=rvpo-0 rvpo=rvpo-1 --json compared.json
 """
 
 
@@ -38,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if find_spec("rich") is None:
         raise ConfigError("rvpo compare needs rich, not installed here: pip install 'rvpo[evals]'")
-    from rvpo.evals.compare import compare, section, to_json
+    from rvpo.evals.paired import compare, to_json
 
     groups: dict[str, list[Result]] = {}
     for text in options.results:
@@ -48,23 +46,20 @@ def main(arguments: Sequence[str]) -> int:
         groups.setdefault(name or label, []).append(result)
     main_score = _shared_score(groups)
     score = options.score or main_score
-    made = compare(
-        {name: [one.records for one in results] for name, results in groups.items()},
+    comparisons = compare(
+        {name: [result.records for result in results] for name, results in groups.items()},
         score,
         all_pairs=options.all_pairs,
         seed=options.seed,
         draws=options.draws,
         level=options.level,
     )
-    first = next(iter(groups.values()))[0].summary
-    title = f"{first['benchmark']}, {score}: compared"
-    notes = _notes(groups, made, options.checkpoint)
-    _print(made, title, notes)
-    if options.html is not None:
-        _write_html(options.html, section(made, title=title, notes=notes), title)
+    benchmark = next(iter(groups.values()))[0].summary["benchmark"]
+    notes = _notes(groups, comparisons, options.checkpoint)
+    _print(comparisons, f"{benchmark}, {score}: compared", notes)
     if options.json is not None:
-        told = {"benchmark": first["benchmark"], "notes": notes, "comparisons": to_json(made)}
-        write(options.json, json.dumps(told, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+        content = {"benchmark": benchmark, "notes": notes, "comparisons": to_json(comparisons)}
+        write(options.json, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     return 0
 
 
@@ -82,7 +77,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals and verdicts (default: 0.95)")
     parser.add_argument("--draws", type=int, default=10_000, help="of flips and of the bootstrap (default: 10000)")
     parser.add_argument("--seed", type=int, default=0, help="of both (default: 0)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, or a section of an existing one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     return parser
 
@@ -122,61 +116,54 @@ def chosen_result(folder: Path, checkpoint: str) -> "Result":
 
 def _shared_score(groups: Mapping[str, Sequence["Result"]]) -> str:
     """Return the item score of the one benchmark; raises ConfigError if there are several."""
-    found = {str(one.summary["benchmark"]): one.summary["item_score"] for each in groups.values() for one in each}
-    if len(found) > 1:
-        raise ConfigError(f"results of one benchmark can be compared, these are of {', '.join(sorted(found))}")
-    return str(next(iter(found.values())))
+    summaries = [result.summary for results in groups.values() for result in results]
+    scores = {str(summary["benchmark"]): str(summary["item_score"]) for summary in summaries}
+    if len(scores) > 1:
+        raise ConfigError(f"results of one benchmark can be compared, these are of {', '.join(sorted(scores))}")
+    return next(iter(scores.values()))
 
 
-def _notes(groups: Mapping[str, Sequence["Result"]], made: Sequence["Comparison"], checkpoint: str) -> list[str]:
+def _notes(
+    groups: Mapping[str, Sequence["Result"]], comparisons: Sequence["PairedComparison"], checkpoint: str
+) -> list[str]:
     """Return what holds for the comparisons beside their own cautions."""
     from rvpo.evals.run import differences
 
     notes = []
     if checkpoint == "best":
         notes.append("the best checkpoints were chosen by the scores that are compared, which flatters all of them")
-    every = [(name, one) for name, results in groups.items() for one in results]
-    (first, reference), *others = every
-    for name, other in others:
-        apart = differences(reference.summary["about"], other.summary["about"])
+    named = [(name, result) for name, results in groups.items() for result in results]
+    (first, reference), *others = named
+    for name, result in others:
+        apart = differences(reference.summary["about"], result.summary["about"])
         if apart:
             notes.append(f"{name} was not evaluated as {first} was: {apart}")
     if reference.summary["benchmark"] == "gpqa":
         from rvpo.evals.gpqa import apart_note
 
         scores = {name: results[0].summary["scores"]["accuracy"] for name, results in groups.items()}
-        notes += [apart_note(one.name, one.baseline, scores) for one in made if one.seeds == 1]
+        notes += [apart_note(made.name, made.baseline, scores) for made in comparisons if made.seeds == 1]
     return notes
 
 
-def _print(made: Sequence["Comparison"], title: str, notes: Sequence[str]) -> None:
+def _print(comparisons: Sequence["PairedComparison"], title: str, notes: Sequence[str]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from rvpo.evals.compare import cautions, cells, heads
+    from rvpo.evals.paired import cautions, cells, heads
 
     console = Console(highlight=False)
-    names = heads(made[0].test.level)[:-1]  # the verdict is in the sentences below
-    table = Table(*names, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify="left")
-    for one in made:
-        table.add_row(*map(Text, cells(one)[:-1]))
+    columns = heads(comparisons[0].test.level)[:-1]  # the verdict is in the sentences below
+    table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify="left")
+    for comparison in comparisons:
+        table.add_row(*map(Text, cells(comparison)[:-1]))
     console.print(table)
-    for one in made:
-        console.print(Text(f"{one.sentence}."))
-    for text in [*notes, *cautions(made)]:
-        console.print(Text(f"- {text}."), style="dim")
-
-
-def _write_html(file: Path, body: str, title: str) -> None:
-    from rvpo.evals.compare import into_page, page
-
-    try:
-        before = file.read_text(encoding="utf-8") if file.is_file() else None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
-    write(file, page(body, title) if before is None else into_page(before, body))
+    for comparison in comparisons:
+        console.print(Text(f"{comparison.sentence}."))
+    for sentence in [*notes, *cautions(comparisons)]:
+        console.print(Text(f"- {sentence}."), style="dim")
 
 
 def write(file: Path, text: str) -> None:

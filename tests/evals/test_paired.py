@@ -1,14 +1,13 @@
-"""Comparisons of results: pairing, seeds as blocks, Holm, bounds, words, JSON and HTML."""
+"""Comparisons of results: pairing, seeds as blocks, Holm, bounds, words and JSON."""
 
 import json
 import math
-from html.parser import HTMLParser
 
 import pytest
 
 from evals.scripted import record
 from rvpo.errors import ConfigError
-from rvpo.evals.compare import cautions, compare, into_page, page, section, to_json, unit_scores
+from rvpo.evals.paired import cautions, cells, compare, heads, to_json, unit_scores
 from rvpo.stats import paired_test
 
 
@@ -106,41 +105,28 @@ def test_what_cannot_be_compared_is_an_error(groups, score, told):
         compare(groups, score)
 
 
-class Texts(HTMLParser):
-    """Collects tags and texts."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.texts = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_data(self, data):
-        self.texts.append(data)
+def test_a_caution_about_all_comparisons_is_given_once_and_one_about_some_with_their_names():
+    made = compare({"a": [result(LOW)], "b": [result(HIGH)], "c": [result(LOW[:-1])]}, "s")
+    assert cautions(made) == [
+        "one result per name: says nothing about other training seeds",
+        "c against a: 0 items of c and 1 of a have no partner and were left out",
+    ]
 
 
-def test_the_section_escapes_names_and_says_each_caution_once():
-    made = compare({"<b>a</b>": [result(LOW)], "b": [result(HIGH)], "c": [result(LOW)]}, "s")
-    body = section(made, title="t & u", notes=["a note"])
-    found = Texts(body)
-    assert "b" not in found.tags
-    assert "b against <b>a</b>" in found.texts
-    assert "t & u" in found.texts
-    assert body.count("other training seeds") == 1
-    assert cautions(made) == ["one result per name: says nothing about other training seeds"]
-    assert "<script" not in page(body, "t")
-
-
-def test_a_section_is_put_into_a_page_once():
-    made = compare({"a": [result(LOW)], "b": [result(HIGH)]}, "s")
-    body = section(made, title="tools: compared")
-    once = into_page("<html><body><main>old</main><footer></footer></body></html>\n", body)
-    assert once.index("old") < once.index("tools: compared") < once.index("</main>")
-    assert into_page(once, body) == once
-    with pytest.raises(ConfigError, match="there is none"):
-        into_page("no page", body)
+def test_the_cells_of_a_table():
+    (made,) = compare({"a": [result([0.0, 0.0])], "b": [result([0.5, 0.5])]}, "s", level=0.9)
+    assert dict(zip(heads(0.9), cells(made), strict=True)) == {
+        "": "b against a",
+        "difference": "+0.500",
+        "90 % interval": "+0.500 to +0.500",
+        "p (Holm)": "0.500",  # of the four ways to swap two pairs, two differ as much
+        "p": "0.500",
+        "effect size": "+inf",  # no spread
+        "items": "2 items",
+        "verdict": "no difference shown",
+    }
+    (single,) = compare({"a": [result([0.0])], "b": [result([0.5])]}, "s")
+    assert cells(single)[2] == cells(single)[5] == ""
 
 
 def test_json_has_no_numbers_that_json_has_not():

@@ -1,7 +1,7 @@
 """How often `rvpo compare` finds a difference of the paper's size, and how often it finds one that is not there.
 
-    python benchmarks/compare.py                 # 1,000 simulations a row, a few minutes of one core
-    python benchmarks/compare.py --simulations 200
+    python benchmarks/paired.py                 # 1,000 simulations a row, a few minutes of one core
+    python benchmarks/paired.py --simulations 200
 
 Scores are drawn per item for two models: bounded, skewed, of the spread of HealthBench (standard error of a mean 0.005
 at 5,000 items, 0.016 at 500), correlated between the models as two checkpoints on the same items are. Power: means of
@@ -23,7 +23,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from rvpo.evals.compare import compare
+from rvpo.evals.paired import compare
 from rvpo.evals.gpqa import wilson
 from rvpo.stats import PairedTest, paired_test
 
