@@ -1,0 +1,1 @@
+"""Constraint neglect with a real language model: verifiable instructions as channels."""
