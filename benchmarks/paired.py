@@ -23,8 +23,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from rvpo.evals.paired import compare
 from rvpo.evals.gpqa import wilson
+from rvpo.evals.paired import compare
 from rvpo.stats import PairedTest, paired_test
 
 LOW, HIGH, SPREAD = -0.6, 1.0, 0.354

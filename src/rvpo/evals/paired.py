@@ -241,7 +241,7 @@ def heads(level: float) -> list[str]:
 
 
 def cells(comparison: PairedComparison) -> list[str]:
-    """Return a comparison as the cells of a table, in the order of `heads`; "" for an interval or size that is none."""
+    """Return a comparison as the cells of a table, in the order of `heads`; "" for what is not a number."""
     test = comparison.test
     return [
         comparison.names,
