@@ -8,8 +8,6 @@ from rvpo.cli import main as program
 from rvpo.cli.data import FEW, TAGS, main
 from rvpo.data import load_rubric_rows
 
-COMMAND = {"data": ("rvpo.cli.data", "look at a rubric data set")}
-
 ROWS = [
     {"prompt": "A?", "rubric": [{"text": "Secret one.", "points": 2, "tags": ["[red]tone"]}, "Omits secret two."]},
     {"prompt": "A?", "rubric": ["secret  ONE.", {"text": "secret\x1b[31m three.", "points": -3}], "reference": "x"},
@@ -115,8 +113,7 @@ def test_real_rows_are_described_without_their_texts(shared_data, capsys):
     assert not [row for row in raw if row["prompt"][:30] in shown]
 
 
-def test_an_error_is_one_line_and_status_2(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(program, "COMMANDS", program.COMMANDS | COMMAND)
+def test_an_error_is_one_line_and_status_2(tmp_path, capsys):
     file = jsonl(tmp_path / "rows.jsonl", [*ROWS, {"prompt": "A?", "rubric": [3]}])
     assert program.main(["data", file]) == 2
     out, err = capsys.readouterr()

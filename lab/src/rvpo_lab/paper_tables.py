@@ -18,6 +18,7 @@ from typing import Any
 
 from rvpo.data.healthbench import AXES
 from rvpo.errors import ConfigError
+from rvpo.evals.checkpoints import best_checkpoint, rank
 from rvpo.evals.paired import cautions, cells, compare, heads
 from rvpo.evals.run import Record
 
@@ -73,8 +74,7 @@ class Run:
     @property
     def best(self) -> Summary:
         """The checkpoint with the highest headline score, the first of several; the last one if none has a score."""
-        scored = [one for one in self.summaries if _rank(one) is not None]
-        return max(scored, key=lambda one: _rank(one) or 0.0) if scored else self.final
+        return best_checkpoint(self.summaries)
 
     @property
     def size(self) -> str:
@@ -101,12 +101,6 @@ class Run:
             return "-".join(f"{float(end):g}" for end in found.groups() if end is not None)
         plain = self.method.lower().replace("_", "-")
         return "hard-min" if "hard-min" in plain else {"gdpo": "0", "rvpo": "0.5-2"}.get(plain, "")
-
-
-def _rank(summary: Summary) -> float | None:
-    entry = summary["scores"][summary["headline"]]
-    value: float | None = entry.get("unclipped", entry["value"])
-    return value
 
 
 def tables(runs: Sequence[Run]) -> str:
@@ -144,7 +138,7 @@ def _best_and_final(groups: Sequence[Seeds]) -> str:
                 *_name(seeds),
                 _mean(seeds, "best", _headline),
                 _mean(seeds, "final", _headline),
-                f"{_mean(seeds, 'best', _rank)} / {_mean(seeds, 'final', _rank)}",
+                f"{_mean(seeds, 'best', rank)} / {_mean(seeds, 'final', rank)}",
                 _interval(seeds),
                 DASH if quoted is None else f"{quoted[0]:.3f} / {quoted[1]:.3f}",
             ]

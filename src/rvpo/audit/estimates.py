@@ -17,7 +17,7 @@ LEVEL = 0.95
 NEGLECTED = 0.3
 """A mean below this, on the channel's range put on [0, 1], is low."""
 HORIZON = 2.0
-"""How far the outlook looks ahead; chosen on seeds 0 and 1 of the neglect suite (rvpo_lab.suite.foresight)."""
+"""How far the outlook looks ahead; chosen on seeds 0 and 1 of the neglect suite (the laboratory's foresight)."""
 EDGE = 0.01
 """Means are kept this far from 0 and 1 before they are put on the logit scale."""
 

@@ -13,7 +13,7 @@ from rvpo.audit.signals import KS, METHODS
 __all__ = ["EXAMPLE", "audit_log"]
 
 EXAMPLE = Path(__file__).with_name("example.parquet")
-"""The rewards of the first ten steps of a real run under GDPO, made by `rvpo_lab.suite.foresight.write_log`."""
+"""The rewards of the first ten steps of a real run under GDPO, made by the laboratory's foresight."""
 
 
 def audit_log(

@@ -96,8 +96,8 @@ def chosen_result(folder: Path, checkpoint: str) -> "Result":
 
     Raises ConfigError for a folder with results of several benchmarks or runs, or without that checkpoint.
     """
+    from rvpo.evals.checkpoints import best_checkpoint
     from rvpo.evals.run import read_result, result_folders
-    from rvpo_lab.paper_tables import Run
 
     results = [read_result(one) for one in result_folders(folder)]
     if len({one.folder.parent for one in results}) > 1 or len({one.summary["benchmark"] for one in results}) > 1:
@@ -105,7 +105,8 @@ def chosen_result(folder: Path, checkpoint: str) -> "Result":
     if len(results) > 1 and any(one.summary["step"] is None for one in results):
         raise ConfigError(f"the results in {folder} are not those of checkpoints; name one, as {results[0].folder}")
     if checkpoint in ("final", "best"):
-        wanted = getattr(Run(folder.name, tuple(one.summary for one in results)), checkpoint)
+        summaries = [one.summary for one in results]
+        wanted = best_checkpoint(summaries) if checkpoint == "best" else summaries[-1]
         return next(one for one in results if one.summary is wanted)
     found = [one for one in results if str(one.summary["step"]) == checkpoint]
     if not found:

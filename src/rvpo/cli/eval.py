@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rvpo.cli.eval_benchmarks import BENCHMARKS, Entry
+from rvpo.cli.eval_benchmarks import Entry, benchmarks
 from rvpo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,16 +33,18 @@ examples:
   rvpo eval rlla --data rlla_4k_test80.parquet --model my-model --base-url http://localhost:8000/v1
 
 Interrupted or killed, it goes on with the same command. Then: rvpo compare, rvpo tables. 'rvpo eval BENCHMARK --help'
-tells a benchmark's options; docs/evaluation.md has every rule, and the commands for the rows of the paper.
+tells a benchmark's options; docs/evaluation.md has every rule, and the commands for the rows of the paper. The
+embedded tasks, as rubric, come with the laboratory, rvpo-lab.
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    options = _parser().parse_args(arguments)
+    known = benchmarks(next(iter(arguments), ""))
+    options = _parser(known).parse_args(arguments)
     if find_spec("rich") is None:
         raise ConfigError("rvpo eval needs rich, not installed here: pip install 'rvpo[evals]'")
-    entry = BENCHMARKS[options.benchmark]
+    entry = known[options.benchmark]
     _check(options, entry)
     sampling = _sampling(options, entry)
     targets = _targets(options)
@@ -62,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(known: Mapping[str, Entry]) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="rvpo eval",
         description="Evaluate a model, or all checkpoints of a training run, on a benchmark.",
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
-    for name, entry in BENCHMARKS.items():
+    for name, entry in known.items():
         one = commands.add_parser(name, help=entry.summary.replace("%", "%%"), description=entry.summary)
         entry.add_options(one)
         _add_model(one)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rvpo.cli import eval_bfcl
+from rvpo.cli.laboratory import laboratory_command
 from rvpo.errors import ConfigError
-from rvpo_lab.tasks.catalog import TASKS
+from rvpo.text import listed
 
 if TYPE_CHECKING:
     from rvpo.evals.run import Benchmark
 
-__all__ = ["BENCHMARKS", "Entry"]
+__all__ = ["BENCHMARKS", "Entry", "benchmarks"]
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,6 @@ def _rows_benchmark(options: argparse.Namespace, module: str) -> "Benchmark":
     return build(rows, repeats=options.repeats, seed=options.seed)
 
 
-def _task_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompts", type=int, default=128, metavar="N", help="held-out prompts (default: 128)")
-
-
-def _task(options: argparse.Namespace, name: str) -> "Benchmark":
-    from rvpo_lab.tasks.benchmark import build
-
-    if options.prompts < 1:
-        raise ConfigError(f"--prompts must be at least 1, got {options.prompts}")
-    return build(TASKS[name], number=options.prompts, repeats=options.repeats, seed=options.seed)
-
-
 BENCHMARKS: Mapping[str, Entry] = {
     "healthbench": Entry(
         "health conversations, judged by physicians' rubrics", _healthbench_options, _healthbench, 1.0, 2048
@@ -134,15 +123,24 @@ BENCHMARKS: Mapping[str, Entry] = {
         1024,
     ),
     "bfcl": Entry("BFCL v3, the Berkeley function-calling cases", eval_bfcl.add_options, eval_bfcl.build, 0.0, 1024),
-    **{
-        name: Entry(
-            f"embedded task: {task.summary}",
-            _task_options,
-            partial(_task, name=name),
-            1.0,
-            task.max_completion_length,
-        )
-        for name, task in TASKS.items()
-    },
 }
 """Every benchmark by name; a new one is a line here."""
+
+
+def benchmarks(name: str) -> Mapping[str, Entry]:
+    """Return the benchmarks among which the named one is to be looked up; "" or an option names none.
+
+    The embedded tasks are the laboratory's, and loaded only where no other benchmark is named. Raises ConfigError for
+    a name that only the laboratory could know where it is not installed.
+    """
+    if name in BENCHMARKS:
+        return BENCHMARKS
+    try:
+        tasks: Mapping[str, Entry] = laboratory_command(
+            "bench", f"a benchmark other than {listed(list(BENCHMARKS))}, as {name!r},"
+        ).BENCHMARKS
+    except ConfigError:
+        if name and not name.startswith("-"):
+            raise
+        return BENCHMARKS
+    return {**BENCHMARKS, **tasks}

@@ -2,33 +2,33 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from types import ModuleType
 
 from rvpo import __version__
+from rvpo.cli.laboratory import laboratory_command
 from rvpo.errors import RvpoError
 
 __all__ = ["main"]
 
 COMMANDS = {
-    "train": ("rvpo.cli.train", "train a language model on many rewards, in TRL"),
-    "data": ("rvpo.cli.data", "look at a rubric data set: criteria, tags, polarity, what looks wrong"),
-    "judge": ("rvpo.cli.judge", "grade answers by rubrics with an LLM; check how far it can be trusted"),
-    "audit": ("rvpo.cli.audit", "which reward will be neglected, dead or noisy, from the logs you already have"),
-    "eval": ("rvpo.cli.eval", "evaluate a model or all checkpoints of a run: HealthBench, GPQA, tool calls"),
-    "compare": ("rvpo.cli.compare", "paired tests between results: is one better, by how much, how surely"),
-    "tables": ("rvpo_lab.cli.tables", "the paper's tables from your results, beside the paper's numbers"),
-    "report": ("rvpo.cli.report", "one HTML page from runs: curves, scores, weights, sample answers"),
-    "simulate": (
-        "rvpo_lab.cli.simulate",
-        "compare methods on thousands of random conflicting criteria, without a model",
-    ),
-    "quickstart": (
-        "rvpo_lab.cli.quickstart",
-        "watch constraint neglect happen and be cured, on a laptop, no downloads",
-    ),
-    "bench": ("rvpo_lab.cli.bench", "measure which method neglects which reward: tasks x methods x seeds"),
+    "train": "train a language model on many rewards, in TRL",
+    "data": "look at a rubric data set: criteria, tags, polarity, what looks wrong",
+    "judge": "grade answers by rubrics with an LLM; check how far it can be trusted",
+    "audit": "which reward will be neglected, dead or noisy, from the logs you already have",
+    "eval": "evaluate a model or all checkpoints of a run: HealthBench, GPQA, tool calls",
+    "compare": "paired tests between results: is one better, by how much, how surely",
+    "report": "one HTML page from training runs: rewards, weights, what is dead or missing",
 }
+"""What each does; `rvpo NAME` is `main` of `rvpo.cli.NAME`."""
+LABORATORY = {
+    "quickstart": "watch constraint neglect happen and be cured, on a laptop, no downloads",
+    "bench": "measure which method neglects which reward: tasks x methods x seeds",
+    "simulate": "compare methods on thousands of random conflicting criteria, without a model",
+    "tables": "the paper's tables from your results, beside the paper's numbers",
+}
+"""Those that rvpo-lab brings."""
 
 EXAMPLES = """
 examples:
@@ -46,25 +46,34 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (2: an error of the input, 130: interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    commands = "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="rvpo",
         description="Train language models on many rewards at once so that none is neglected.\n\n"
-        f"commands:\n{commands}",
+        f"commands:\n{_listed(COMMANDS)}\n\nwith the laboratory, rvpo-lab:\n{_listed(LABORATORY)}",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"rvpo {__version__}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the commands above")
+    parser.add_argument(
+        "command", choices=[*COMMANDS, *LABORATORY], metavar="COMMAND", help="one of the commands above"
+    )
     parsed = parser.parse_args(arguments[:1])  # the rest is the command's own
     try:
-        status: int = import_module(COMMANDS[parsed.command][0]).main(arguments[1:])
+        status: int = _module(parsed.command).main(arguments[1:])
     except RvpoError as error:
         print(f"rvpo: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _listed(commands: Mapping[str, str]) -> str:
+    return "\n".join(f"  {name:<12}{text}" for name, text in commands.items())
+
+
+def _module(command: str) -> ModuleType:
+    return laboratory_command(command) if command in LABORATORY else import_module(f"rvpo.cli.{command}")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings, cells, keep_settings
 from rvpo_lab.suite.results import MEANS_FILE, channel_means, read_cells
 from rvpo_lab.suite.schedule import run_cells
+from rvpo_lab.tasks.benchmark import BENCHMARKS
 from rvpo_lab.tasks.catalog import TASKS
 
-__all__ = ["BUDGETS", "main", "seeds_of"]
+__all__ = ["BENCHMARKS", "BUDGETS", "main", "seeds_of"]
 
 NINE = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy", "corr_grpo", "gd2po", "tchebycheff"]
 BUDGETS = {
