@@ -3,9 +3,9 @@
 from typing import Any
 
 from rvpo.core.advantages import PRESETS, AdvantageResult, compute_advantages
-from rvpo.core.aggregations import AGGREGATIONS as METHODS
+from rvpo.core.aggregations import Aggregate
 from rvpo.core.diagnostics import AdvantageStats, conflict, forecast
-from rvpo.core.schedules import EffectiveChannels
+from rvpo.core.methods import METHODS, Method
 from rvpo.errors import ConfigError, IntegrationError, RewardError, RvpoError
 from rvpo.rewards.channels import Channel, scalar_reward, vector_reward
 
@@ -16,10 +16,11 @@ __all__ = [
     "PRESETS",
     "AdvantageResult",
     "AdvantageStats",
+    "Aggregate",
     "Channel",
     "ConfigError",
-    "EffectiveChannels",
     "IntegrationError",
+    "Method",
     "RVPOConfig",
     "RVPOTrainer",
     "RewardError",

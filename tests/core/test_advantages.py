@@ -136,7 +136,7 @@ def test_the_defaults_are_the_papers():
         advantages_of(rewards),
         advantages_of(rewards, method="rvpo", k=1.0, ddof=1, eps=1e-4, whiten=True, dead_channels="keep"),
     )
-    np.testing.assert_array_equal(advantages_of(rewards), advantages_of(rewards, **PRESETS["paper"]))
+    np.testing.assert_array_equal(advantages_of(rewards), advantages_of(rewards, **PRESETS["trl"]))
 
 
 # --- degenerate batches ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pytest
 
-from rvpo import METHODS, ConfigError, EffectiveChannels, compute_advantages
+from rvpo import METHODS, ConfigError, compute_advantages
 from rvpo.core.aggregations import soft_min
 
 GROUP = np.array([[[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]])
@@ -351,14 +351,6 @@ def test_soft_min_of_a_prior_next_to_nothing_is_finite():
 def test_soft_min_of_huge_values_does_not_overflow():
     # -(1/k) log(1/2 (1 + exp(-2e5 k))) - 1e5 with k = 1: -1e5 + log 2
     assert soft_minimum([1e5, -1e5], 1.0) == pytest.approx(-1e5 + math.log(2), abs=1e-9)
-
-
-def test_soft_min_takes_a_k_for_each_group():
-    values = np.array([[[1.0, -1.0]], [[1.0, -1.0]]])
-    pi = np.full((2, 1, 2), 0.5)
-    result = soft_min(values, pi, np.ones((1, 1, 2)), np.array([[1.0], [2.0]]))
-    expected = [[-math.log(math.cosh(1))], [-0.5 * math.log(math.cosh(2))]]
-    np.testing.assert_allclose(result.advantages, expected, atol=1e-12)
 
 
 def test_soft_min_channel_weights_by_hand():
@@ -727,24 +719,11 @@ def test_mean_variance_has_no_infinite_limit():
         compute_advantages(GROUP, method="mean_variance", k=math.inf)
 
 
-@pytest.mark.parametrize("method", ["corr_grpo", "cvar", "dvao", "gd2po", "gdpo", "grpo", "hard_min"])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if not method.takes_k])
 def test_methods_without_risk_do_not_read_k(method):
     np.testing.assert_array_equal(by_hand(RARE, method, k=0.3), by_hand(RARE, method, k=7.0))
 
 
-@pytest.mark.parametrize("method", ["mean_variance", "rvpo", "rvpo_policy", "tchebycheff"])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.takes_k])
 def test_risk_sensitive_methods_read_k(method):
     assert not np.allclose(by_hand(RARE, method, k=0.3), by_hand(RARE, method, k=7.0), atol=1e-3)
-
-
-@pytest.mark.parametrize("method", ["mean_variance", "rvpo", "rvpo_policy", "tchebycheff"])
-@pytest.mark.parametrize("missing", [False, True])
-def test_risk_sensitive_methods_take_a_k_solved_for_each_group(method, missing):
-    rewards = random_rewards(3, missing)
-    k = EffectiveChannels(0.7)
-    result = compute_advantages(rewards, method=method, k=k, ranges=RANGES, whiten=False)
-    for p in range(7):
-        alone = compute_advantages(
-            rewards[p : p + 1], method=method, k=float(result.groups.k[p, 0]), ranges=RANGES, whiten=False
-        )
-        np.testing.assert_allclose(result.advantages[p], alone.advantages[0], atol=1e-9)

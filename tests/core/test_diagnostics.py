@@ -203,7 +203,7 @@ def test_offset_share_is_that_of_the_advantages_before_whitening(method, whiten)
     raw = compute_advantages(rewards, method=method, k=2.0, whiten=False).advantages
     kept = ~np.isnan(rewards).all(axis=2)
     if method == "gd2po":
-        kept &= result.groups.kept
+        kept &= result.kept
     expected = offset_share([raw[p, kept[p]].tolist() for p in range(5)])
     assert float(result.stats.offset_share) == pytest.approx(expected, abs=1e-12)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 from trl import GRPOConfig, TrlParser
 
-from rvpo import ConfigError, EffectiveChannels, RVPOConfig
+from rvpo import ConfigError, RVPOConfig
 from rvpo.integrations.trl.config import as_mapping
 
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
@@ -51,20 +51,8 @@ def test_every_option_of_trl_is_there_with_its_default():
         ({"k": math.nan}, "k must be a number >= 0"),
         ({"k_schedule": "lineer"}, "unknown schedule 'lineer': did you mean 'linear'?"),
         ({"k_schedule": "linear"}, "k_schedule 'linear' needs k_end"),
-        ({"k_schedule": "cosine"}, "k_schedule 'cosine' needs k_end"),
         ({"k_schedule": "linear", "k_end": -2.0}, "k must be a number >= 0"),
         ({"k_end": 2.0}, "k_end has no effect with k_schedule 'constant'; remove one of them"),
-        ({"k_steps": {"0": 1.0}}, "k_steps has no effect with k_schedule 'constant'; remove one of them"),
-        ({"effective_share": 0.5}, "effective_share has no effect with k_schedule 'constant'"),
-        ({"effective_share_end": 0.5}, "effective_share_end has no effect with k_schedule 'constant'"),
-        ({"k_schedule": "step"}, "a step schedule starts at share 0"),
-        ({"k_schedule": "step", "k_steps": {"0.5": 1.0}}, "a step schedule starts at share 0"),
-        ({"k_schedule": "step", "k_steps": {"0": "much"}}, "k_steps"),
-        ({"k_schedule": "step", "k_steps": {"start": 1.0}}, "k_steps"),
-        ({"k_schedule": "effective"}, "k_schedule 'effective' needs effective_share"),
-        ({"k_schedule": "effective", "effective_share": 1.5}, "0 < share <= 1"),
-        ({"k_schedule": "effective", "effective_share": 0.5, "effective_share_end": 0.0}, "0 < share <= 1"),
-        ({"k_schedule": "effective", "effective_share": 0.5, "method": "gdpo"}, "'gdpo' has no risk coefficient"),
         ({"whiten": "tokens"}, "whiten must be true, false, sequence or token, got 'tokens'"),
         ({"anchor_decay": 1.0}, r"anchor_decay must be in [0, 1), got 1.0"),
         ({"dead_channels": "drop"}, "dead_channels must be 'keep' or 'mask', got 'drop'"),
@@ -106,9 +94,6 @@ def test_an_option_that_cannot_be_used_is_an_error_before_any_model_is_loaded(op
         ({"k": math.inf}, [math.inf] * 3),
         ({"k_schedule": "linear", "k": 0.5, "k_end": 2.0}, [0.5, 1.25, 2.0]),
         ({"k_schedule": "linear", "k": 2.0, "k_end": 0.0}, [2.0, 1.0, 0.0]),
-        ({"k_schedule": "cosine", "k": 0.5, "k_end": 2.0}, [0.5, 1.25, 2.0]),
-        ({"k_schedule": "step", "k_steps": {"0": 0.5, "0.5": 2, "1": "inf"}}, [0.5, 2.0, math.inf]),
-        ({"k_schedule": "step", "k_steps": '{"0": 0.5, "0.9": 2}'}, [0.5, 0.5, 2.0]),
     ],
     ids=str,
 )
@@ -117,18 +102,11 @@ def test_the_schedule_is_the_one_configured(options, expected):
     assert [schedule(step, 10) for step in (0, 5, 10)] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("end", "shares"), [(0.4, [0.8, 0.6, 0.4]), (None, [0.8, 0.8, 0.8])])
-def test_the_effective_share_goes_to_its_end(end, shares):
-    schedule = config(k_schedule="effective", effective_share=0.8, effective_share_end=end).schedule()
-    found = [schedule(step, 10) for step in (0, 5, 10)]
-    assert all(isinstance(k, EffectiveChannels) for k in found)
-    assert [k.share for k in found] == pytest.approx(shares)
-
-
 YAML = """
 method: rvpo_policy
-k_schedule: step
-k_steps: {0: 0.5, 0.5: .inf}
+k_schedule: linear
+k: 0.5
+k_end: 2
 method_options: {anchor: average, signal: zscore}
 channel_weights:
   format: 0.5
@@ -159,7 +137,7 @@ def test_yaml_gives_what_python_gives(tmp_path):
     assert read.channel_ranges == {"correct": [-3, 3]}
     assert read.channel_targets == {"correct": 1.5, "rubric/accuracy": 0.6}
     assert read.target_rate == 0.05
-    assert [read.schedule()(step, 4) for step in (0, 1, 2, 4)] == [0.5, 0.5, math.inf, math.inf]
+    assert [read.schedule()(step, 4) for step in (0, 1, 2, 4)] == [0.5, 0.875, 1.25, 2.0]
 
 
 def test_the_command_line_comes_before_yaml(tmp_path):

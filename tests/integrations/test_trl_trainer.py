@@ -17,7 +17,6 @@ from trl import GRPOConfig, GRPOTrainer
 
 from rvpo import (
     ConfigError,
-    EffectiveChannels,
     IntegrationError,
     RewardError,
     RVPOTrainer,
@@ -208,10 +207,6 @@ CONFIGURED = {
     "method options": (
         {"method": "cvar", "method_options": {"share": 0.3}},
         {"method": "cvar", "share": 0.3},
-    ),
-    "effective": (
-        {"k_schedule": "effective", "effective_share": 0.4, "effective_share_end": 0.2, "max_steps": 1},
-        {"k": EffectiveChannels(0.4)},
     ),
 }
 

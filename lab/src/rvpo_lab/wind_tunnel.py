@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from rvpo.core.advantages import compute_advantages
-from rvpo.core.aggregations import OWN_SCALE, default_k
+from rvpo.core.methods import METHODS, find_method
 from rvpo.core.schedules import constant, linear
 from rvpo.core.zscores import divide, group_statistics
 from rvpo.errors import ConfigError, unknown_name
@@ -82,7 +82,7 @@ class Contender:
 
     name: str
     method: str
-    """A name in `rvpo.METHODS`."""
+    """A name in `rvpo.METHODS`, or "package.module:function"."""
     k: float | tuple[float, float] = 1.0
     """Risk coefficient, or its first and last value on a line over the steps."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -106,9 +106,7 @@ class Contender:
     def k_at(self, step: int, steps: int) -> float:
         """Return the risk coefficient at a step of a run."""
         schedule = linear(*self.k) if isinstance(self.k, tuple) else constant(self.k)
-        value = schedule(step, steps)
-        assert isinstance(value, float)  # no schedule of numbers returns an EffectiveChannels
-        return value
+        return schedule(step, steps)
 
     @classmethod
     def parse(cls, text: str) -> "Contender":
@@ -130,17 +128,22 @@ def parse_method(text: str) -> tuple[str, float | tuple[float, float], dict[str,
 
     >>> parse_method("rvpo_policy:2:signal=zscore")
     ('rvpo_policy', 2.0, {'signal': 'zscore'})
+    >>> parse_method("my_methods:softer:2")  # a function of one's own
+    ('my_methods:softer', 2.0, {})
 
     Raises ConfigError for text of another form.
     """
     method, _, rest = text.partition(":")
+    function, _, after = rest.partition(":")
+    if method not in METHODS and function.isidentifier() and function not in ("inf", "nan"):
+        method, rest = f"{method}:{function}", after
     k, _, options = rest.partition(":")
     pairs = [pair.partition("=") for pair in options.split(",") if pair]
     if not all(name and value for name, _, value in pairs):
         raise ConfigError(f"options of a method are written NAME=VALUE,NAME=VALUE; got {options!r} in {text!r}")
     return (
         method,
-        _parse_k(k, text) if k else default_k(method),
+        _parse_k(k, text) if k else find_method(method).default_k,
         {name: _parse_value(value) for name, _, value in pairs},
     )
 
@@ -465,9 +468,9 @@ def instance_advantages(
         rewards.reshape(-1, rollouts, channels), method=contender.method, k=k, whiten=False, **options
     )
     advantages: Float[np.ndarray, "I N"] = result.advantages.reshape(instances, -1)
-    if contender.method in OWN_SCALE:
+    if not find_method(contender.method).whitens:
         return advantages
-    kept = result.groups.kept.reshape(instances, -1, 1).astype(np.float64)
+    kept = result.kept.reshape(instances, -1, 1).astype(np.float64)
     deviations, _, std = group_statistics(
         advantages[..., None], kept, kept.sum(axis=1, keepdims=True), ddof=options.get("ddof", 1)
     )

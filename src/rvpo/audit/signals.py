@@ -9,17 +9,15 @@ import numpy as np
 from jaxtyping import Float
 
 from rvpo.core.advantages import compute_advantages
-from rvpo.core.aggregations import AGGREGATIONS, RISK_SENSITIVE, UNIT_RANGE
+from rvpo.core.methods import METHODS as BUILT_IN
+from rvpo.core.methods import find_method
 from rvpo.core.schedules import check_k
 from rvpo.core.zscores import Channels
-from rvpo.errors import ConfigError, unknown_name
+from rvpo.errors import ConfigError
 
 __all__ = ["KS", "LOGGED", "METHODS", "Signal", "make_signals"]
 
-METHODS = (
-    "grpo", "gdpo", "rvpo", "rvpo_policy", "hard_min", "mean_variance", "corr_grpo", "dvao", "gd2po", "tchebycheff",
-    "cvar",
-)  # fmt: skip
+METHODS = tuple(BUILT_IN)
 KS = (0.5, 1.0, 2.0, 5.0)
 LOGGED = "logged"
 """Name of the advantage that the run itself used."""
@@ -45,8 +43,8 @@ class Signal:
         if self.method is None:
             none = np.zeros(channels.z.shape[:2])
             return none if logged is None else np.nan_to_num(logged, nan=0.0), None
-        source = unit if self.method in UNIT_RANGE else channels
-        aggregate = AGGREGATIONS[self.method](source, self.k, **self.options)
+        method = find_method(self.method)
+        aggregate = method.function(unit if method.needs_range else channels, self.k, **self.options)
         if aggregate.kept is None:
             return aggregate.advantages, aggregate.channel_weights
         return aggregate.advantages * aggregate.kept, aggregate.channel_weights
@@ -58,15 +56,12 @@ def make_signals(methods: Sequence[str], ks: Sequence[float], *, logged: bool) -
     Raises:
         ConfigError: an unknown method, a k that is no number >= 0 or that the method cannot take, or none at all.
     """
-    for method in methods:
-        if method not in AGGREGATIONS:
-            raise unknown_name("method", method, AGGREGATIONS)
     ks = [check_k(k) for k in ks]
     if not methods or not ks:
         raise ConfigError("an audit needs at least one method and one k")
     signals = [Signal(LOGGED)] if logged else []
     for method in dict.fromkeys(methods):
-        if method not in RISK_SENSITIVE:
+        if not find_method(method).takes_k:
             signals.append(Signal(method, method))
             continue
         usable = [k for k in dict.fromkeys(ks) if method != "mean_variance" or not math.isinf(k)]

@@ -1,6 +1,7 @@
 """`rvpo`: find the command, run it, and turn what goes wrong on purpose into one line."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "command", choices=[*COMMANDS, *LABORATORY], metavar="COMMAND", help="one of the commands above"
     )
     parsed = parser.parse_args(arguments[:1])  # the rest is the command's own
+    if os.getcwd() not in sys.path:  # methods and rewards of one's own are imported by name, as with python -m
+        sys.path.insert(0, os.getcwd())
     try:
         status: int = _module(parsed.command).main(arguments[1:])
     except RvpoError as error:

@@ -8,7 +8,6 @@
 One of two channels met is worth less than the mean of both says: that is the variance penalty.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,24 +15,24 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rvpo.core.aggregations import OWN_SCALE, Aggregate, Aggregation, default_k
+from rvpo.core.aggregations import Aggregate
 from rvpo.core.arrays import Array, as_array, compute_dtype, device, namespace
 from rvpo.core.diagnostics import AdvantageStats, GroupStats, group_stats, summarise
-from rvpo.core.inputs import Batch, check_batch, check_settings, find_method, refuse, token_counts, with_anchor
-from rvpo.core.schedules import EffectiveChannels, RiskCoefficient
+from rvpo.core.inputs import Batch, check_batch, check_settings, outside, refuse, token_counts, with_anchor
+from rvpo.core.methods import Aggregation, Method, find_method
 from rvpo.core.zscores import STD_EPS, Channels, divide, standardize
+from rvpo.errors import ConfigError
 
 __all__ = ["PRESETS", "AdvantageResult", "compute_advantages"]
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"ddof": 1, "eps": 1e-4, "whiten": True},
     "trl": {"ddof": 1, "eps": 1e-4, "whiten": True},
     "verl": {"ddof": 1, "eps": 1e-6, "whiten": "token"},
 }
 """Conventions of others as keyword arguments: `compute_advantages(rewards, **PRESETS["verl"], lengths=n)`.
 
 trl: group std with ddof 1 plus 1e-4, whitened over sequences. verl: plus 1e-6, whitened over tokens, so a
-long response counts for more in the mean and the variance. paper: states none of these; ours are TRL's.
+long response counts for more in the mean and the variance. The paper states none of these; the defaults are TRL's.
 """
 
 CPU_BLOCK, ACCELERATOR_BLOCK = 2**18, 2**25
@@ -43,25 +42,31 @@ do not need several float64 copies of all rewards. On an accelerator a block onl
 
 @dataclass(frozen=True)
 class AdvantageResult:
-    """Advantages and what is known of the channels they come from."""
+    """Advantages, and beside them what describes the channels they come from."""
 
     advantages: Array
     """(P, G), or (N,) if the rewards were (N, M): array type, device and float type of the rewards."""
+    unwhitened: Float[Array, "P G"]
+    """The advantages before whitening; a rollout that is not in `kept` may have any number."""
+    kept: Bool[Array, "P G"]
+    """The rollout has a reward, and the method did not drop it; the others have advantage 0."""
+    k: float
+    """Risk coefficient that was used."""
     groups: GroupStats
-    """Statistics of every group, from which `stats` follows."""
+    """Statistics of every group, for `stats`."""
 
     @cached_property
     def stats(self) -> AdvantageStats:
         """Counts and diagnostics of the batch, computed when first asked for."""
-        return summarise(self.groups)
+        return summarise(self.groups, self.unwhitened, self.kept, self.k)
 
 
 def compute_advantages(
     rewards: Any,
     *,
-    method: str = "rvpo",
+    method: str | Method | Aggregation = "rvpo",
     group_size: int | None = None,
-    k: RiskCoefficient | None = None,
+    k: float | None = None,
     weights: Any = None,
     ranges: Any = None,
     ddof: int = 1,
@@ -85,10 +90,10 @@ def compute_advantages(
         rewards: `(P, G, M)`, or `(N, M)` with `group_size` (rollouts of a prompt next to each other). NumPy,
             torch or any array-API library, or nested lists. NaN (None in lists): no value. A group with
             fewer rollouts is filled with all-NaN rows; a criterion that a prompt lacks is NaN there.
-        method: a name in `rvpo.METHODS`; each function in `rvpo.core.aggregations` defines one.
+        method: a name in `rvpo.METHODS` (each function in `rvpo.core.aggregations` defines one), or your own as a
+            function, a `rvpo.Method` or "package.module:function"; see docs/add-a-method.md.
         group_size: G, for rewards of shape (N, M).
-        k: risk coefficient >= 0, or an `EffectiveChannels`. 0 is the mean, inf the minimum. None: 1, for
-            "rvpo_policy" 2.
+        k: risk coefficient >= 0; 0 is the mean, inf the minimum. None: the method's own, 1 or for "rvpo_policy" 2.
         weights: importance of each channel, `(M,)` or `(P, M)`, >= 0, not all 0. None: equal. The soft
             minimum and its kin normalise them over the channels present; the sums (grpo, gdpo, dvao,
             corr_grpo, gd2po) take them as they are. Weight 0 is as no value.
@@ -113,34 +118,36 @@ def compute_advantages(
 
     Raises:
         RewardError: shapes that do not fit, infinite rewards, values outside their range, bad weights.
-        ConfigError: an unknown method or option, k < 0, and the like.
+        ConfigError: an unknown method or option, k < 0, a method that does not return an `Aggregate`, and the like.
     """
-    aggregation = find_method(method, options)
-    k = default_k(method) if k is None else k
-    check_settings(k, method, ddof, eps, dead_channels, whiten, lengths)
+    method = find_method(method)
+    method.check_options(options)
+    k = method.default_k if k is None else k
+    check_settings(k, ddof, eps, dead_channels, whiten, lengths)
     rewards = as_array(rewards)
     xp = namespace(rewards)
-    batch = check_batch(rewards, group_size, weights, ranges, method)
+    if ranges is None and method.needs_range:
+        ranges = (0.0, 1.0)
+    batch = check_batch(rewards, group_size, weights, ranges)
     options = with_anchor(options, batch)
 
     blocks = []
     for start, stop in _blocks(batch.rewards):
         channels = _channels(batch, start, stop, ddof=ddof, eps=eps, mask_dead=dead_channels == "mask")
-        bound = _bind(aggregation, channels, options, start, stop)
-        k_used = k.solve(bound, channels) if isinstance(k, EffectiveChannels) else float(k)
-        blocks.append(group_stats(channels, bound(k_used), k_used))
-    groups = _concatenate(blocks)
+        aggregate = _aggregate(method, channels, float(k), _of_block(options, start, stop))
+        kept = channels.scored if aggregate.kept is None else channels.scored & aggregate.kept
+        blocks.append((aggregate.advantages, kept, *group_stats(channels, aggregate)))
+    advantages, kept, *groups = (xp.concat(parts, axis=0) for parts in zip(*blocks, strict=True))
 
-    advantages = groups.advantages
     if recenter:
-        advantages = _recenter(advantages, groups.kept)
-        groups = groups._replace(advantages=advantages)
-    if whiten and not (whiten is True and method in OWN_SCALE):
+        advantages = _recenter(advantages, kept)
+    unwhitened = advantages
+    if whiten and (method.whitens or whiten is not True):
         tokens = token_counts(lengths, advantages) if whiten == "token" else None
         # What rounding is measured by: z-scores are of order 1, and so are sums of them, or as small as the weights.
         unit = xp.clip(xp.max(batch.weights), max=1.0)
-        advantages = _whiten(advantages, groups.kept, tokens, unit, ddof=ddof, eps=eps)
-    return AdvantageResult(_like_input(advantages, groups.kept, rewards), groups)
+        advantages = _whiten(advantages, kept, tokens, unit, ddof=ddof, eps=eps)
+    return AdvantageResult(_like_input(advantages, kept, rewards), unwhitened, kept, float(k), GroupStats(*groups))
 
 
 def _recenter(advantages: Float[Array, "P G"], kept: Bool[Array, "P G"]) -> Float[Array, "P G"]:
@@ -210,9 +217,9 @@ def _channels(batch: Batch, start: int, stop: int, *, ddof: int, eps: float, mas
     if batch.ranges is not None:
         low, high = batch.ranges[0, ...], batch.ranges[1, ...]
         width = high - low
-        outside = (block < low - 1e-6 * width) | (block > high + 1e-6 * width)
-        outside = outside if missing is None else outside & ~missing
-        refuse(outside, block, start, "lies outside its range; declare the channel's true range with ranges=")
+        wrong = outside(block, low, high)
+        wrong = wrong if missing is None else wrong & ~missing
+        refuse(wrong, block, start, "lies outside its range; declare the channel's true range with ranges=")
     weights = batch.weights if batch.weights.shape[0] == 1 else batch.weights[start:stop, ...]
     with np.errstate(over="ignore", invalid="ignore"):
         channels = standardize(
@@ -238,23 +245,28 @@ def _sum_is_finite(values: Float[Array, "P G M"]) -> bool:
         return bool(xp.isfinite(xp.sum(values)))
 
 
-def _bind(
-    aggregation: Aggregation, channels: Channels, options: dict[str, Any], start: int, stop: int
-) -> Callable[[Any], Aggregate]:
-    """Return the aggregation of one block as a function of k."""
+def _of_block(options: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
+    """Return the options of prompts start to stop."""
     anchor = options.get("anchor")
-    if anchor is not None and anchor.shape[0] > 1:
-        options = options | {"anchor": anchor[start:stop, ...]}
-
-    def bound(k: Any) -> Aggregate:
-        return aggregation(channels, k, **options)
-
-    return bound
+    if anchor is None or anchor.shape[0] == 1:
+        return options
+    return options | {"anchor": anchor[start:stop, ...]}
 
 
-def _concatenate(blocks: Sequence[GroupStats]) -> GroupStats:
-    """Return the groups of all blocks as one."""
-    if len(blocks) == 1:
-        return blocks[0]
-    xp = namespace(blocks[0].advantages)
-    return GroupStats(*(xp.concat(parts, axis=0) for parts in zip(*blocks, strict=True)))
+def _aggregate(method: Method, channels: Channels, k: float, options: dict[str, Any]) -> Aggregate:
+    """Call the method; raise ConfigError unless it returns one finite advantage a rollout."""
+    xp = namespace(channels.z)
+    aggregate = method.function(channels, k, **options)
+    shape = channels.z.shape[:2]
+    if not isinstance(aggregate, Aggregate) or tuple(aggregate.advantages.shape) != shape:
+        seen = aggregate.advantages.shape if isinstance(aggregate, Aggregate) else type(aggregate).__name__
+        raise ConfigError(
+            f"method {method.name!r} must return an rvpo.Aggregate with advantages of shape {shape} (prompts, "
+            f"rollouts), got {seen}"
+        )
+    if not bool(xp.all(xp.isfinite(aggregate.advantages))):
+        raise ConfigError(
+            f"method {method.name!r} returned an advantage that is not finite for finite rewards; "
+            "rvpo.core.zscores.divide divides without one where a spread or a sum is 0"
+        )
+    return aggregate

@@ -8,7 +8,6 @@ pi denotes the importance prior: the given weights, normalised over the channels
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from jaxtyping import Bool, Float
@@ -18,18 +17,16 @@ from rvpo.core.zscores import Channels, divide, group_statistics
 from rvpo.errors import ConfigError
 
 __all__ = [
-    "AGGREGATIONS",
     "Aggregate",
-    "Aggregation",
     "corr_grpo",
     "cvar",
-    "default_k",
     "dvao",
     "gd2po",
     "gdpo",
     "grpo",
     "hard_min",
     "mean_variance",
+    "prior",
     "rvpo",
     "rvpo_policy",
     "soft_min",
@@ -51,9 +48,6 @@ class Aggregate(NamedTuple):
 
 NO_RISK = 1e-200
 """Below this k a soft minimum is its mean to the last bit of a float64, while k * v would underflow."""
-
-Aggregation = Callable[..., Aggregate]
-RiskCoefficient = float | Float[Array, "P 1"]
 
 
 def prior(channels: Channels) -> Float[Array, "#P #G M"]:
@@ -84,7 +78,7 @@ def soft_min(
     values: Float[Array, "P G M"],
     pi: Float[Array, "#P #G M"],
     active: Float[Array, "#P #G M"],
-    k: RiskCoefficient,
+    k: float,
 ) -> Aggregate:
     """Soft minimum over channels: `-(1/k) log sum_j pi_j exp(-k v_j)`, with its gradient as channel weights.
 
@@ -92,22 +86,20 @@ def soft_min(
     The lowest value is taken out first, so that no exponential overflows, and the sum is formed as
     `log1p(sum pi expm1(.))`, so that nothing cancels as k goes to 0.
     """
-    if isinstance(k, float | int) and k < NO_RISK:
-        xp = namespace(values)
-        return Aggregate(xp.sum(pi * values, axis=2), pi)
-    if isinstance(k, float | int) and math.isinf(k):
-        return minimum(values, pi, active)
     xp = namespace(values)
-    k_pg1 = k if isinstance(k, float | int) else k[..., None]
+    if k < NO_RISK:
+        return Aggregate(xp.sum(pi * values, axis=2), pi)
+    if math.isinf(k):
+        return minimum(values, pi, active)
     low = lowest(values, active)
-    decay = xp.expm1((low - values) * active * k_pg1)
+    decay = xp.expm1((low - values) * active * k)
     total = xp.sum(pi * decay, axis=2, keepdims=True)
     weights = pi * (1.0 + decay)
     whole = xp.sum(weights, axis=2, keepdims=True)  # 1 + total, but exact where one tiny pi is all that is left
     # Without an active channel pi and total are 0, and so are the advantage and the weights.
     whole = xp.where(whole > 0, whole, 1.0)
     log_sum = xp.where(total > -0.5, xp.log1p(xp.clip(total, min=-0.5)), xp.log(whole))
-    return Aggregate((low - log_sum / k_pg1)[..., 0], weights / whole)
+    return Aggregate((low - log_sum / k)[..., 0], weights / whole)
 
 
 def minimum(values: Float[Array, "P G M"], pi: Float[Array, "#P #G M"], active: Float[Array, "#P #G M"]) -> Aggregate:
@@ -119,7 +111,7 @@ def minimum(values: Float[Array, "P G M"], pi: Float[Array, "#P #G M"], active: 
     return Aggregate(low[..., 0], divide(at_low, total, total > 0))
 
 
-def rvpo(channels: Channels, k: RiskCoefficient) -> Aggregate:
+def rvpo(channels: Channels, k: float) -> Aggregate:
     """RVPO: soft minimum of the z-scores, `A = -(1/k) log sum_j pi_j exp(-k Z_j)` (arXiv 2605.05750).
 
     With equal weights over M channels this is the paper's `-(1/k) log (1/M) sum_j exp(-k Z_j)`, to second
@@ -129,31 +121,30 @@ def rvpo(channels: Channels, k: RiskCoefficient) -> Aggregate:
     return soft_min(channels.z, prior(channels), channels.active, k)
 
 
-def hard_min(channels: Channels, k: RiskCoefficient = math.inf) -> Aggregate:
+def hard_min(channels: Channels, k: float = math.inf) -> Aggregate:
     """Hard minimum of the z-scores, `A = min_j Z_j`: RVPO's limit for k = inf (arXiv 2605.05750). k is unused."""
     return minimum(channels.z, prior(channels), channels.active)
 
 
-def mean_variance(channels: Channels, k: RiskCoefficient) -> Aggregate:
+def mean_variance(channels: Channels, k: float) -> Aggregate:
     """Explicit variance penalty, `A = mean_pi Z - beta var_pi Z` with `beta = k/2` (arXiv 2605.05750).
 
     The second-order expansion of RVPO for the same k; var is the variance under pi (population form).
     Unlike RVPO it is not monotone: above the mean by more than 1/k, a better reward lowers A. k must be finite.
     """
-    if isinstance(k, float | int) and math.isinf(k):
+    if math.isinf(k):
         raise ConfigError("mean_variance needs a finite k: an infinite penalty has no limit. Use method='hard_min'")
     xp = namespace(channels.z)
     pi = prior(channels)
-    k_pg1 = k if isinstance(k, float | int) else k[..., None]
     mean = xp.sum(pi * channels.z, axis=2, keepdims=True)
     deviations = channels.z - mean
     variance = xp.sum(pi * deviations * deviations, axis=2, keepdims=True)
-    slopes = xp.abs(pi * (1.0 - k_pg1 * deviations))
+    slopes = xp.abs(pi * (1.0 - k * deviations))
     total = xp.sum(slopes, axis=2, keepdims=True)
-    return Aggregate((mean - 0.5 * k_pg1 * variance)[..., 0], divide(slopes, total, total > 0))
+    return Aggregate((mean - 0.5 * k * variance)[..., 0], divide(slopes, total, total > 0))
 
 
-def gdpo(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
+def gdpo(channels: Channels, k: float = 0.0) -> Aggregate:
     """GDPO: normalise, then sum, `A = sum_j w_j Z_j`, then whiten (arXiv 2601.05242, as in TRL and verl).
 
     The weights are not normalised. A missing channel adds nothing to the sum. Without missing values this
@@ -188,7 +179,7 @@ def within_group(
     return group_statistics(values * counted, counted, xp.sum(counted, axis=1, keepdims=True), ddof=ddof)
 
 
-def grpo(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
+def grpo(channels: Channels, k: float = 0.0) -> Aggregate:
     """GRPO: sum, then normalise, `S = sum_j w_j R_j`, `A = (S - mean_g S) / (std_g S + eps)` (arXiv 2402.03300).
 
     Channels share the advantage in proportion to their spread. A rollout without any reward has no S and
@@ -199,7 +190,7 @@ def grpo(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
     return Aggregate(divide(deviations, std + channels.eps, std > 0)[..., 0], shares)
 
 
-def dvao(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
+def dvao(channels: Channels, k: float = 0.0) -> Aggregate:
     """DVAO: `A = sum_j w_j (R_j - mean_g R_j) / (sum_j w_j std_g R_j + eps)` (arXiv 2605.25604).
 
     The z-scores weighted by their channel's spread, so a channel with a stronger signal counts for more.
@@ -210,7 +201,7 @@ def dvao(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
     return Aggregate(divide(centred_sum(channels), spread + channels.eps, spread > 0), weighted_sum(channels)[1])
 
 
-def corr_grpo(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
+def corr_grpo(channels: Channels, k: float = 0.0) -> Aggregate:
     """CorrGRPO: `A = sum_j w_j (R_j - mean_g R_j) / sqrt(sum_lm rho_lm + eps)` (arXiv 2609.36820).
 
     rho is the Pearson correlation of channels l and m inside the group, with the rows and columns of dead
@@ -230,7 +221,7 @@ def corr_grpo(channels: Channels, k: RiskCoefficient = 0.0) -> Aggregate:
     return Aggregate(advantages, weighted_sum(channels)[1])
 
 
-def gd2po(channels: Channels, k: RiskCoefficient = 0.0, *, threshold: float = 0.8) -> Aggregate:
+def gd2po(channels: Channels, k: float = 0.0, *, threshold: float = 0.8) -> Aggregate:
     """GD2PO-SNR: GDPO without the rollouts whose channels contradict each other (arXiv 2606.16771).
 
     Dropped: rollouts with both signs among `a_j = w_j Z_j` and `|sum a| / sum |a| < threshold`; 1 drops
@@ -250,7 +241,7 @@ def gd2po(channels: Channels, k: RiskCoefficient = 0.0, *, threshold: float = 0.
     return Aggregate(total * share, group_prior(channels), kept)
 
 
-def cvar(channels: Channels, k: RiskCoefficient = 0.0, *, share: float = 1 / 3) -> Aggregate:
+def cvar(channels: Channels, k: float = 0.0, *, share: float = 1 / 3) -> Aggregate:
     """CVaR over channels: the mean of the lowest `share` of the rollout's z-scores, by prior mass.
 
     `A = (1/share) sum_j min(pi_j, mass still free) Z_j`, channels taken from the lowest up (Rockafellar and
@@ -270,7 +261,7 @@ def cvar(channels: Channels, k: RiskCoefficient = 0.0, *, share: float = 1 / 3) 
     return Aggregate(xp.sum(shares * channels.z, axis=2), shares)
 
 
-def tchebycheff(channels: Channels, k: RiskCoefficient, *, ideal: float = 1.0) -> Aggregate:
+def tchebycheff(channels: Channels, k: float, *, ideal: float = 1.0) -> Aggregate:
     """Smooth Tchebycheff: `U = -(1/k) log sum_j pi_j exp(k w_j (z* - r_j))`, `A = U - mean_g U`.
 
     r are the rewards on the common scale [0, 1] (declared `ranges`) and z* = `ideal` is the point to reach
@@ -289,7 +280,7 @@ def tchebycheff(channels: Channels, k: RiskCoefficient, *, ideal: float = 1.0) -
     return Aggregate(deviations[..., 0], divide(shares, total, total > 0))
 
 
-def fair_shares(means: Float[Array, "P 1 M"], pi: Float[Array, "#P 1 M"], k: RiskCoefficient) -> Float[Array, "P 1 M"]:
+def fair_shares(means: Float[Array, "P 1 M"], pi: Float[Array, "#P 1 M"], k: float) -> Float[Array, "P 1 M"]:
     """Shares of the channels under logarithmic utility, `pi_j / (1 + k m_j)`, scaled to add up to 1.
 
     `pi_j / (1 + k m_j)` is the derivative to m_j of `sum_j pi_j log(1 + k m_j) / k`. k = 0: pi. k = inf: pi_j / m_j,
@@ -297,19 +288,19 @@ def fair_shares(means: Float[Array, "P 1 M"], pi: Float[Array, "#P 1 M"], k: Ris
     """
     xp = namespace(means)
     m = xp.clip(means, min=0.0)
-    if isinstance(k, float | int) and math.isinf(k):
+    if math.isinf(k):
         at_0 = pi * xp.astype(m == 0, m.dtype)
         some_at_0 = xp.sum(at_0, axis=2, keepdims=True) > 0
         slopes = xp.where(some_at_0, at_0, divide(pi, m, m > 0))
     else:
-        slopes = pi / (1.0 + (k if isinstance(k, float | int) else k[..., None]) * m)
+        slopes = pi / (1.0 + k * m)
     total = xp.sum(slopes, axis=2, keepdims=True)
     return divide(slopes, total, total > 0)
 
 
 def rvpo_policy(
     channels: Channels,
-    k: RiskCoefficient,
+    k: float,
     *,
     anchor: Float[Array, "#P 1 M"] | None = None,
     utility: Literal["softmin", "log"] = "softmin",
@@ -358,36 +349,3 @@ def _check_policy_options(**given: str) -> None:
     for name, value in given.items():
         if value not in known[name]:
             raise ConfigError(f"rvpo_policy needs {name} {' or '.join(map(repr, known[name]))}, got {value!r}")
-
-
-AGGREGATIONS: dict[str, Aggregation] = {
-    "corr_grpo": corr_grpo,
-    "cvar": cvar,
-    "dvao": dvao,
-    "gd2po": gd2po,
-    "gdpo": gdpo,
-    "grpo": grpo,
-    "hard_min": hard_min,
-    "mean_variance": mean_variance,
-    "rvpo": rvpo,
-    "rvpo_policy": rvpo_policy,
-    "tchebycheff": tchebycheff,
-}
-"""Every method by its public name."""
-
-OWN_SCALE = frozenset({"corr_grpo", "dvao", "grpo"})
-"""Methods whose definition normalises inside the group and has no batch whitening."""
-
-RISK_SENSITIVE = frozenset({"mean_variance", "rvpo", "rvpo_policy", "tchebycheff"})
-"""Methods that k changes."""
-
-POLICY_K = 2.0
-"""k of rvpo_policy where none is given; the other methods' is 1."""
-
-UNIT_RANGE = frozenset({"rvpo_policy", "tchebycheff"})
-"""Methods that compare rewards between channels, and so need them on the common scale [0, 1]."""
-
-
-def default_k(method: str) -> float:
-    """Return the risk coefficient that a method has where none is given."""
-    return POLICY_K if method == "rvpo_policy" else 1.0

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Int
 
 from rvpo.core.aggregations import Aggregate
 from rvpo.core.arrays import Array, as_array, compute_dtype, device, namespace
-from rvpo.core.schedules import entropy
 from rvpo.core.zscores import Channels, divide, group_statistics
 
 __all__ = [
@@ -29,12 +28,8 @@ __all__ = [
 class GroupStats(NamedTuple):
     """What is kept of each group to describe the batch: no array has both a rollout and a channel axis."""
 
-    advantages: Float[Array, "P G"]
-    """Before re-centring and whitening."""
     scored: Bool[Array, "P G"]
     """The rollout has at least one reward."""
-    kept: Bool[Array, "P G"]
-    """Scored, and not dropped by the method."""
     effective: Float[Array, "P G"]
     """exp of the entropy of the rollout's channel weights."""
     mean: Float[Array, "P M"]
@@ -42,7 +37,6 @@ class GroupStats(NamedTuple):
     count: Float[Array, "P M"]
     weight: Float[Array, "P M"]
     """Channel weight, summed over the rollouts that have a value in the channel."""
-    k: Float[Array, "P 1"]
 
 
 class AdvantageStats(NamedTuple):
@@ -58,8 +52,8 @@ class AdvantageStats(NamedTuple):
     """Number of rollouts with at least one reward."""
     dropped: Array
     """Number of scored rollouts that the method dropped (gd2po)."""
-    k: Array
-    """Risk coefficient; the mean over groups where it differs between them."""
+    k: float
+    """Risk coefficient."""
     active_channels: Array
     """Mean number of live channels (at least two values, not all equal) per group."""
     effective_channels: Array
@@ -80,24 +74,26 @@ class AdvantageStats(NamedTuple):
     """Mean channel weight over the rollouts that have a value: who is the bottleneck."""
 
 
-def group_stats(channels: Channels, aggregate: Aggregate, k: Float[Array, "P 1"] | float) -> GroupStats:
+def entropy(weights: Float[Array, "... M"]) -> Float[Array, "..."]:
+    """Return `H = -sum_j w_j log w_j` in nats over the last axis, with 0 log 0 = 0."""
+    xp = namespace(weights)
+    return -xp.sum(weights * xp.log(weights + xp.finfo(weights.dtype).smallest_normal), axis=-1)
+
+
+def group_stats(channels: Channels, aggregate: Aggregate) -> GroupStats:
     """Reduce a block of channels and its aggregation to what describes each group."""
     xp = namespace(channels.z)
     scored = channels.scored
-    zeros = xp.zeros_like(aggregate.advantages)
     weights = aggregate.channel_weights
     same_in_group = weights.shape[1] == 1
     weight = channels.count * weights if same_in_group else xp.sum(channels.present * weights, axis=1, keepdims=True)
     return GroupStats(
-        advantages=aggregate.advantages,
         scored=scored,
-        kept=scored if aggregate.kept is None else scored & aggregate.kept,
-        effective=xp.exp(entropy(weights)) + zeros,
+        effective=xp.broadcast_to(xp.exp(entropy(weights)), scored.shape),
         mean=channels.mean[:, 0, :],
         std=channels.std[:, 0, :],
         count=channels.count[:, 0, :],
         weight=weight[:, 0, :],
-        k=zeros[:, :1] + k,
     )
 
 
@@ -122,30 +118,31 @@ def offset_share(advantages: Float[Array, "P G"], scored: Bool[Array, "P G"]) ->
     return divide(between, whole, whole > 0)
 
 
-def summarise(groups: GroupStats) -> AdvantageStats:
-    """Describe a batch by its groups."""
-    xp = namespace(groups.advantages)
-    prompts, rollouts = groups.advantages.shape
-    dtype = groups.advantages.dtype
+def summarise(
+    groups: GroupStats, advantages: Float[Array, "P G"], kept: Bool[Array, "P G"], k: float
+) -> AdvantageStats:
+    """Describe a batch by its groups, its advantages before whitening and the rollouts that the method kept."""
+    xp = namespace(advantages)
+    prompts, rollouts = advantages.shape
+    dtype = advantages.dtype
     scored = xp.astype(groups.scored, dtype)
     number_scored = xp.sum(scored)
-    in_use = xp.max(scored, axis=1, keepdims=True)
     has_channel = xp.astype(groups.count > 0, dtype)
     has_spread = xp.astype(groups.count >= 2, dtype)
     live = xp.astype(groups.std > 0, dtype)
     values, with_channel = xp.sum(groups.count, axis=0), xp.sum(has_channel, axis=0)
     size = float(max(prompts * rollouts, 1))
-    number = xp.asarray(float(prompts), dtype=dtype, device=device(groups.advantages))
+    number = xp.asarray(float(prompts), dtype=dtype, device=device(advantages))
     return AdvantageStats(
         prompts=prompts,
         rollouts=prompts * rollouts,
         channels=groups.count.shape[1],
         scored=number_scored,
-        dropped=number_scored - xp.sum(xp.astype(groups.kept, dtype)),
-        k=ratio(xp.sum(xp.where(in_use > 0, groups.k, 0.0)), xp.sum(in_use)),
+        dropped=number_scored - xp.sum(xp.astype(kept, dtype)),
+        k=k,
         active_channels=ratio(xp.sum(live), number),
         effective_channels=ratio(xp.sum(groups.effective * scored), number_scored),
-        offset_share=offset_share(groups.advantages, groups.kept),
+        offset_share=offset_share(advantages, kept),
         mean=ratio(xp.sum(groups.mean * groups.count, axis=0), values),
         std=ratio(xp.sum(groups.std * has_spread, axis=0), xp.sum(has_spread, axis=0)),
         dead_share=ratio(xp.sum(has_channel * (1.0 - live), axis=0), with_channel),
@@ -236,7 +233,7 @@ def by_label(
     def share(part: Float[Array, "P M"], of: Array) -> Float[Array, " L"]:
         return ratio(total(part), total(xp.astype(of, groups.mean.dtype)))
 
-    size = (groups.advantages.shape[1] if sizes is None else sizes[:, None]) * xp.ones_like(groups.count)
+    size = (groups.scored.shape[1] if sizes is None else sizes[:, None]) * xp.ones_like(groups.count)
     has, spread = groups.count > 0, groups.count >= 2
     result = {
         "mean": share(groups.mean * groups.count, groups.count),

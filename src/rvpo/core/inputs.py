@@ -1,17 +1,17 @@
 """Checks of what `compute_advantages` is given: bad input is an error that names the place, never a number."""
 
-import inspect
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from rvpo.core.aggregations import AGGREGATIONS, RISK_SENSITIVE, UNIT_RANGE, Aggregation
 from rvpo.core.arrays import Array, compute_dtype, device, namespace
-from rvpo.core.schedules import EffectiveChannels, RiskCoefficient, check_k
-from rvpo.errors import ConfigError, RewardError, unknown_name
+from rvpo.core.schedules import check_k
+from rvpo.errors import ConfigError, RewardError
 
-__all__ = ["Batch", "check_batch", "check_settings", "find_method", "refuse", "token_counts", "with_anchor"]
+__all__ = ["Batch", "check_batch", "check_settings", "outside", "refuse", "token_counts", "with_anchor"]
+
+RANGE_TOLERANCE = 1e-6
 
 
 class Batch(NamedTuple):
@@ -22,36 +22,9 @@ class Batch(NamedTuple):
     ranges: Float[Array, "2 1 1 M"] | None
 
 
-def find_method(name: str, options: dict[str, Any]) -> Aggregation:
-    """Return the aggregation of that name; raise unless it takes the options."""
-    if name not in AGGREGATIONS:
-        raise unknown_name("method", name, AGGREGATIONS)
-    aggregation = AGGREGATIONS[name]
-    known = [p.name for p in inspect.signature(aggregation).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for option in options:
-        if option not in known:
-            raise ConfigError(f"method {name!r} has no option {option!r}; it takes {', '.join(known) or 'no options'}")
-    return aggregation
-
-
-def check_settings(
-    k: RiskCoefficient,
-    method: str,
-    ddof: int,
-    eps: Any,
-    dead_channels: str,
-    whiten: object,
-    lengths: object,
-) -> None:
+def check_settings(k: Any, ddof: int, eps: Any, dead_channels: str, whiten: object, lengths: object) -> None:
     """Raise ConfigError for a setting out of its domain."""
-    if isinstance(k, EffectiveChannels):
-        if method not in RISK_SENSITIVE:
-            raise ConfigError(
-                f"method {method!r} has no risk coefficient to solve for; "
-                f"EffectiveChannels needs one of {', '.join(sorted(RISK_SENSITIVE))}"
-            )
-    else:
-        check_k(k)
+    check_k(k)
     if ddof not in (0, 1):
         raise ConfigError(f"ddof must be 0 or 1, got {ddof!r}")
     if not isinstance(eps, float | int | np.floating | np.integer) or not 0 <= eps < float("inf"):
@@ -64,7 +37,7 @@ def check_settings(
         raise ConfigError("whiten='token' needs the number of tokens of each response: pass lengths=")
 
 
-def check_batch(rewards: Array, group_size: int | None, weights: Any, ranges: Any, method: str) -> Batch:
+def check_batch(rewards: Array, group_size: int | None, weights: Any, ranges: Any) -> Batch:
     """Return the rewards as (P, G, M), still in their own float type, with weights and ranges as arrays."""
     xp = namespace(rewards)
     rewards = _grouped(rewards, group_size)
@@ -84,9 +57,7 @@ def check_batch(rewards: Array, group_size: int | None, weights: Any, ranges: An
     if not bool(xp.all(weights >= 0) & xp.all((total > 0) & (total < xp.inf))):
         raise RewardError(f"weights must be finite, >= 0 and not all 0, got {weights}")
     weights = xp.reshape(weights, (-1, 1, channels))
-    if ranges is None and method not in UNIT_RANGE:
-        return Batch(rewards, weights, None)
-    return Batch(rewards, weights, _check_ranges((0.0, 1.0) if ranges is None else ranges, rewards))
+    return Batch(rewards, weights, None if ranges is None else _check_ranges(ranges, rewards))
 
 
 def _grouped(rewards: Array, group_size: int | None) -> Shaped[Array, "P G M"]:
@@ -131,6 +102,12 @@ def _check_ranges(ranges: Any, rewards: Float[Array, "P G M"]) -> Float[Array, "
     return xp.reshape(xp.permute_dims(ranges, (1, 0)), (2, 1, 1, channels))
 
 
+def outside(values: Array, low: Any, high: Any) -> Array:
+    """Tell which values lie outside [low, high] by more than a millionth of its width, the rounding of a float32."""
+    slack = RANGE_TOLERANCE * (high - low)
+    return (values < low - slack) | (values > high + slack)
+
+
 def refuse(bad: Bool[Array, "P G M"], block: Float[Array, "P G M"], start: int, why: str) -> None:
     """Raise RewardError for the first reward that is bad."""
     xp = namespace(bad)
@@ -165,7 +142,7 @@ def with_anchor(options: dict[str, Any], batch: Batch) -> dict[str, Any]:
         raise RewardError(
             f"anchor must have shape ({channels},) or ({prompts}, {channels}), got {tuple(anchor.shape)}"
         )
-    if not bool(xp.all((anchor >= -1e-6) & (anchor <= 1 + 1e-6))):
+    if bool(xp.any(outside(anchor, 0.0, 1.0) | xp.isnan(anchor))):
         raise RewardError(f"anchor must hold channel means on the common scale [0, 1], got {anchor}")
     return options | {"anchor": xp.reshape(anchor, (-1, 1, channels))}
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from rvpo.core.advantages import AdvantageResult
-from rvpo.core.aggregations import UNIT_RANGE
 from rvpo.core.diagnostics import by_label, group_conflict, group_forecast
+from rvpo.core.methods import find_method
 from rvpo.integrations.method_config import MethodConfig
 from rvpo.integrations.targets import dual_ascent, unit_targets
 from rvpo.rewards.channels import ChannelMatrix
@@ -39,10 +39,8 @@ class ChannelState:
     def load(cls, folder: Path) -> "ChannelState":
         """Read the state of a checkpoint; a new one if it has none."""
         file = folder / STATE_FILE
-        found = json.loads(file.read_text()) if file.is_file() else {}
-        if not all(isinstance(part, dict) for part in found.values()):  # averages alone, as once in verl
-            found = {"anchor": found}
-        return cls(**{name: {str(key): float(value) for key, value in part.items()} for name, part in found.items()})
+        saved = json.loads(file.read_text()) if file.is_file() else {}
+        return cls(**{name: {str(key): float(value) for key, value in part.items()} for name, part in saved.items()})
 
 
 def batch_options(
@@ -54,7 +52,7 @@ def batch_options(
     Raises what `unit_targets` does.
     """
     options = config.advantage_options() | {"weights": matrix.weights}
-    if options["method"] in UNIT_RANGE:
+    if find_method(options["method"]).needs_range:
         options["ranges"] = matrix.ranges
     if options.get("anchor") == "average":
         options["anchor"] = average_anchor(matrix, group_size, state.anchor, decay=config.anchor_decay, move=move)

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from rvpo.core.advantages import compute_advantages
-from rvpo.core.aggregations import AGGREGATIONS, default_k
+from rvpo.core.methods import METHODS, find_method
 from rvpo.core.schedules import Schedule, from_config
-from rvpo.errors import ConfigError, unknown_name
+from rvpo.errors import ConfigError
 
 __all__ = ["MethodConfig", "as_mapping"]
 
-DICT_FIELDS = ("k_steps", "method_options", "channel_weights", "channel_ranges", "channel_targets")
+DICT_FIELDS = ("method_options", "channel_weights", "channel_ranges", "channel_targets")
 
 
 def _option(default: Any, help: str) -> Any:
@@ -29,24 +31,17 @@ class MethodConfig:
     """
 
     method: str = _option(
-        "rvpo", "How channels become one advantage: " + ", ".join(sorted(AGGREGATIONS)) + ". 'rvpo' is the paper's."
+        "rvpo",
+        "How channels become one advantage: " + ", ".join(METHODS) + ", or package.module:function of your own. "
+        "'rvpo' is the paper's.",
     )
     k: float | None = _option(
         None,
         "Risk coefficient (at the start, if it is scheduled): 0 is the mean, inf the minimum. None: 1, for "
         "rvpo_policy 2.",
     )
-    k_schedule: str = _option(
-        "constant", "How k moves over the run: constant, linear, cosine (from k to k_end), step, effective."
-    )
-    k_end: float | None = _option(None, "Risk coefficient at the end of the run, for linear and cosine.")
-    k_steps: dict[str, Any] | str | None = _option(
-        None, 'For k_schedule step: share of the run -> k, for example \'{"0": 0.5, "0.5": 2.0}\'.'
-    )
-    effective_share: float | None = _option(
-        None, "For k_schedule effective: share of the channels that carry the advantage, in (0, 1]; k follows."
-    )
-    effective_share_end: float | None = _option(None, "The share at the end of the run; None: it stays.")
+    k_schedule: str = _option("constant", "How k moves over the run: constant, or linear (from k to k_end).")
+    k_end: float | None = _option(None, "Risk coefficient at the end of the run, for linear.")
     method_options: dict[str, Any] | str | None = _option(
         None,
         "Options of the method as JSON: share (cvar), threshold (gd2po), ideal (tchebycheff), "
@@ -77,8 +72,8 @@ class MethodConfig:
         """Raise ConfigError for an option out of its domain, or options that do not fit together."""
         for name in DICT_FIELDS:
             setattr(self, name, self.mapping(name))
-        if self.method not in AGGREGATIONS:
-            raise unknown_name("method", self.method, AGGREGATIONS)
+        if not isinstance(self.method, str):  # it is stored with checkpoints
+            raise ConfigError(f"method is a name or 'package.module:function', as text; got {self.method!r}")
         self.whiten = str(self.whiten).lower()
         if self.whiten not in ("true", "false", "sequence", "token"):
             raise ConfigError(f"whiten must be true, false, sequence or token, got {self.whiten!r}")
@@ -102,8 +97,7 @@ class MethodConfig:
                 raise ConfigError(f"channel_targets gives {channel!r} {target!r}; a target is a finite number")
         if not _are_numbers(self.target_rate) or not 0 < self.target_rate < math.inf:
             raise ConfigError(f"target_rate must be a finite number > 0, got {self.target_rate!r}")
-        is_minimum = self.method == "hard_min" or (self.method in ("rvpo", "rvpo_policy") and self.k == math.inf)
-        if targets and is_minimum:
+        if targets and not self._weights_matter():
             raise ConfigError(
                 f"channel_targets has no effect with method {self.method!r} and k {self.k}: "
                 "a minimum is the same whatever the weights; choose a finite k"
@@ -111,43 +105,32 @@ class MethodConfig:
 
     def _try_out(self) -> None:
         """Compute advantages of two made-up rollouts: what cannot work fails here, before a model is loaded."""
+        compute_advantages([[[0.0], [1.0]]], k=self.schedule()(0, 1), lengths=[[1, 1]], **self._first_options())
+
+    def _weights_matter(self) -> bool:
+        """Tell whether the weights of channels, which targets act by, change the advantages of made-up rollouts."""
+        rewards = [[[0.0, 1.0], [0.5, 0.2], [1.0, 0.4]]]
+        options = self._first_options() | {"whiten": False, "k": self.schedule()(0, 1)}
+        equal, unequal = (compute_advantages(rewards, weights=pair, **options) for pair in ([1, 1], [1, 1e9]))
+        return not np.array_equal(equal.unwhitened, unequal.unwhitened)
+
+    def _first_options(self) -> dict[str, Any]:
+        """Return the options of a batch that no other went before."""
         options = self.advantage_options()
         if options.get("anchor") == "average":  # the trainer's, which hands over the averages themselves
             options["anchor"] = "group"
-        compute_advantages([[[0.0], [1.0]]], k=self.schedule()(0, 1), lengths=[[1, 1]], **options)
+        return options
 
     def schedule(self) -> Schedule:
         """Return k as a function of the global step; raise ConfigError if its options do not fit together."""
-        k = default_k(self.method) if self.k is None else self.k
-        names = ("k_end", "k_steps", "effective_share", "effective_share_end")
-        unused: dict[str, Any] = {name: getattr(self, name) for name in names}
-        if self.k_schedule == "constant":
-            options: dict[str, Any] = {"k": k}
-        elif self.k_schedule in ("linear", "cosine"):
-            options = {"start": k, "end": unused.pop("k_end")}
-            if options["end"] is None:
-                raise ConfigError(f"k_schedule {self.k_schedule!r} needs k_end, the k at the end of the run")
-        elif self.k_schedule == "step":
-            unused.pop("k_steps")
-            options = {"values": self._steps()}
-        elif self.k_schedule == "effective":
-            options = {"share": unused.pop("effective_share"), "end": unused.pop("effective_share_end")}
-            if options["share"] is None:
-                raise ConfigError("k_schedule 'effective' needs effective_share, in (0, 1]")
-        else:
-            options = {}
-        for name, value in unused.items():
-            if value is not None:
-                raise ConfigError(f"{name} has no effect with k_schedule {self.k_schedule!r}; remove one of them")
-        return from_config(self.k_schedule, options)
-
-    def _steps(self) -> dict[float, float]:
-        """Return k_steps with numbers as keys: JSON has only text there."""
-        steps = self.mapping("k_steps") or {}
-        try:
-            return {float(share): float(k) for share, k in steps.items()}
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"k_steps must map shares of the run to k, got {steps}: {error}") from error
+        k = find_method(self.method).default_k if self.k is None else self.k
+        if self.k_schedule == "linear":
+            if self.k_end is None:
+                raise ConfigError("k_schedule 'linear' needs k_end, the k at the end of the run")
+            return from_config("linear", {"start": k, "end": self.k_end})
+        if self.k_end is not None:
+            raise ConfigError(f"k_end has no effect with k_schedule {self.k_schedule!r}; remove one of them")
+        return from_config(self.k_schedule, {"k": k})
 
     def advantage_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `compute_advantages` that do not change over the run."""

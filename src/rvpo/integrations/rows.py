@@ -25,20 +25,21 @@ def advantages_of_rows(rewards: Any, prompts: Any, **options: Any) -> np.ndarray
     # NumPy has no bfloat16.
     host = rewards.detach().cpu().double() if hasattr(rewards, "detach") else rewards
     values = np.asarray(host, dtype=np.float64)
-    listed = prompts.tolist() if hasattr(prompts, "tolist") else prompts
-    ids = [tuple(one) if isinstance(one, list) else one for one in listed]
+    ids = [
+        tuple(i) if isinstance(i, list) else i for i in (prompts.tolist() if hasattr(prompts, "tolist") else prompts)
+    ]
     if values.ndim != 2 or len(ids) != len(values):
         raise RewardError(f"rewards must be (N, M) with N prompt ids, got shape {values.shape} and {len(ids)} ids")
     rows: dict[Any, list[int]] = {}
-    for row, one in enumerate(ids):
-        rows.setdefault(one, []).append(row)
+    for row, prompt in enumerate(ids):
+        rows.setdefault(prompt, []).append(row)
     size = max(map(len, rows.values()), default=0)
     # Shorter groups are filled with rollouts without any value, which take part in no statistic.
     groups = np.full((len(rows), size, values.shape[1]), np.nan)
-    for group, own in zip(groups, rows.values(), strict=True):
-        group[: len(own)] = values[own]
-    found = compute_advantages(groups, **options).advantages
+    for group, members in zip(groups, rows.values(), strict=True):
+        group[: len(members)] = values[members]
+    by_group = compute_advantages(groups, **options).advantages
     advantages = np.empty(len(values))
-    for group, own in zip(found, rows.values(), strict=True):
-        advantages[own] = group[: len(own)]
+    for group, members in zip(by_group, rows.values(), strict=True):
+        advantages[members] = group[: len(members)]
     return advantages

@@ -117,7 +117,7 @@ def own_signal(record: CellRecord) -> tuple[str, float] | None:
     k = float(options.get("k", 1.0))
     if options.get("k_schedule") == "linear":
         schedule = from_config("linear", {"start": k, "end": options["k_end"]})
-        k = float(schedule(record.rollouts[-1][0], record.about["settings"]["steps"]))  # type: ignore[arg-type]
+        k = float(schedule(record.rollouts[-1][0], record.about["settings"]["steps"]))
     return options["method"], k
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rvpo.core.aggregations import AGGREGATIONS
+from rvpo.core.methods import METHODS, find_method
 from rvpo.errors import ConfigError, unknown_name
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.wind_tunnel import parse_method
@@ -148,10 +148,10 @@ def find_contender(name: str) -> Contender:
     """
     if name in CONTENDERS:
         return CONTENDERS[name]
-    method, _, described = name.partition(":")
-    if method not in AGGREGATIONS or not described:
-        raise unknown_name("method", name, CONTENDERS)
+    if name not in METHODS and ":" not in name:
+        raise unknown_name("method", name, [*CONTENDERS, "package.module:function"])
     method, k, given = parse_method(name)
+    find_method(method)
     options: dict[str, Any] = {"method": method}
     options |= {"k_schedule": "linear", "k": k[0], "k_end": k[1]} if isinstance(k, tuple) else {"k": k}
     if "targets" in given:

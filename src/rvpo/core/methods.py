@@ -1,0 +1,111 @@
+"""Every method as an object, in one table; a method of your own is one more object, or just its function."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from rvpo.core import aggregations
+from rvpo.core.aggregations import Aggregate
+from rvpo.errors import ConfigError, unknown_name
+
+__all__ = ["METHODS", "Aggregation", "Method", "find_method"]
+
+Aggregation = Callable[..., Aggregate]
+"""`(channels, k, **options) -> Aggregate`."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How many reward channels become one advantage; docs/add-a-method.md adds one of your own."""
+
+    function: Aggregation
+    """`(channels, k, **options) -> Aggregate`; its options are its keyword-only parameters."""
+    whitens: bool = True
+    """The advantages are whitened over the batch. False: the method sets their scale inside the group."""
+    takes_k: bool = False
+    """The advantages depend on the risk coefficient k."""
+    needs_range: bool = False
+    """Rewards are compared between channels, so they need a range: [0, 1] where none is declared."""
+    default_k: float = 1.0
+    """k where none is given."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError unless the function can be called as a method's."""
+        try:
+            inspect.signature(self.function).bind(None, 1.0)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"a method is a function (channels, k, *, options...), and {self.function!r} is not: {error}"
+            ) from None
+
+    @property
+    def name(self) -> str:
+        """The function's name, for messages."""
+        return getattr(self.function, "__name__", repr(self.function))
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ConfigError for an option that the function does not take."""
+        parameters = inspect.signature(self.function).parameters.values()
+        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        for option in options:
+            if option not in known:
+                raise ConfigError(
+                    f"method {self.name!r} has no option {option!r}; it takes {', '.join(known) or 'no options'}"
+                )
+
+
+METHODS: dict[str, Method] = {
+    "grpo": Method(aggregations.grpo, whitens=False),
+    "gdpo": Method(aggregations.gdpo),
+    "rvpo": Method(aggregations.rvpo, takes_k=True),
+    "rvpo_policy": Method(aggregations.rvpo_policy, takes_k=True, needs_range=True, default_k=2.0),
+    "hard_min": Method(aggregations.hard_min),
+    "mean_variance": Method(aggregations.mean_variance, takes_k=True),
+    "corr_grpo": Method(aggregations.corr_grpo, whitens=False),
+    "dvao": Method(aggregations.dvao, whitens=False),
+    "gd2po": Method(aggregations.gd2po),
+    "tchebycheff": Method(aggregations.tchebycheff, takes_k=True, needs_range=True),
+    "cvar": Method(aggregations.cvar),
+}
+"""Every method by its public name."""
+
+
+def find_method(method: object) -> Method:
+    """Return a method by its name in `METHODS`, as "package.module:function", or as the function itself.
+
+    A function of one's own has the fields that `Method` has by default, and takes k unless its k has a default.
+
+    >>> find_method("rvpo_policy").default_k
+    2.0
+    >>> find_method("rvpo.core.aggregations:cvar").name
+    'cvar'
+
+    Raises:
+        ConfigError: an unknown name, a path that cannot be imported, or something that is not a method.
+    """
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str):
+        if method in METHODS:
+            return METHODS[method]
+        if ":" not in method:
+            raise unknown_name("method", method, [*METHODS, "package.module:function"])
+        return find_method(_imported(method))
+    if not callable(method):
+        raise ConfigError(f"a method is a name, a function or a rvpo.Method, got {method!r}")
+    parameters = [*inspect.signature(method).parameters.values()]
+    return Method(method, takes_k=len(parameters) > 1 and parameters[1].default is inspect.Parameter.empty)
+
+
+def _imported(path: str) -> Any:
+    """Return what "package.module:name" names; raise ConfigError if that cannot be imported."""
+    module, _, name = path.partition(":")
+    try:
+        value = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"cannot load method {path!r}: {error}; write package.module:function") from error
+    if isinstance(value, str):
+        raise ConfigError(f"method {path!r} is the text {value!r}, not a function or a rvpo.Method")
+    return value
