@@ -71,14 +71,12 @@ def test_an_undeclared_range_is_0_to_1():
         unit_targets({"correct": 1.5}, matrix("y/q", range=None), {})
 
 
-def test_the_state_comes_back_and_files_of_before_there_were_multipliers_load(tmp_path):
+def test_the_state_comes_back_with_and_without_multipliers(tmp_path):
     state = ChannelState({"a": 0.5}, {"a": 0.25, "rubric/x": 0.0})
     state.save(tmp_path / "new")
     assert ChannelState.load(tmp_path / "new") == state
-    for name, text in {"trl": {"anchor": {"a": 0.5}}, "verl": {"a": 0.5}}.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / STATE_FILE).write_text(json.dumps(text))
-        assert ChannelState.load(tmp_path / name) == ChannelState({"a": 0.5}, {})
+    (tmp_path / STATE_FILE).write_text(json.dumps({"anchor": {"a": 0.5}}))
+    assert ChannelState.load(tmp_path) == ChannelState({"a": 0.5}, {})
     ChannelState().save(tmp_path / "none")
     assert not (tmp_path / "none").exists()
     assert ChannelState.load(tmp_path / "none") == ChannelState()

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from rvpo.core.inputs import outside
 from rvpo.errors import RewardError
 
 __all__ = [
@@ -181,10 +180,11 @@ def _check_range(values: Float[np.ndarray, " N"], channel: Channel) -> None:
     if channel.range is None:
         return
     low, high = channel.range
-    wrong = np.flatnonzero(outside(values, low, high))
-    if wrong.size:
+    slack = 1e-6 * (high - low)
+    outside = np.flatnonzero((values < low - slack) | (values > high + slack))
+    if outside.size:
         raise RewardError(
-            f"reward {values[wrong[0]]} of channel {channel.name!r}, completion {wrong[0]} of the batch, lies "
+            f"reward {values[outside[0]]} of channel {channel.name!r}, completion {outside[0]} of the batch, lies "
             f"outside its declared range [{low}, {high}]; declare the true range or mend the reward"
         )
 
