@@ -17,6 +17,7 @@ __all__ = [
     "percent",
     "plural",
     "shown",
+    "shown_names",
     "signed",
     "span",
 ]
@@ -117,6 +118,15 @@ def listed(names: Sequence[str], most: int | None = None) -> str:
     if most is not None and len(names) > most:
         names = [*names[:most], f"{len(names) - most} more"]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def shown_names(names: Iterable[str], most: int = 3) -> str:
+    """Return names from somebody else's file as a sentence lists them, at most so many of them.
+
+    >>> shown_names(["a\\nb", "c", "d", "e"])
+    'a b, c, d and 1 more'
+    """
+    return listed([shown(name) for name in names], most)
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

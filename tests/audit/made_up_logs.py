@@ -4,7 +4,7 @@ import numpy as np
 
 from rvpo.audit import Groups, audit_groups
 
-ALARMS = {"neglect", "dead", "noise", "length", "conflict"}
+ALARMS = {"risk", "dead", "noise", "length", "conflict"}
 
 
 def rewards(draw, prompts=96, rollouts=8, channels=5, *, rates=(0.35, 0.8), quality=0.3):
@@ -16,7 +16,7 @@ def rewards(draw, prompts=96, rollouts=8, channels=5, *, rates=(0.35, 0.8), qual
 
 
 def log(values, *, text=None, length=None, step=None):
-    """Groups of a log of 12 steps; every answer has a text of its own unless told otherwise."""
+    """Return the groups of a log of 12 steps; every answer has a text of its own unless given."""
     prompts, rollouts, _ = values.shape
     return Groups(
         values,

@@ -8,11 +8,13 @@ from made_up_logs import log, rewards
 
 from rvpo import compute_advantages
 from rvpo.audit import Groups, audit_groups
-from rvpo.audit.estimates import HORIZON, Estimate, verdict
+from rvpo.audit.estimates import HORIZON, verdict
 from rvpo.audit.groups import ChannelNames, groups_of_maps
-from rvpo.audit.signals import KS, METHODS, make_signals
-from rvpo.audit.sums import PairSums, Shape, SumsOfBlocks, group_sums
+from rvpo.audit.result import Estimate
+from rvpo.audit.signals import KS, make_signals
+from rvpo.audit.sums import BlockSums, Layout, PairSums, group_sums
 from rvpo.core.diagnostics import conflict, forecast
+from rvpo.core.methods import METHODS
 from rvpo.errors import ConfigError
 
 NAN = math.nan
@@ -187,11 +189,11 @@ def test_criteria_of_one_kind_are_one_channel_but_weigh_one_by_one():
 def test_blocks_of_prompts_are_added_up_when_there_are_many():
     values = rewards(np.random.default_rng(0), prompts=300, rollouts=4, channels=3)
     signals, ranges = make_signals(["gdpo"], [1.0], logged=False), np.tile([0.0, 1.0], (3, 1))
-    shape = Shape(3, 1)
-    sums, pairs = SumsOfBlocks(shape, blocks=64), PairSums.zeros(shape)
+    layout = Layout(3, 1)
+    sums, pairs = BlockSums(layout, blocks=64), PairSums.zeros(layout)
     for start in range(0, 300, 7):
         sums.add(group_sums(Groups(values[start : start + 7]), signals, ranges, pairs))
-    whole = group_sums(Groups(values), signals, ranges, PairSums.zeros(shape))
+    whole = group_sums(Groups(values), signals, ranges, PairSums.zeros(layout))
     assert (sums.per_block, len(sums.rows)) == (8, 38)
     np.testing.assert_allclose(sums.rows.sum(axis=0), whole.sum(axis=0))
     np.testing.assert_allclose(sums.rows[1], whole[8:16].sum(axis=0))
@@ -201,8 +203,8 @@ def test_blocks_of_prompts_are_added_up_when_there_are_many():
     ("change", "recent", "expected"),
     [
         (Estimate(0.1, 0.01, 0.2), 0.1, "rises"),
-        (Estimate(0.1, -0.01, 0.2), 0.29, "neglected"),
-        (Estimate(-0.1, -0.2, -0.01), 0.1, "neglected"),
+        (Estimate(0.1, -0.01, 0.2), 0.29, "at risk"),
+        (Estimate(-0.1, -0.2, -0.01), 0.1, "at risk"),
         (Estimate(0.1, -0.01, 0.2), 0.3, "stalls"),
         (Estimate(-0.1, -0.2, -0.01), 0.5, "falls"),
         (Estimate(0.0, 0.0, 0.0), 1.0, "stalls"),
@@ -254,11 +256,11 @@ def test_options_out_of_their_domain_are_errors(options, message):
     ("values", "message"),
     [
         (np.zeros((0, 4, 2)), "no rollouts"),
-        (np.full((3, 4, 2), NAN), "none of the 12 rollouts has a value in any of a, b"),
+        (np.full((3, 4, 2), NAN), "none of the 12 rollouts has a value in any of a and b"),
         (np.zeros((3, 1, 2)), "each of the 3 groups holds one rollout"),
-        (np.full((3, 4, 2), -math.inf), "rewards of a, b are infinite"),
-        (np.full((3, 4, 2), -1e200), "rewards of a, b go beyond 1e\\+100"),
-        (np.zeros((3, 4, 3)), "3 rewards per rollout for 2 names: a, b"),
+        (np.full((3, 4, 2), -math.inf), "rewards of a and b are infinite"),
+        (np.full((3, 4, 2), -1e200), "rewards of a and b go beyond 1e\\+100"),
+        (np.zeros((3, 4, 3)), "3 rewards per rollout for 2 names: a and b"),
     ],
 )
 def test_groups_without_anything_to_audit_are_errors(values, message):
@@ -284,6 +286,6 @@ def test_an_audit_is_found_by_names():
         result.channel("e")
     with pytest.raises(ConfigError, match="unknown method 'grpo'"):
         result.method("grpo")
-    assert [one.name for one in result.at_risk("gdpo")] == sorted(
+    assert [one.name for one in result.by_outlook("gdpo")] == sorted(
         "abcd", key=lambda name: result.channel(name).forecasts["gdpo"].outlook.value
     )

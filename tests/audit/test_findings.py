@@ -20,14 +20,14 @@ def opposed(draw, values):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_channel_against_the_rest_is_neglected(seed):
+def test_a_channel_against_the_rest_is_at_risk(seed):
     draw = np.random.default_rng(seed)
     values = rewards(draw)
     values[..., 2] = opposed(draw, np.delete(values, 2, axis=2))
     result = audit(log(values), 5)
-    assert result.headline.startswith("c2 is neglected under gdpo: forecast -")
+    assert result.headline.startswith("c2 is at risk under gdpo: forecast -")
     assert "in conflict with the rest" in result.headline
-    assert result.method("gdpo").neglected == ("c2",)
+    assert result.method("gdpo").at_risk == ("c2",)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from rvpo.audit import audit_log
+from rvpo.audit.batches import read_batches
 from rvpo.audit.columns import find_columns
 from rvpo.audit.groups import ChannelNames, TooManyChannelsError
 from rvpo.audit.readers import open_log
-from rvpo.audit.tables import read_batches
 from rvpo.errors import ConfigError
 
 QUICK = {"methods": ["gdpo"], "draws": 20}
@@ -146,8 +146,8 @@ def test_a_run_of_our_trainer_has_its_channels_and_not_their_means(trl_run):
     folder = trl_run(RVPOTrainer, RVPOConfig, [judged, rubric])
     result = audit_log(folder, **QUICK)
     assert sorted(channel.name for channel in result.channels) == ["even", "form/short", "short", "tone"]
-    told = " ".join(result.told)
-    assert "judged (the mean of short, even)" in told
+    told = " ".join(result.reading)
+    assert "judged (the mean of short and even)" in told
     assert "rubric (the mean of rubric/channels)" in told
     assert result.channel("tone").missing.value > 0
 
@@ -204,7 +204,7 @@ def test_a_verl_folder_needs_its_path_alone(tmp_path):
     assert [channel.name for channel in result.channels] == ["acc", "form"]
     assert (result.rollouts, result.groups, result.steps) == (72, 18, (1.0, 10.0))
     assert result.reference == "logged"
-    assert "score (their total)" in " ".join(result.told)
+    assert "score (their total)" in " ".join(result.reading)
     assert audit_log(tmp_path, steps=(2, 9), **QUICK).rollouts == 24
     # What GRPO makes of acc + form / 2 correlates more with acc.
     acc, form = (result.channel(name).forecasts["logged"].correlation for name in ("acc", "form"))
@@ -279,7 +279,7 @@ def test_too_many_kinds_of_criteria_become_tags_and_too_many_tags_one_channel(tm
     assert [channel.name for channel in audit(few, by_tag=True).channels] == ["tag0", "tag1", "tag2"]
     many = audit([f"tag{index % 3}/c{index}" for index in range(60)])
     assert [channel.name for channel in many.channels] == ["tag0", "tag1", "tag2"]
-    assert "channels: criteria by tag" in many.told
+    assert "channels: criteria by tag" in many.reading
     assert [channel.name for channel in audit([f"text {index}" for index in range(60)]).channels] == ["rubric"]
 
 
@@ -335,7 +335,7 @@ def test_what_no_reward_is_is_left_out_with_the_reason():
         "advantage",
     )
     assert found.left_out == {
-        "both": "the sum of helpful, length_penalty",
+        "both": "the sum of helpful and length_penalty",
         "reward": "their total",
         "completion_length": "a length",
         "sample_id": "an id or a counter",
@@ -369,13 +369,13 @@ def test_groups_whose_rows_lie_too_far_apart_are_counted_and_told(tmp_path, monk
     del whole["step"]
     halves = np.argsort(np.arange(80) % 4 >= 2, kind="stable")  # two rows of every group, then the other two
     torn = table(tmp_path, {name: np.array(values)[halves] for name, values in whole.items()}, "torn.parquet")
-    assert audit_log(torn, **QUICK).again == 0
+    assert audit_log(torn, **QUICK).torn == 0
     monkeypatch.setattr("rvpo.audit.groups.WINDOW", 16)
     monkeypatch.setitem(read_batches.__kwdefaults__, "rows", 8)
     result = audit_log(torn, **QUICK)
-    assert (result.groups, result.again) == (40, 20)
+    assert (result.groups, result.torn) == (40, 20)
     assert result.limits[0].startswith("which rows make a group: 20 of 40 came back")
-    assert audit_log(table(tmp_path, whole), **QUICK).again == 0
+    assert audit_log(table(tmp_path, whole), **QUICK).torn == 0
 
 
 # --- what is broken ------------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def broken(tmp_path, name, content):
         ("log.csv", "prompt,a\np,nan\np,\n", "no column holds rewards|has a value"),
         ("log.csv", b"prompt,a\n\xff\xfe,1\n", "cannot be read as csv"),
         ("log.csv", "question,a\np,1\nq,2\n", "each of the 2 groups holds one rollout"),
-        ("log.csv", "a,b\n1,2\n3,4\n", "no column tells which rows answer the same prompt.*Columns: a, b"),
+        ("log.csv", "a,b\n1,2\n3,4\n", "no column tells which rows answer the same prompt.*Columns: a and b"),
         ("log.csv", "prompt,name\np,x\np,y\n", "no column holds rewards"),
         ("log.jsonl", '{"prompt": "p", "a": 1}\n{"prompt": "p", "a": "x"}\n', "row 2: column 'a' holds 'x'"),
         ("log.jsonl", '{"prompt": "p", "a": 1}\n{"prompt": "p", "a": [1]}\n', r"row 2: column 'a' holds \[1\]"),

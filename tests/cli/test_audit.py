@@ -26,9 +26,9 @@ def write_csv(file, *, names=("good", "bad"), seed=0, steps=4):
 def test_the_example_works_offline_and_names_the_neglect_first(capsys):
     assert main(["--example"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("instruction/limit is neglected under gdpo: forecast -0.0")
+    assert lines[0].startswith("instruction/limit is at risk under gdpo: forecast -0.0")
     assert all(len(line) <= 80 for line in lines)
-    assert any(line.lstrip().startswith("instruction/limit ") and " N" in line for line in lines)
+    assert any(line.lstrip().startswith("instruction/limit ") and " !" in line for line in lines)
 
 
 def test_a_log_is_shown_in_80_columns_with_what_was_understood(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Which reward will be neglected, dead, noisy or in conflict, from the rewards that a run has logged.
+"""Which reward is at risk of neglect, dead, noisy or in conflict, from the rewards that a run has logged.
 
 from rvpo.audit import audit_log
 
@@ -6,10 +6,10 @@ audit_log("output")                                        # a TRL run with log_
 audit_log("scores.csv", group="prompt", rewards=["a", "b"]).headline
 """
 
-from rvpo.audit.audit import audit_groups
-from rvpo.audit.compare import Comparison, compare
-from rvpo.audit.files import EXAMPLE, audit_log
+from rvpo.audit.analysis import EXAMPLE, audit_groups, audit_log
+from rvpo.audit.differences import AuditComparison, compare
 from rvpo.audit.groups import Groups
+from rvpo.audit.page import audit_page
 from rvpo.audit.result import AuditResult
 
-__all__ = ["EXAMPLE", "AuditResult", "Comparison", "Groups", "audit_groups", "audit_log", "compare"]
+__all__ = ["EXAMPLE", "AuditComparison", "AuditResult", "Groups", "audit_groups", "audit_log", "audit_page", "compare"]

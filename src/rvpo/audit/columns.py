@@ -1,4 +1,4 @@
-"""Which column of a log is what: rewards, group, step, text, length, advantage; guessed from names and first rows."""
+"""What the columns of a log mean: rewards, group, step, text, length, advantage; guessed from names and first rows."""
 
 import json
 import re
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from rvpo.audit.tables import as_floats
-from rvpo.audit.words import listed, shown
+from rvpo.audit.batches import as_floats
 from rvpo.errors import ConfigError, unknown_name
+from rvpo.text import shown, shown_names
 
 __all__ = ["Columns", "as_map", "find_columns"]
 
@@ -40,6 +40,8 @@ NUMBER_AS_TEXT = re.compile(r"-?\d+\.\d*(e[+-]?\d+)?|nan|True|False")
 """How verl writes NumPy's numbers; a whole number as text may as well be an answer."""
 LEAST_ROWS = 8
 """Rows that must agree before a column counts as the sum or mean of others."""
+RELATIVE, ABSOLUTE = 1e-5, 1e-7
+"""By how much such a column may differ from the sum or mean: the rounding of rewards logged as float32."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,15 @@ class Columns:
 
 
 def as_map(value: Any) -> Mapping[str, Any] | None:
-    """Return an entry of a column of maps as name -> value; None if it is none. A list's names are its positions."""
+    """Return an entry of a column of maps as name -> value; None for anything else. A list's names are 1, 2, ..."""
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.startswith(("{", "[")) else None
         except ValueError:
             return None
     if isinstance(value, list):
-        pairs = all(isinstance(one, tuple) for one in value)  # how arrow shows a map
-        return dict(value) if pairs else {str(index): one for index, one in enumerate(value, 1)}
+        is_arrow_map = all(isinstance(item, tuple) for item in value)
+        return dict(value) if is_arrow_map else {str(index): item for index, item in enumerate(value, 1)}
     return value if isinstance(value, Mapping) else None
 
 
@@ -86,44 +88,46 @@ def find_columns(
     step: str | None = None,
     rewards: Sequence[str] = (),
 ) -> Columns:
-    """Return what the columns mean, from the first rows of a log; what is named here is taken as said.
+    """Return what the columns mean, from the first rows of a log; columns that the arguments name are taken as named.
 
-    Without `rewards` every numeric column and every column of name -> number maps is one, except: step, group,
-    advantage, ids and counters, lengths, likelihoods and the ground truth by name (unless the name has "reward",
-    "penalty", "bonus" or "score" in it), and totals: "score", "reward", "total" beside others, a column that equals
-    the sum or mean of two or more columns next to each other, and a column X beside X/channels.
+    Without `rewards` every column of numbers or of name -> number maps is a reward, except:
+
+    - by name: step, group, advantage, ids and counters, lengths, likelihoods, the ground truth (names with "reward",
+      "penalty", "bonus" or "score" in them are rewards all the same);
+    - totals: "score", "reward", "total" and the like beside other rewards, a column that equals the sum or the mean of
+      two or more neighbouring columns, and a column X beside X/channels.
 
     Raises:
         ConfigError: a named column that does not exist (with the nearest name), no reward, no group column.
     """
-    for name in (*rewards, *(one for one in (group, step) if one)):
-        if name not in head:
+    for name in (*rewards, group, step):
+        if name is not None and name not in head:
             raise unknown_name("column", name, map(shown, head))
     group, step = group or _first(GROUP, head), step or _first(STEP, head)
     text, advantage = _first(TEXT, head), _first(ADVANTAGE, head)
     taken = {group, step, text, advantage}
     left_out: dict[str, str] = {}
     if rewards:
-        found = list(rewards)
+        chosen = list(rewards)
     else:
         kinds = {name: _kind(head[name]) for name in head if name not in taken}
-        found, left_out = _choose([name for name, one in kinds.items() if one in ("numbers", "maps")], head)
-        mixed = [name for name, one in kinds.items() if one == "mixed" and name not in TRUTH]
-        named = [name for name in mixed if not found or NAMED_REWARD.search(name)]
-        found += named  # reading them names the row that is wrong
-        left_out |= {name: "numbers and other things" for name in mixed if name not in named}
-        left_out |= {name: "no value in the first rows" for name, one in kinds.items() if one == "empty"}
+        chosen, left_out = _choose([name for name, kind in kinds.items() if kind in ("numbers", "maps")], head)
+        mixed = [name for name, kind in kinds.items() if kind == "mixed" and name not in TRUTH]
+        broken = [name for name in mixed if not chosen or NAMED_REWARD.search(name)]
+        chosen += broken  # reading them names the row that is wrong
+        left_out |= {name: "numbers and other things" for name in mixed if name not in broken}
+        left_out |= {name: "no value in the first rows" for name, kind in kinds.items() if kind == "empty"}
     total = next((name for name, why in left_out.items() if why == "their total" and name in TOTAL), None)
-    lengths = [name for name in head if LENGTH.fullmatch(name) and name not in found and _numeric(head[name])]
-    _check(found, group, head)
+    lengths = [name for name in head if LENGTH.fullmatch(name) and name not in chosen and _numeric(head[name])]
+    _check(chosen, group, head)
     return Columns(
-        plain=tuple(name for name in found if not _maps(head[name])),
-        maps=tuple(name for name in found if _maps(head[name])),
+        plain=tuple(name for name in chosen if not _maps(head[name])),
+        maps=tuple(name for name in chosen if _maps(head[name])),
         group=group,
         step=step,
         text=text,
         length=lengths[0] if lengths else None,
-        advantage=advantage if advantage and _numeric(head[advantage]) and advantage not in found else None,
+        advantage=advantage if advantage and _numeric(head[advantage]) and advantage not in chosen else None,
         total=total,
         left_out=left_out,
     )
@@ -138,11 +142,11 @@ def _kind(column: Sequence[Any]) -> str:
     return "mixed" if any(isinstance(value, bool | int | float) for value in column) else "other"
 
 
-def _check(found: Sequence[str], group: str | None, head: Mapping[str, Sequence[Any]]) -> None:
-    known = listed(list(head), 20)
+def _check(rewards: Sequence[str], group: str | None, head: Mapping[str, Sequence[Any]]) -> None:
+    known = shown_names(head, 20)
     if group is None:
         raise ConfigError(f"no column tells which rows answer the same prompt; name it with --group. Columns: {known}")
-    if not found:
+    if not rewards:
         raise ConfigError(f"no column holds rewards; name them with --rewards a,b,c. Columns: {known}")
 
 
@@ -162,29 +166,29 @@ def _choose(candidates: Sequence[str], head: Mapping[str, Sequence[Any]]) -> tup
             why = next((why for why, pattern in NO_REWARD.items() if pattern.search(name)), None)
             why = "a length" if LENGTH.fullmatch(name) else why
             left_out |= {name: why} if why else {}
-    found = [name for name in candidates if name not in left_out]
-    totals = [name for name in found if name in TOTAL]
-    if len(totals) < len(found):
+    rewards = [name for name in candidates if name not in left_out]
+    totals = [name for name in rewards if name in TOTAL]
+    if len(totals) < len(rewards):
         left_out |= dict.fromkeys(totals, "their total")
-    found = [name for name in found if name not in left_out]
-    left_out |= _derived([name for name in found if not _maps(head[name])], head)
-    return [name for name in found if name not in left_out], left_out
+    rewards = [name for name in rewards if name not in left_out]
+    left_out |= _derived([name for name in rewards if not _maps(head[name])], head)
+    return [name for name in rewards if name not in left_out], left_out
 
 
 def _derived(names: Sequence[str], head: Mapping[str, Sequence[Any]]) -> dict[str, str]:
     """Return the columns that equal the sum or the mean of two or more neighbouring others."""
     values = {name: column for name in names if (column := as_floats(head[name])) is not None}
     varied = [name for name in values if len(set(values[name][~np.isnan(values[name])])) > 1]
-    found: dict[str, str] = {}
+    derived: dict[str, str] = {}
     for name in varied:
-        others = [other for other in varied if other != name and other not in found]
+        others = [other for other in varied if other != name and other not in derived]
         for start in range(len(others)):
             for stop in range(start + 2, len(others) + 1):
                 parts = others[start:stop]
                 how = _equals(values[name], np.array([values[part] for part in parts]))
-                if how and name not in found:
-                    found[name] = f"the {how} of {listed(parts)}"
-    return found
+                if how and name not in derived:
+                    derived[name] = f"the {how} of {shown_names(parts)}"
+    return derived
 
 
 def _equals(whole: Float[np.ndarray, " N"], parts: Float[np.ndarray, "K N"]) -> str | None:
@@ -194,8 +198,8 @@ def _equals(whole: Float[np.ndarray, " N"], parts: Float[np.ndarray, "K N"]) -> 
     if rows.sum() < LEAST_ROWS:
         return None
     sums, counts = np.nansum(parts, axis=0)[rows], present.sum(axis=0)[rows]
-    for how, made in (("sum", sums), ("mean", sums / counts)):
-        if np.allclose(whole[rows], made, rtol=1e-5, atol=1e-7):
+    for how, expected in (("sum", sums), ("mean", sums / counts)):
+        if np.allclose(whole[rows], expected, rtol=RELATIVE, atol=ABSOLUTE):
             return how
     return None
 
@@ -215,7 +219,7 @@ def _maps(column: Sequence[Any]) -> bool:
     if not present or any(isinstance(value, bool | int | float) for value in present):
         return False
     maps = [as_map(value) for value in present]
-    return all(one is not None and _numeric_or_none(one) for one in maps) and any(maps)
+    return all(row is not None and _numeric_or_none(row) for row in maps) and any(maps)
 
 
 def _numeric_or_none(row: Mapping[str, Any]) -> bool:

@@ -1,42 +1,34 @@
-"""From sums over blocks of prompts to figures with intervals: health of channels, forecasts, outlook."""
+"""From sums over blocks of prompts to the figures of channels, methods and pairs, with their intervals."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from rvpo.audit.sums import Shape, Sums
+from rvpo.audit.result import ChannelAudit, Course, Estimate, Forecast, MethodAudit, Pair
+from rvpo.audit.signals import Signal
+from rvpo.audit.sums import Layout, PairSums, Sums
 from rvpo.core.zscores import divide
+from rvpo.stats import NEGLECTED, lowest_third
 
-__all__ = ["HORIZON", "LEVEL", "NEGLECTED", "Estimate", "Estimates", "estimate", "verdict"]
+__all__ = ["HORIZON", "LEVEL", "Estimates", "channel_audit", "course", "estimate", "method_audit", "pairs", "verdict"]
 
 LEVEL = 0.95
-NEGLECTED = 0.3
-"""A mean below this, on the channel's range put on [0, 1], is low."""
+"""Coverage of the intervals."""
 HORIZON = 2.0
-"""How far the outlook looks ahead; chosen on seeds 0 and 1 of the neglect suite (the laboratory's foresight)."""
+"""How far the outlook looks ahead; chosen on seeds 0 and 1 of the neglect suite's runs (docs/findings.md)."""
 EDGE = 0.01
 """Means are kept this far from 0 and 1 before they are put on the logit scale."""
+STEEPEST = 30.0
+"""Largest logit of an outlook, so that exp does not overflow."""
+ENOUGH_DRAWS = 0.5
+"""A figure has an interval if more than this share of the bootstrap draws have the figure."""
+CURVE_POINTS = 12
+"""Points of a course over the steps."""
 
 Figures = dict[str, Float[np.ndarray, "..."]]
-
-
-class Estimate(NamedTuple):
-    """A figure with its bootstrap interval; NaN where the log does not tell."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-    def __sub__(self, other: "Estimate") -> "Estimate":
-        """Return the difference of two independent figures; half widths add up as squares."""
-        value = self.value - other.value
-        below = math.hypot(self.value - self.low, other.high - other.value)
-        above = math.hypot(self.high - self.value, other.value - other.low)
-        return Estimate(value, value - below, value + above)
 
 
 @dataclass(frozen=True)
@@ -48,28 +40,13 @@ class Estimates:
     high: Figures
 
     def __call__(self, name: str, *index: int) -> Estimate:
-        """Return one figure."""
+        """Return a figure by name, with the indices of its channel and its signal."""
         return Estimate(*(float(part[name][index]) for part in (self.values, self.low, self.high)))
-
-
-def verdict(change: Estimate, recent: float) -> str:
-    """Return what a channel's forecast says.
-
-    rises: the interval is above 0. neglected: it is not, and the recent mean (on [0, 1]) is below `NEGLECTED`. falls:
-    it is below 0. stalls: it holds 0. unknown: there is no interval.
-    """
-    if math.isnan(change.low) or math.isnan(recent):
-        return "unknown"
-    if change.low > 0:
-        return "rises"
-    if recent < NEGLECTED:
-        return "neglected"
-    return "falls" if change.high < 0 else "stalls"
 
 
 def estimate(
     blocks: Float[np.ndarray, "B F"],
-    shape: Shape,
+    layout: Layout,
     ranges: Float[np.ndarray, "L 2"],
     *,
     reference: int,
@@ -87,35 +64,34 @@ def estimate(
         correlation  change / sqrt(E_p[Var_g(R_j)])                 in [-1, 1] without missing values
         outlook      sigmoid(logit(m_j) + HORIZON s_j change / E_p[Var_g(R_j)])
 
-    with m_j the recent mean, and change and variance, on [0, 1], and s_j the share. Per signal: `bias` (correlation
-    with the length), `lowest` and `all` (mean of the lowest third of the outlooks, and of all), `ahead` (`lowest` less
-    that of the reference). With a single block there are no intervals.
+    where m_j is the recent mean, s_j the share, and m_j, change and variance are on the scale [0, 1]. Per signal:
+    `bias` (correlation with the length), `lowest` and `all` (mean of the lowest third of the outlooks, and of all),
+    `ahead` (`lowest` less that of the reference). With a single block there are no intervals.
     """
-    joined, parts = _with_thirds(blocks, shape)
+    joined, parts = _with_thirds(blocks, layout)
     split = np.cumsum([part.stop - part.start for part in parts])[:-1]
 
     def figures(rows: Float[np.ndarray, "D F"]) -> Figures:
         whole, early, late = np.split(rows, split, axis=1)
-        return _figures(Sums(whole, shape), early, late, ranges, reference)
+        return _figures(Sums(whole, layout), early, late, ranges, reference)
 
     values = {name: array[0] for name, array in figures(joined.sum(axis=0, keepdims=True)).items()}
-    if len(blocks) < 2:
-        nothing = {name: np.full_like(array, np.nan) for name, array in values.items()}
-        return Estimates(values, nothing, nothing)
     number = len(blocks)
+    if number < 2:
+        unknown = {name: np.full_like(array, np.nan) for name, array in values.items()}
+        return Estimates(values, unknown, unknown)
     weights = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
-    drawn = figures(weights.astype(np.float64) @ joined)
-    ends = {name: _ends(array) for name, array in drawn.items()}
-    return Estimates(values, {n: low for n, (low, _) in ends.items()}, {n: high for n, (_, high) in ends.items()})
+    ends = {name: _ends(array) for name, array in figures(weights.astype(np.float64) @ joined).items()}
+    return Estimates(values, *({name: end[index] for name, end in ends.items()} for index in (0, 1)))
 
 
-def _with_thirds(blocks: Float[np.ndarray, "B F"], shape: Shape) -> tuple[Float[np.ndarray, "B E"], list[slice]]:
+def _with_thirds(blocks: Float[np.ndarray, "B F"], layout: Layout) -> tuple[Float[np.ndarray, "B E"], list[slice]]:
     """Return the sums with total and count of the first and the last third of the steps beside them."""
-    sums = Sums(blocks, shape)
+    sums = Sums(blocks, layout)
     early, late = thirds(sums)
     levels = np.concatenate([sums.channel("total"), sums.channel("count")], axis=1)
     joined = np.concatenate([blocks, levels * early[:, None], levels * late[:, None]], axis=1)
-    first, second = shape.width, shape.width + 2 * shape.channels
+    first, second = layout.width, layout.width + 2 * layout.channels
     return joined, [slice(0, first), slice(first, second), slice(second, joined.shape[1])]
 
 
@@ -147,7 +123,7 @@ def _figures(
     ranges: Float[np.ndarray, "L 2"],
     reference: int,
 ) -> Figures:
-    """Return the figures of each row of sums."""
+    """Return the figures of D rows of sums: of the whole log, or of bootstrap draws."""
     has, spread, groups = sums.channel("has"), sums.channel("spread"), sums.group("groups")[:, None]
     recent, before = (_ratio(*np.split(part, 2, axis=1)) for part in (late, early))
     mean = _ratio(sums.channel("total"), sums.channel("count"))
@@ -177,7 +153,10 @@ def _forecasts(
     ranges: Float[np.ndarray, "L 2"],
     reference: int,
 ) -> Figures:
-    """Return change, correlation and outlook of every channel under every signal, and what they say of the signals."""
+    """Return change, correlation and outlook of each channel under each signal; lowest, all and ahead of each signal.
+
+    A channel without any outlook (always missing, say) counts as 1 in the lowest third: it argues against no method.
+    """
     scale = np.sqrt(_ratio(sums.signal("variance"), sums.signal("count")))[:, None, :]
     total = sums.covariance()
     covariance = _ratio(total, np.broadcast_to(sums.channel("spread")[..., None], total.shape))
@@ -186,10 +165,10 @@ def _forecasts(
     width = np.where(ranges[:, 1] > ranges[:, 0], ranges[:, 1] - ranges[:, 0], 1.0)
     level = np.clip((figures["recent"] - ranges[:, 0]) / width, EDGE, 1 - EDGE)
     push = divide(figures["share"][..., None] * change * width[:, None], std**2, std > 0)
-    outlook = 1.0 / (1.0 + np.exp(-np.clip(np.log(level / (1 - level))[..., None] + HORIZON * push, -30, 30)))
-    third = math.ceil(outlook.shape[1] / 3)
-    empty = np.isnan(outlook).all(axis=2, keepdims=True)
-    lowest = np.sort(np.where(empty, 1.0, outlook), axis=1)[:, :third].mean(axis=1)
+    logit = np.log(level / (1 - level))[..., None] + HORIZON * push
+    outlook = 1.0 / (1.0 + np.exp(-np.clip(logit, -STEEPEST, STEEPEST)))
+    unknown = np.isnan(outlook).all(axis=2, keepdims=True)
+    lowest = lowest_third(np.where(unknown, 1.0, outlook).swapaxes(1, 2))
     counted = np.maximum((~np.isnan(outlook)).sum(axis=1), 1)
     return {
         "change": change,
@@ -202,15 +181,115 @@ def _forecasts(
 
 
 def _ends(drawn: Float[np.ndarray, "D ..."]) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
-    """Return the ends of the percentile interval over the draws that have a value; NaN unless most have one."""
+    """Return the ends of the percentile interval over the draws that have a value; NaN unless most have a value."""
     ordered = np.sort(drawn, axis=0)  # NaN comes last
     number = (~np.isnan(drawn)).sum(axis=0)
-    low = np.floor((number - 1) * (1 - LEVEL) / 2).astype(int)
-    high = np.ceil((number - 1) * (1 + LEVEL) / 2).astype(int)
-    enough = number > len(drawn) / 2
+    enough = number > ENOUGH_DRAWS * len(drawn)
 
-    def at(rank: np.ndarray) -> Float[np.ndarray, "..."]:
-        picked = np.take_along_axis(ordered, np.maximum(rank, 0)[None], axis=0)[0]
+    def at(rank: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        picked = np.take_along_axis(ordered, np.maximum(rank, 0).astype(int)[None], axis=0)[0]
         return np.where(enough, picked, np.nan)
 
-    return at(low), at(high)
+    return at(np.floor((number - 1) * (1 - LEVEL) / 2)), at(np.ceil((number - 1) * (1 + LEVEL) / 2))
+
+
+def verdict(change: Estimate, recent: float) -> str:
+    """Return in a word where a channel goes, by its forecast and its recent mean (on [0, 1]).
+
+    rises: the interval of the forecast is above 0. at risk: it is not, and the recent mean is below `NEGLECTED`.
+    falls: the interval is below 0. stalls: it holds 0. unknown: there is no interval.
+    """
+    if math.isnan(change.low) or math.isnan(recent):
+        return "unknown"
+    if change.low > 0:
+        return "rises"
+    if recent < NEGLECTED:
+        return "at risk"
+    return "falls" if change.high < 0 else "stalls"
+
+
+def channel_audit(
+    index: int,
+    name: str,
+    ranges: Float[np.ndarray, "L 2"],
+    estimates: Estimates,
+    signals: Sequence[Signal],
+    pair_sums: PairSums,
+    totals: Sums,
+) -> ChannelAudit:
+    """Return the figures of a channel, given by its index."""
+    low, high = map(float, ranges[index])
+    recent = estimates("recent", index)
+    level = (recent.value - low) / (high - low) if high > low else math.nan
+    forecasts = {}
+    for place, signal in enumerate(signals):
+        change = estimates("change", index, place)
+        weighed = pair_sums.weighed[place, index]
+        forecasts[signal.name] = Forecast(
+            change=change,
+            correlation=estimates("correlation", index, place).value,
+            outlook=estimates("outlook", index, place),
+            weight=float(pair_sums.weight[place, index] / weighed) if weighed else math.nan,
+            verdict=verdict(change, level),
+        )
+    plain = ("mean", "drift", "std", "dead", "solved", "failed", "missing", "share", "rest", "length", "noise")
+    return ChannelAudit(
+        name=name,
+        range=(low, high),
+        recent=recent,
+        level=level,
+        forecasts=forecasts,
+        values=int(totals.channel("count")[index]),
+        repeats=int(totals.channel("twin_freedom")[index]),
+        **{figure: estimates(figure, index) for figure in plain},
+    )
+
+
+def method_audit(index: int, signal: Signal, estimates: Estimates, channels: Sequence[ChannelAudit]) -> MethodAudit:
+    """Return the figures of a signal, given by its index."""
+    verdicts = {channel.name: channel.forecasts[signal.name].verdict for channel in channels}
+    return MethodAudit(
+        name=signal.name,
+        method=signal.method_name,
+        k=signal.k,
+        lowest=estimates("lowest", index),
+        all=estimates("all", index),
+        ahead=estimates("ahead", index),
+        bias=estimates("bias", index),
+        at_risk=tuple(name for name, word in verdicts.items() if word == "at risk"),
+        falls=tuple(name for name, word in verdicts.items() if word == "falls"),
+    )
+
+
+def pairs(names: Sequence[str], sums: PairSums) -> list[Pair]:
+    """Return the mean correlation of every two channels inside groups where both vary, and its standard error."""
+    correlations = []
+    for i, first in enumerate(names):
+        for j in range(i + 1, len(names)):
+            number = int(sums.count[i, j])
+            if number:
+                mean = float(sums.correlation[i, j]) / number
+                variance = max(float(sums.squares[i, j]) / number - mean**2, 0.0)
+                error = (variance / (number - 1)) ** 0.5 if number > 1 else math.nan
+                correlations.append(Pair(first, names[j], mean, error, number))
+    return correlations
+
+
+def course(blocks: Sums) -> Course:
+    """Return each channel's mean and dead share over the steps, in `CURVE_POINTS` equal parts of their range."""
+    step = block_steps(blocks)
+    known = ~np.isnan(step)
+    if not known.any() or step[known].min() == step[known].max():
+        return Course((), (), ())
+    low, high = step[known].min(), step[known].max()
+    part = np.minimum((step[known] - low) / (high - low) * CURVE_POINTS, CURVE_POINTS - 1).astype(int)
+    member = (np.arange(CURVE_POINTS)[:, None] == part).astype(np.float64)
+    sums = Sums(member @ blocks.array[known], blocks.layout)
+    filled = sums.group("groups") > 0
+
+    def over_steps(total: str, count: str) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(map(float, row)) for row in _ratio(sums.channel(total), sums.channel(count))[filled].T)
+
+    return Course(
+        tuple(map(float, block_steps(sums)[filled])), over_steps("total", "count"), over_steps("dead", "has")
+    )

@@ -22,9 +22,9 @@ MOST_CHANNELS = 40
 WINDOW = 2**16
 """Rows among which the rollouts of a group are looked for."""
 BLOCK = 2**18
-"""Rewards handled at once, so that a block with its temporaries stays in the cache."""
+"""Rewards per block of groups, so that a block with its temporaries stays in the cache."""
 REMEMBERED = 2**18
-"""Groups of earlier windows that are recognised when more rows of them come."""
+"""Groups of earlier windows, and names of criteria, that are recognised when they come again."""
 
 
 class TooManyChannelsError(Exception):
@@ -46,7 +46,7 @@ class ChannelNames:
         self._known: dict[str, int] = {}
 
     def index(self, criterion: str, column: str) -> int:
-        """Return the channel of a criterion. Raises TooManyChannelsError if that makes one too many."""
+        """Return the channel of a criterion. Raises TooManyChannelsError for more than `MOST_CHANNELS`."""
         if (known := self._known.get(criterion)) is not None:
             return known
         name = criterion.split(":", 1)[0]
@@ -59,13 +59,13 @@ class ChannelNames:
                 raise TooManyChannelsError
             self._index[name] = len(self.names)
             self.names.append(name)
-        if len(self._known) < 2**16:  # criteria that are all different must not fill the memory
+        if len(self._known) < REMEMBERED:  # criteria that are all different must not fill the memory
             self._known[criterion] = self._index[name]
         return self._index[name]
 
 
 class Rows(NamedTuple):
-    """Rows of a log, one a rollout."""
+    """Rows of a log: N rollouts."""
 
     step: Float[np.ndarray, " N"]
     """Training step; 0 where the log has none."""
@@ -74,9 +74,9 @@ class Rows(NamedTuple):
     plain: Float[np.ndarray, "N M"]
     """Rewards of the table's columns, NaN for no value."""
     maps: Sequence[tuple[Mapping[str, float], ...]] | None = None
-    """Rewards by name, one map for each column of maps."""
+    """Rewards by name: of every row, a map for each column of maps."""
     text: Int[np.ndarray, " N"] | None = None
-    """A number for each answer; equal answers have equal ones."""
+    """A number for each answer, equal for equal answers."""
     length: Float[np.ndarray, " N"] | None = None
     logged: Float[np.ndarray, " N"] | None = None
     """The advantage that the run used."""
@@ -105,8 +105,8 @@ class Groups:
     text: Int[np.ndarray, "P G"] | None = None
     length: Float[np.ndarray, "P G"] | None = None
     logged: Float[np.ndarray, "P G"] | None = None
-    again: Bool[np.ndarray, " P"] | None = None
-    """The log had rows with this step and key before, too far back to be in one group with these; None: nowhere."""
+    torn: Bool[np.ndarray, " P"] | None = None
+    """Earlier rows, too far back to be joined, have the same step and key; None: of no group."""
 
     def exists(self) -> Bool[np.ndarray, "P G"]:
         """Tell which places hold a rollout."""
@@ -118,9 +118,15 @@ class Groups:
         """Return some of the groups."""
         if kept.all():
             return self
-        optional = {one.name: getattr(self, one.name) for one in fields(self)[1:]}
-        some = {name: None if array is None else array[kept] for name, array in optional.items()}
-        return Groups(self.values[kept], **some)
+        arrays = {part.name: getattr(self, part.name) for part in fields(self)}
+        some: dict[str, Any] = {name: None if array is None else array[kept] for name, array in arrays.items()}
+        return Groups(**some)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (getattr(self, part.name) for part in fields(self))
+        return sum(array.nbytes for array in arrays if array is not None)
 
 
 def group_rows(
@@ -128,15 +134,15 @@ def group_rows(
 ) -> Iterator[Groups]:
     """Yield groups from rows, holding some `WINDOW` rows at a time.
 
-    A group is the rows of one step with one key: next to each other if `consecutive` (runs that are twice as long as
-    others of their step hold the same prompt twice), else anywhere in the window. Rows that come later than that make
-    a group of their own, which is marked as such.
+    A group is the rows of one step with one key. If `consecutive`, these are next to each other, and a run twice as
+    long as others of its step is two groups of the same prompt; else they lie anywhere in the window, and rows that
+    come later make a group of their own, marked as torn.
     """
     seen: set[int] | None = None if consecutive else set()
     waiting: list[Rows] = []
     for batch in rows:
         waiting.append(batch)
-        if sum(len(one.step) for one in waiting) >= WINDOW:
+        if sum(len(part.step) for part in waiting) >= WINDOW:
             joined = _join(waiting)
             whole = _complete(joined)
             yield from _blocks(joined.take(slice(0, whole)), names, columns, seen)
@@ -149,12 +155,13 @@ def _join(parts: Sequence[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
 
-    def both(column: str) -> Any:
+    def joined(column: str) -> Any:
         arrays = [getattr(part, column) for part in parts]
         return None if arrays[0] is None else np.concatenate(arrays)
 
     maps = None if parts[0].maps is None else [row for part in parts for row in part.maps or ()]
-    return Rows(both("step"), both("key"), both("plain"), maps, both("text"), both("length"), both("logged"))
+    arrays = {name: joined(name) for name in Rows._fields if name != "maps"}
+    return Rows(**arrays, maps=maps)
 
 
 def _complete(rows: Rows) -> int:
@@ -174,13 +181,13 @@ def _blocks(rows: Rows, names: ChannelNames, columns: Sequence[str], seen: set[i
     if not len(rows.step):
         return
     order, starts, sizes = _runs(rows) if seen is None else _gathered(rows)
-    again = None if seen is None else _seen_before(rows, order[starts], seen)
+    torn = None if seen is None else _seen_before(rows, order[starts], seen)
     width = rows.plain.shape[1] + (max(sum(map(len, row)) for row in rows.maps) if rows.maps else 0)
     number = max(BLOCK // max(int(sizes.max()) * width, 1), 1)
     for first in range(0, len(starts), number):
         part = slice(first, first + number)
         block = _block(rows, order, starts[part], sizes[part], names, columns)
-        yield block if again is None else replace(block, again=again[part])
+        yield block if torn is None else replace(block, torn=torn[part])
 
 
 def _runs(rows: Rows) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
@@ -208,16 +215,16 @@ def _gathered(rows: Rows) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " P"],
     step, key = rows.step[order], rows.key[order]
     starts = np.concatenate([[0], np.flatnonzero((step[1:] != step[:-1]) | (key[1:] != key[:-1])) + 1])
     sizes = np.diff(np.append(starts, len(order)))
-    as_seen = np.argsort(order[starts])  # keys are hashes: without this, their order would decide that of the groups
-    return order, starts[as_seen], sizes[as_seen]
+    by_first_row = np.argsort(order[starts])  # keys are hashes: their order must not decide that of the groups
+    return order, starts[by_first_row], sizes[by_first_row]
 
 
 def _seen_before(rows: Rows, first: Int[np.ndarray, " P"], seen: set[int]) -> Bool[np.ndarray, " P"]:
     """Tell which groups, each given by one of its rows, were in an earlier window; add them to those."""
     keys = [hash(key) for key in zip(rows.step[first].tolist(), rows.key[first].tolist(), strict=True)]
-    again = np.array([key in seen for key in keys])
+    torn = np.array([key in seen for key in keys])
     seen.update(keys[: max(REMEMBERED - len(seen), 0)])
-    return again
+    return torn
 
 
 def _block(
@@ -254,7 +261,7 @@ def _criteria(
 ) -> tuple[Float[np.ndarray, "P G W"], Int[np.ndarray, "P V"]]:
     """Return every prompt's own criteria side by side, and the channels of all its columns."""
     own = [
-        list(dict.fromkeys((part, name) for row in group for part, named in enumerate(row) for name in named))
+        list(dict.fromkeys((part, name) for row in group for part, rewards in enumerate(row) for name in rewards))
         for group in groups
     ]
     width = max(map(len, own), default=0)
@@ -274,17 +281,17 @@ def groups_of_maps(
     *,
     steps: Sequence[float] | None = None,
 ) -> Groups:
-    """Return one block of groups from the rewards of each prompt: criterion -> one value a rollout, NaN for none.
+    """Return one block of groups from the rewards of each prompt: criterion -> a value per rollout, NaN for none.
 
     Raises:
         ConfigError: no prompt, or rewards of one prompt that differ in number.
     """
-    if not prompts or any(len({len(values) for values in one.values()}) != 1 for one in prompts):
-        raise ConfigError("every prompt needs criteria with the same number of rewards, one a rollout")
-    sizes = np.array([len(next(iter(one.values()))) for one in prompts])
+    if not prompts or any(len({len(values) for values in rewards.values()}) != 1 for rewards in prompts):
+        raise ConfigError("every prompt needs criteria with the same number of rewards, a reward per rollout")
+    sizes = np.array([len(next(iter(rewards.values()))) for rewards in prompts])
     rows = [
-        [({name: one[name][g] for name in one},) for g in range(size)]
-        for one, size in zip(prompts, sizes, strict=True)
+        [({name: rewards[name][g] for name in rewards},) for g in range(size)]
+        for rewards, size in zip(prompts, sizes, strict=True)
     ]
     values, labels = _criteria(rows, names, ("rewards",), int(sizes.max()), 0)
     step = None if steps is None else np.asarray(steps, dtype=np.float64)

@@ -1,55 +1,56 @@
-"""An audit as one HTML page without scripts or requests, and as the part of a page that notebooks show."""
+"""An audit as an HTML page without scripts or requests, or as the part of a page that a notebook shows."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from rvpo.audit.differences import AuditComparison
+from rvpo.audit.estimates import HORIZON, LEVEL
+from rvpo.audit.findings import CONFLICT
+from rvpo.audit.result import AuditResult, Estimate, Pair
+from rvpo.stats import NEGLECTED
+from rvpo.text import capital, interval, number, percent, shown, signed
 
-from rvpo.audit.compare import Comparison
-from rvpo.audit.estimates import HORIZON, LEVEL, NEGLECTED
-from rvpo.audit.result import AuditResult, Pair
-from rvpo.audit.words import interval, number, percent, shown, signed
+__all__ = ["audit_page"]
 
-__all__ = ["fragment", "page"]
-
-SIGNS = {"rises": "▲", "stalls": "●", "falls": "▼", "neglected": "✕", "unknown": "?"}
+SIGNS = {"rises": "▲", "stalls": "●", "falls": "▼", "at risk": "✕", "unknown": "?"}
 MOST_PAIRS = 20
 """Channels of the largest table of pairs; with more, only the most opposed pairs are listed."""
 
 
-def page(result: AuditResult, comparison: Comparison | None = None) -> str:
-    """Return the whole page; everything that comes from the log is escaped."""
-    return _render(result, comparison, whole=True)
+def audit_page(result: AuditResult, comparison: AuditComparison | None = None, *, whole: bool = True) -> str:
+    """Return an audit as HTML: a page, or without `whole` its content alone, for notebooks.
 
+    Everything that comes from the log is escaped.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-def fragment(result: AuditResult) -> str:
-    """Return the page's content alone."""
-    return _render(result, None, whole=False)
-
-
-def _render(result: AuditResult, comparison: Comparison | None, *, whole: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(interval=interval, number=number, percent=percent, shown=shown, signed=signed)
-    at_risk = result.at_risk(result.reference)
+    environment.filters.update(
+        capital=capital, interval=_interval, number=number, percent=percent, shown=shown, signed=signed
+    )
     courses = {
         channel.name: points(mean, channel.range)
         for channel, mean in zip(result.channels, result.course.mean, strict=False)
     }
     return environment.get_template("audit.html.j2").render(
         audit=result,
-        at_risk=at_risk,
+        channels=result.by_outlook(result.reference),
         comparison=comparison,
         correlations=_correlations(result) if len(result.channels) <= MOST_PAIRS else None,
         opposed=sorted(result.pairs, key=lambda pair: pair.correlation)[:MOST_PAIRS],
         courses=courses,
         weighed=[method for method in result.methods if method.method is not None],
-        constants={"horizon": HORIZON, "level": LEVEL, "neglected": NEGLECTED},
+        constants={"conflict": CONFLICT, "horizon": HORIZON, "level": LEVEL, "neglected": NEGLECTED},
         signs=SIGNS,
         whole=whole,
     )
+
+
+def _interval(estimate: Estimate, digits: int = 3) -> str:
+    return interval(*estimate, digits=digits)
 
 
 def points(values: tuple[float, ...], range: tuple[float, float], width: float = 96, height: float = 22) -> str:

@@ -8,6 +8,7 @@ Files are read a batch at a time, so they may be larger than memory. A folder of
 numbers in their names.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
+from rvpo.audit.batches import SUFFIXES, RowBatch, floats, head, read_batches
 from rvpo.audit.columns import Columns, as_map, find_columns
 from rvpo.audit.groups import ChannelNames, Groups, Rows, group_rows
-from rvpo.audit.tables import SUFFIXES, Batch, floats, head, read_batches
-from rvpo.audit.words import listed, shown
-from rvpo.core.zscores import divide, group_statistics
+from rvpo.core.zscores import STD_EPS, divide, group_statistics
 from rvpo.errors import ConfigError
+from rvpo.text import plural, shown, shown_names
 
 __all__ = ["Log", "open_log"]
 
@@ -49,33 +50,29 @@ class Log:
     steps: Steps | None = None
     """First and last training step to read; None: all."""
 
-    def told(self) -> list[str]:
-        """Return in words how the log is understood."""
+    def reading(self) -> list[str]:
+        """Return how the log is read, as lines of text."""
         columns = self.columns
-        which = "consecutive rows of one" if self.kind == TRL else "rows of one"
-        said = [
-            f"{self.kind}: {len(self.files)} file{'s' * (len(self.files) > 1)}",
+        rows = "consecutive rows of one" if self.kind == TRL else "rows of one"
+        lines = [
+            f"{self.kind}: {plural(len(self.files), 'file')}",
             f"rewards: {', '.join(map(shown, [*columns.plain, *columns.maps]))}",
-            f"a group: {which} {shown(columns.group or '')}" + (f" and {shown(columns.step)}" if columns.step else ""),
+            f"a group: {rows} {shown(columns.group or '')}" + (f" and {shown(columns.step)}" if columns.step else ""),
         ]
         if columns.left_out:
-            said.append("left out: " + ", ".join(f"{shown(name)} ({why})" for name, why in columns.left_out.items()))
+            lines.append("left out: " + ", ".join(f"{shown(name)} ({why})" for name, why in columns.left_out.items()))
         if columns.advantage or columns.total:
-            what = columns.advantage or f"{columns.total}, standardised in its group as GRPO does"
-            said.append(f"advantage that the run used: {what}")
-        return said
+            column = columns.advantage or f"{columns.total}, standardised in its group as GRPO does"
+            lines.append(f"advantage that the run used: {column}")
+        return lines
 
     def groups(self, names: ChannelNames) -> Iterator[Groups]:
         """Yield the log's groups; new channels of rubrics are added to `names`."""
         for block in group_rows(self._rows(), names, self.columns.maps, consecutive=self.kind == TRL):
             yield block if self.columns.advantage or not self.columns.total else _centred(block)
 
-    def names(self, naming: str) -> ChannelNames:
-        """Return names that hold the table's own channels."""
-        return ChannelNames(self.columns.plain, naming)
-
     def _rows(self) -> Iterator[Rows]:
-        before = None
+        fingerprint = None
         for file in self.files:
             if self.kind != TABLE and not _within(_number_of(file), self.steps):
                 continue
@@ -83,11 +80,10 @@ class Log:
             if self.kind != TRL:
                 yield from (self._of_steps(rows) for rows in batches)
                 continue
-            whole = list(batches)  # one generation batch, which TRL itself held in memory
-            now = _fingerprint(whole)
-            if now != before:  # with several updates per generation, TRL logs the same rollouts again
-                yield from whole
-            before = now
+            generation = list(batches)  # of one step, which TRL itself held in memory
+            previous, fingerprint = fingerprint, _fingerprint(generation)
+            if fingerprint != previous:  # with several updates per generation, TRL logs the same rollouts again
+                yield from generation
 
     def _of_steps(self, rows: Rows) -> Rows:
         if self.steps is None or self.columns.step is None:
@@ -121,14 +117,12 @@ def open_log(
         group = "prompt"
     columns = find_columns(together, group=group, step=step, rewards=rewards)
     if steps is not None and columns.step is None and kind == TABLE:
-        raise ConfigError(
-            f"to choose steps, name the column that holds them with --step: {listed(list(together), 20)}"
-        )
+        raise ConfigError(f"to choose steps, name the column that holds them with --step: {shown_names(together, 20)}")
     return Log(path, kind, files, columns, steps)
 
 
 def _together(parts: Sequence[dict[str, list[Any]]]) -> dict[str, list[Any]]:
-    """Return rows of several files below each other; a column that one of them lacks has no values there."""
+    """Return rows of several files below each other; a column that a file lacks has no values there."""
     sizes = [max(map(len, part.values()), default=0) for part in parts]
     names = dict.fromkeys(name for part in parts for name in part)
     return {
@@ -144,7 +138,7 @@ def _centred(block: Groups) -> Groups:
     present = (~missing).astype(np.float64)[..., None]
     total = np.where(missing, 0.0, block.logged)[..., None]
     deviations, _, std = group_statistics(total, present, present.sum(axis=1, keepdims=True), ddof=1)
-    return replace(block, logged=divide(deviations, std + 1e-4, std > 0)[..., 0])
+    return replace(block, logged=divide(deviations, std + STD_EPS, std > 0)[..., 0])
 
 
 def _is_verl_uid(columns: dict[str, list[Any]]) -> bool:
@@ -158,18 +152,17 @@ def _find(path: Path) -> tuple[str, tuple[Path, ...]]:
     if path.is_file():
         return TABLE, (path,)
     for folder in (path / "completions", path):
-        found = _matching(folder, TRL_FILE)
-        if found:
-            return TRL, found
-    if found := _matching(path, VERL_FILE):
-        return VERL, found
+        if files := _matching(folder, TRL_FILE):
+            return TRL, files
+    if files := _matching(path, VERL_FILE):
+        return VERL, files
     tables = [file for file in path.iterdir() if file.suffix in SUFFIXES]
     kinds = sorted({file.suffix for file in tables})
     if len(kinds) == 1:
         return TABLE, tuple(sorted(tables, key=_natural))
-    what = f"tables of several kinds ({', '.join(kinds)})" if kinds else "no table"
+    content = f"tables of several kinds ({', '.join(kinds)})" if kinds else "no table"
     raise ConfigError(
-        f"{path} holds {what}, and neither completions/completions_*.parquet (TRL) nor NUMBER.jsonl (verl); "
+        f"{path} holds {content}, and neither completions/completions_*.parquet (TRL) nor NUMBER.jsonl (verl); "
         "point at one file"
     )
 
@@ -181,8 +174,8 @@ def _matching(folder: Path, pattern: re.Pattern[str]) -> tuple[Path, ...]:
 
 
 def _number_of(file: Path) -> int:
-    found = NUMBER.search(file.stem)
-    return int(found[1]) if found else 0
+    number = NUMBER.search(file.stem)
+    return int(number[1]) if number else 0
 
 
 def _natural(file: Path) -> list[tuple[bool, int, str]]:
@@ -194,7 +187,7 @@ def _within(step: float, steps: Steps | None) -> bool:
     return steps is None or steps[0] <= step <= steps[1]
 
 
-def _rows(batch: Batch, columns: Columns, kind: str) -> Rows:
+def _rows(batch: RowBatch, columns: Columns, kind: str) -> Rows:
     """Return a batch of a file as rows."""
     step = np.zeros(batch.size) if columns.step is None else np.nan_to_num(floats(batch, columns.step))
     plain = np.stack([floats(batch, name) for name in columns.plain], axis=1) if columns.plain else None
@@ -214,34 +207,34 @@ def _rows(batch: Batch, columns: Columns, kind: str) -> Rows:
     return rows if kept is None else rows.take(kept)
 
 
-def _maps(batch: Batch, names: Sequence[str]) -> list[tuple[dict[str, float], ...]]:
-    """Return columns of maps as one tuple of maps a row; a row of nothing is an empty map."""
+def _maps(batch: RowBatch, names: Sequence[str]) -> list[tuple[dict[str, float], ...]]:
+    """Return columns of maps as a tuple of maps per row; an empty entry is an empty map."""
     parts = [_map_column(batch, name) for name in names]
     return list(zip(*parts, strict=True))
 
 
-def _map_column(batch: Batch, name: str) -> list[dict[str, float]]:
+def _map_column(batch: RowBatch, name: str) -> list[dict[str, float]]:
     column = batch.column(name)
     values = column.to_pylist() if isinstance(column, pa.Array) else column
     # A parquet struct has every name in every row, and nothing where a prompt lacks the criterion.
     is_struct = isinstance(column, pa.StructArray)
-    found = []
+    rows = []
     for index, value in enumerate(values):
-        named = {} if value is None else as_map(value)
-        if named is None:
+        rewards = {} if value is None else as_map(value)
+        if rewards is None:
             raise ConfigError(f"{batch.where(index)}: column {name!r} holds no map from names to rewards")
         try:
             row = {
-                str(key): float("nan") if one is None else float(one)
-                for key, one in named.items()
-                if not (is_struct and one is None)
+                str(criterion): math.nan if reward is None else float(reward)
+                for criterion, reward in rewards.items()
+                if not (is_struct and reward is None)
             }
         except (TypeError, ValueError, OverflowError):
             raise ConfigError(f"{batch.where(index)}: column {name!r} holds a reward that is no number") from None
-        if any(one in (float("inf"), float("-inf")) for one in row.values()):
+        if any(map(math.isinf, row.values())):
             raise ConfigError(f"{batch.where(index)}: column {name!r} holds an infinite reward")
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def _is_text(column: Any) -> bool:
@@ -249,17 +242,17 @@ def _is_text(column: Any) -> bool:
 
 
 def _codes(column: Any) -> Int[np.ndarray, " N"]:
-    """Return a number for each entry; equal entries have equal ones."""
+    """Return a number for each entry, equal for equal entries."""
     if _is_text(column):
         encoded = column.dictionary_encode()
         codes = np.array([*map(hash, encoded.dictionary.to_pylist()), 0], dtype=np.int64)
-        places = pc.fill_null(encoded.indices, len(codes) - 1)  # what is nothing is equal, too
+        places = pc.fill_null(encoded.indices, len(codes) - 1)  # nulls are equal, too
         return np.asarray(codes[places.to_numpy(zero_copy_only=False)])
     if isinstance(column, pa.Array):
         if pa.types.is_integer(column.type) and not column.null_count:
             return np.asarray(column.cast(pa.int64()).to_numpy(zero_copy_only=False))
         column = column.to_pylist()
-    return np.array([hash(one if isinstance(one, str) else repr(one)) for one in column], dtype=np.int64)
+    return np.array([hash(entry if isinstance(entry, str) else repr(entry)) for entry in column], dtype=np.int64)
 
 
 def _verl_keys(column: Any) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"]]:
@@ -272,28 +265,28 @@ def _verl_keys(column: Any) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"
 
 
 def _texts(column: Any) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """Return a number for each answer, and its length in characters; NaN without one."""
+    """Return a number for each answer, equal for equal answers, and its length in characters, NaN without answer."""
     if _is_text(column):
         codes = _codes(column)
         lengths = np.asarray(pc.utf8_length(column).cast(pa.float64()).to_numpy(zero_copy_only=False))
     else:
-        values = [_said(one) for one in (column.to_pylist() if isinstance(column, pa.Array) else column)]
-        codes = _codes(values)
-        lengths = np.array([float("nan") if one is None else float(len(one)) for one in values])
-    return np.where(np.isnan(lengths), np.arange(len(codes)), codes), lengths  # no answer is like no other
+        answers = [_as_text(answer) for answer in (column.to_pylist() if isinstance(column, pa.Array) else column)]
+        codes = _codes(answers)
+        lengths = np.array([math.nan if answer is None else float(len(answer)) for answer in answers])
+    return np.where(np.isnan(lengths), np.arange(len(codes)), codes), lengths  # a missing answer equals no other
 
 
-def _said(value: Any) -> str | None:
-    """Return an answer as text; of messages, what all of them say."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return "\n".join(str(one.get("content") if isinstance(one, dict) else one) for one in value)
-    return str(value)
+def _as_text(answer: Any) -> str | None:
+    """Return an answer as text; of a list of messages, their contents."""
+    if answer is None or isinstance(answer, str):
+        return answer
+    if isinstance(answer, list):
+        return "\n".join(str(part.get("content") if isinstance(part, dict) else part) for part in answer)
+    return str(answer)
 
 
 def _fingerprint(parts: Sequence[Rows]) -> int:
-    """Return a number that is equal for the same rollouts, whatever step they are logged for."""
+    """Return a hash of rollouts that does not depend on the step they are logged for."""
     texts = b"" if not parts or parts[0].text is None else b"".join(part.text.tobytes() for part in parts)  # type: ignore[union-attr]
     rewards = b"".join(part.plain.tobytes() for part in parts)
     return hash((texts, rewards, str([part.maps for part in parts])))

@@ -1,18 +1,42 @@
-"""What an audit returns: figures of channels, methods and pairs, findings in words, and views of them."""
+"""What an audit returns: figures of channels, methods and pairs, findings in words, and advice."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from rvpo.audit.estimates import Estimate
 from rvpo.errors import unknown_name
 
-__all__ = ["Advice", "AuditResult", "Channel", "Course", "Finding", "Forecast", "Method", "Pair", "plain"]
+__all__ = [
+    "Advice",
+    "AuditFinding",
+    "AuditResult",
+    "ChannelAudit",
+    "Course",
+    "Estimate",
+    "Forecast",
+    "MethodAudit",
+    "Pair",
+    "as_json",
+]
+
+ALARMS = ("risk", "dead", "noise", "length", "conflict")
+"""Kinds of findings that mean trouble."""
 
 
-ALARMS = ("neglect", "dead", "noise", "length", "conflict")
-"""Kinds of findings that say that something is wrong."""
+class Estimate(NamedTuple):
+    """A figure with its 95 % bootstrap interval; NaN where the log has too little for it."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        """Return the difference of two independent figures; half widths add up as squares."""
+        value = self.value - other.value
+        below = math.hypot(self.value - self.low, other.high - other.value)
+        above = math.hypot(self.high - self.value, other.value - other.low)
+        return Estimate(value, value - below, value + above)
 
 
 @dataclass(frozen=True)
@@ -24,20 +48,20 @@ class Forecast:
     correlation: float
     """The same over the reward's standard deviation inside groups."""
     outlook: Estimate
-    """Projected mean on [0, 1]; its order says who is at risk, its value depends on the optimiser."""
+    """Projected mean on [0, 1]: the lower, the more the channel is at risk. Its size depends on the optimiser."""
     weight: float
-    """Share of the channel in the advantage; NaN for the logged one."""
+    """Share of the channel in the advantage; NaN for the logged advantage."""
     verdict: str
-    """rises, stalls, falls, neglected or unknown."""
+    """rises, stalls, falls, at risk or unknown; `rvpo.audit.estimates.verdict` defines them."""
 
 
 @dataclass(frozen=True)
-class Channel:
-    """One channel. Shares are of the groups that have the channel; means on the rewards' own scale."""
+class ChannelAudit:
+    """A channel's figures. Shares are of the groups that have the channel; means are on the rewards' own scale."""
 
     name: str
     range: tuple[float, float]
-    """Lowest and highest reward, given or found; means are put on [0, 1] by it."""
+    """Lowest and highest possible reward; it puts means on [0, 1]."""
     mean: Estimate
     recent: Estimate
     """Mean of the last third of the steps."""
@@ -64,18 +88,23 @@ class Channel:
     noise: Estimate
     """Variance among equal answers to one prompt over variance in the group."""
     forecasts: dict[str, Forecast]
+    """Signal -> forecast."""
     values: int = 0
+    """Rewards that are not missing."""
     repeats: int = 0
-    """Rewards of answers that were given before in their group: what `noise` rests on."""
+    """Rewards of answers that occur earlier in their group: the sample behind `noise`."""
 
 
 @dataclass(frozen=True)
-class Method:
-    """One signal over all channels."""
+class MethodAudit:
+    """A signal (a method with its k, or the logged advantage) over all channels."""
 
     name: str
+    """As "rvpo k=2"."""
     method: str | None
+    """As "rvpo"; None: the logged advantage."""
     k: float | None
+    """None: the method takes none."""
     lowest: Estimate
     """Mean of the lowest third of the outlooks."""
     all: Estimate
@@ -84,7 +113,8 @@ class Method:
     """`lowest` less that of the reference."""
     bias: Estimate
     """Correlation of the advantage with the length of the answer inside groups."""
-    neglected: tuple[str, ...]
+    at_risk: tuple[str, ...]
+    """Channels with this verdict."""
     falls: tuple[str, ...]
 
 
@@ -110,90 +140,81 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that the audit found."""
+class AuditFinding:
+    """A property of the log that matters to training, in words; `rvpo.audit.findings` has the thresholds."""
 
     kind: str
-    """neglect, dead, noise, length, conflict, discount, cap, missing or solved."""
+    """risk, dead, noise, length, conflict, discount, cap, missing or solved."""
     text: str
     channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Which method to take, or that the log does not tell."""
+    """Which method to take, if the log tells."""
 
     text: str
     method: str | None = None
     """None: the log does not tell."""
     ks: tuple[float, ...] = ()
-    """Values of k that do as well as the best, ascending."""
+    """Values of k whose lowest third is about as high as the best, ascending."""
 
 
-@dataclass(repr=False)
+@dataclass(frozen=True, repr=False)
 class AuditResult:
-    """An audit. `headline` is the main finding, `to_dict` is for JSON, and notebooks show the page."""
+    """An audit. `headline` is the main finding, `to_dict` is for JSON, `rvpo.audit.audit_page` renders it as HTML."""
 
     source: str
-    told: tuple[str, ...]
-    """How the columns were understood."""
+    reading: tuple[str, ...]
+    """How the log was read, as lines of text."""
     rollouts: int
     groups: int
     """Groups of two rollouts or more."""
     single: int
     """Groups of one rollout, left out."""
-    again: int
-    """Groups, single ones too, whose prompt and step the log had before, too far back to be one group with them."""
+    torn: int
+    """Groups, of any size, whose prompt and step occur in earlier rows that lie too far back to be joined."""
     steps: tuple[float, float] | None
     has_length: bool
     has_text: bool
     reference: str
-    """The signal that others are held against: the logged advantage, else GDPO, else the first."""
-    channels: list[Channel]
-    methods: list[Method]
+    """Signal that the others are compared with: the logged advantage, else GDPO, else the first."""
+    channels: list[ChannelAudit]
+    methods: list[MethodAudit]
     pairs: list[Pair]
     course: Course
-    findings: list[Finding] = field(default_factory=list)
-    """What was found, the gravest first."""
+    findings: list[AuditFinding] = field(default_factory=list)
+    """The gravest first."""
     limits: list[str] = field(default_factory=list)
     """What the log cannot tell, and why."""
-    advice: Advice = field(default_factory=lambda: Advice(""))
+    advice: Advice = Advice("")
 
     @property
     def headline(self) -> str:
-        """The main finding as one line: the first that is wrong with the rewards, or that none is."""
-        found = next((finding.text for finding in self.findings if finding.kind in ALARMS), None)
-        return found or f"no reward is neglected, dead, noisy or in conflict under {self.reference}"
+        """The gravest finding that means trouble as a line of text, or that there is none."""
+        alarm = next((finding.text for finding in self.findings if finding.kind in ALARMS), None)
+        return alarm or f"no reward is at risk, dead, noisy or in conflict under {self.reference}"
 
-    def channel(self, name: str) -> Channel:
-        """Return a channel by name; raises ConfigError for an unknown one."""
-        return self.channels[_index("channel", name, [one.name for one in self.channels])]
+    def channel(self, name: str) -> ChannelAudit:
+        """Return a channel by name; raises ConfigError for an unknown name."""
+        return self.channels[_index("channel", name, [channel.name for channel in self.channels])]
 
-    def method(self, name: str) -> Method:
-        """Return a signal by name, as "rvpo k=2"; raises ConfigError for an unknown one."""
-        return self.methods[_index("method", name, [one.name for one in self.methods])]
+    def method(self, name: str) -> MethodAudit:
+        """Return a signal by name, as "rvpo k=2"; raises ConfigError for an unknown name."""
+        return self.methods[_index("method", name, [method.name for method in self.methods])]
 
-    def at_risk(self, signal: str) -> list[Channel]:
-        """Return the channels by their outlook under a signal, the lowest first."""
-        return sorted(self.channels, key=lambda one: _last_if_nan(one.forecasts[signal].outlook.value))
+    def by_outlook(self, signal: str) -> list[ChannelAudit]:
+        """Return the channels by their outlook under a signal: the most at risk first, those without outlook last."""
+        outlooks = {channel.name: channel.forecasts[signal].outlook.value for channel in self.channels}
+        return sorted(self.channels, key=lambda channel: (math.isnan(outlooks[channel.name]), outlooks[channel.name]))
 
     def __repr__(self) -> str:
         """Return the size of the log and the main finding; the figures fill pages."""
         return f"AuditResult({self.source!r}, {self.rollouts} rollouts: {self.headline})"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain lists, mappings, numbers and texts; NaN is None."""
-        return {"headline": self.headline, **plain(asdict(self))}
-
-    def _repr_html_(self) -> str:
-        """Return the view that notebooks show."""
-        from rvpo.audit.page import fragment
-
-        return fragment(self)
-
-
-def _last_if_nan(value: float) -> float:
-    return math.inf if math.isnan(value) else value
+        """Return everything as lists, mappings, numbers and texts that JSON has; NaN is None."""
+        return {"headline": self.headline, **as_json(asdict(self))}
 
 
 def _index(kind: str, name: str, known: Sequence[str]) -> int:
@@ -202,14 +223,14 @@ def _index(kind: str, name: str, known: Sequence[str]) -> int:
     return list(known).index(name)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON has it; numbers that JSON lacks are None."""
+def as_json(value: Any) -> Any:
+    """Return a value in the types of JSON; numbers that JSON lacks are None."""
     if isinstance(value, Estimate):
-        return {"value": plain(value.value), "low": plain(value.low), "high": plain(value.high)}
+        return as_json(value._asdict())
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [as_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -1,7 +1,8 @@
-"""What an audit keeps of a log: sums over blocks of prompts, in constant memory, from which everything else follows.
+"""What an audit keeps of a log: sums over blocks of prompts, in constant memory.
 
-Every figure of an audit is made of sums over prompts. So a prompt is reduced to its terms of these sums, prompts are
-added up in at most `BLOCKS` blocks of neighbours, and the bootstrap draws blocks: one matrix product for all draws.
+Every figure of an audit is made of sums over prompts. So each prompt is reduced to its terms of these sums, prompts
+are added up in at most `BLOCKS` blocks of neighbours, and the bootstrap draws blocks: a single matrix product for all
+draws.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,20 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from rvpo.audit.groups import Groups
 from rvpo.audit.signals import Signal
-from rvpo.core.zscores import Channels, divide, standardize
+from rvpo.core.zscores import STD_EPS, Channels, divide, standardize
 
-__all__ = ["BLOCKS", "PairSums", "Shape", "Sums", "SumsOfBlocks", "group_sums"]
+__all__ = ["BLOCKS", "BlockSums", "Layout", "PairSums", "Sums", "group_sums"]
 
 BLOCKS = 4096
 """Most blocks kept; with more prompts, blocks of 2, 4, 8, ... neighbours are added up."""
+AT_END = 1e-9
+"""A dead channel is solved or failed if its mean, on [0, 1], is this close to 1 or 0: rounding."""
+CANCELLED = 1e-12
+"""Squared norm below which the other channels of a group cancel, so that their sum is rounding."""
+FLAT = 1e-18
+"""Product of two sums of squares below which one of two figures does not vary: rounding."""
+EQUAL = 1e-12
+"""Share of their squares below which the spread among rewards of equal answers is rounding."""
 
 GROUP = ("groups", "single", "rollouts", "step")
 CHANNEL = (
@@ -28,8 +37,8 @@ CHANNEL = (
 SIGNAL = ("variance", "count", "length", "length_count")
 
 
-class Shape(NamedTuple):
-    """Number of channels and signals, which gives the place of every sum in a row."""
+class Layout(NamedTuple):
+    """Number of channels and signals: they decide where in a row each sum stands."""
 
     channels: int
     signals: int
@@ -51,8 +60,8 @@ class Sums:
     `covariance` of every channel with every signal.
     """
 
-    def __init__(self, array: Float[np.ndarray, "... F"], shape: Shape) -> None:
-        self.array, self.shape = array, shape
+    def __init__(self, array: Float[np.ndarray, "... F"], layout: Layout) -> None:
+        self.array, self.layout = array, layout
 
     def group(self, name: str) -> Float[np.ndarray, "..."]:
         """Return a sum over groups."""
@@ -60,8 +69,8 @@ class Sums:
 
     def signal(self, name: str) -> Float[np.ndarray, "... S"]:
         """Return a sum per signal."""
-        start = len(GROUP) + SIGNAL.index(name) * self.shape.signals
-        return self.array[..., start : start + self.shape.signals]
+        start = len(GROUP) + SIGNAL.index(name) * self.layout.signals
+        return self.array[..., start : start + self.layout.signals]
 
     def channel(self, name: str) -> Float[np.ndarray, "... L"]:
         """Return a sum per channel."""
@@ -72,19 +81,19 @@ class Sums:
         return self._by_channel()[..., len(CHANNEL) :]
 
     def _by_channel(self) -> Float[np.ndarray, "... L K"]:
-        start = len(GROUP) + len(SIGNAL) * self.shape.signals
-        return self.array[..., start:].reshape(*self.array.shape[:-1], self.shape.channels, -1)
+        start = len(GROUP) + len(SIGNAL) * self.layout.signals
+        return self.array[..., start:].reshape(*self.array.shape[:-1], self.layout.channels, -1)
 
 
-class SumsOfBlocks:
+class BlockSums:
     """Sums of neighbouring prompts, in at most `BLOCKS` rows however many prompts are added."""
 
-    def __init__(self, shape: Shape, blocks: int = BLOCKS) -> None:
-        self.shape, self.prompts, self.per_block = shape, 0, 1
-        self._rows = np.zeros((blocks, shape.width))
+    def __init__(self, layout: Layout, blocks: int = BLOCKS) -> None:
+        self.prompts, self.per_block = 0, 1
+        self._rows = np.zeros((blocks, layout.width))
 
     def add(self, prompts: Float[np.ndarray, "P F"]) -> None:
-        """Add one row a prompt."""
+        """Add the terms of P prompts."""
         while self.prompts + len(prompts) > len(self._rows) * self.per_block:
             half = len(self._rows) // 2
             self._rows[:half] = self._rows[0::2] + self._rows[1::2]
@@ -103,23 +112,26 @@ class SumsOfBlocks:
 
 @dataclass
 class PairSums:
-    """Sums over groups for every pair of channels, and channel weights per signal: no bootstrap needs them."""
+    """Sums over all groups of what has no interval: correlations between channels, channel weights of signals."""
 
     correlation: Float[np.ndarray, "L L"]
     squares: Float[np.ndarray, "L L"]
+    """Of the correlations."""
     count: Float[np.ndarray, "L L"]
+    """Correlations added up."""
     weight: Float[np.ndarray, "S L"]
     weighed: Float[np.ndarray, "S L"]
+    """Rewards whose weights were added up."""
 
     @classmethod
-    def zeros(cls, shape: Shape) -> "PairSums":
+    def zeros(cls, layout: Layout) -> "PairSums":
         """Return empty sums."""
-        pairs, weights = (shape.channels, shape.channels), (shape.signals, shape.channels)
+        pairs, weights = (layout.channels, layout.channels), (layout.signals, layout.channels)
         return cls(np.zeros(pairs), np.zeros(pairs), np.zeros(pairs), np.zeros(weights), np.zeros(weights))
 
 
-class _View(NamedTuple):
-    """One block, prepared."""
+class _Standardised(NamedTuple):
+    """A block of groups, standardised."""
 
     channels: Channels
     unit: Channels
@@ -134,12 +146,12 @@ class _View(NamedTuple):
 def group_sums(
     groups: Groups, signals: Sequence[Signal], ranges: Float[np.ndarray, "L 2"], pairs: PairSums
 ) -> Float[np.ndarray, "P F"]:
-    """Return each prompt's terms of all sums; terms of `pairs` are added to it.
+    """Return each prompt's terms of all sums, and add its correlations and weights to `pairs`.
 
     `ranges` are the lowest and highest value of each channel. Groups of one rollout count in `single` alone.
     """
     several = groups.exists().sum(axis=1) > 1
-    rows = np.zeros((len(several), Shape(len(ranges), len(signals)).width))
+    rows = np.zeros((len(several), Layout(len(ranges), len(signals)).width))
     rows[:, GROUP.index("single")] = ~several
     if not several.any():
         return rows
@@ -156,14 +168,22 @@ def group_sums(
     return rows
 
 
-def _view(groups: Groups, ranges: Float[np.ndarray, "L 2"]) -> _View:
+def _view(groups: Groups, ranges: Float[np.ndarray, "L 2"]) -> _Standardised:
     """Standardise a block, on the rewards' own scale and on [0, 1]."""
     prompts, _, width = groups.values.shape
     missing = np.isnan(groups.values)
     values = np.where(missing, 0.0, groups.values)
-    one, zero = np.ones((1, 1, width)), np.zeros((1, 1, width))
-    some = missing if missing.any() else None
-    channels = standardize(values, some, weights=one, low=zero, width=one, ddof=1, eps=1e-4, mask_dead=False)
+    ones, zeros = np.ones((1, 1, width)), np.zeros((1, 1, width))
+    channels = standardize(
+        values,
+        missing if missing.any() else None,
+        weights=ones,
+        low=zeros,
+        width=ones,
+        ddof=1,
+        eps=STD_EPS,
+        mask_dead=False,
+    )
     labels = np.broadcast_to(np.arange(width), (prompts, width)) if groups.labels is None else groups.labels
     low, high = ranges[labels, 0][:, None, :], ranges[labels, 1][:, None, :]
     scale = np.where(high > low, high - low, 1.0)
@@ -175,7 +195,7 @@ def _view(groups: Groups, ranges: Float[np.ndarray, "L 2"]) -> _View:
     if groups.labels is not None:
         member = (np.arange(len(ranges))[:, None] == labels[:, None, :]).astype(np.float64)
     deviations = (values - channels.mean) * ~missing
-    return _View(channels, unit, deviations, labels, member, groups.exists())
+    return _Standardised(channels, unit, deviations, labels, member, groups.exists())
 
 
 def _to_channels(
@@ -185,19 +205,19 @@ def _to_channels(
     return columns if member is None else member @ columns
 
 
-def _value_terms(view: _View) -> list[Shaped[np.ndarray, "P W"]]:
-    """Return what the values of each column say, in the order of `CHANNEL`."""
+def _value_terms(view: _Standardised) -> list[Shaped[np.ndarray, "P W"]]:
+    """Return the terms that follow from a column's rewards alone, in the order of `CHANNEL`."""
     channels = view.channels
     count, mean, std = channels.count[:, 0], channels.mean[:, 0], channels.std[:, 0]
     unit = view.unit.mean[:, 0]
     has, spread, live = count > 0, count > 1, std > 0
     dead = has & ~live
     size = view.exists.sum(axis=1)[:, None] * has
-    solved, failed = dead & (unit >= 1 - 1e-9), dead & (unit <= 1e-9)
+    solved, failed = dead & (unit >= 1 - AT_END), dead & (unit <= AT_END)
     return [mean * count, count, size, has, spread, dead, solved, failed, std, std**2]
 
 
-def _conflict_terms(view: _View, pairs: PairSums) -> list[Shaped[np.ndarray, "P W"]]:
+def _conflict_terms(view: _Standardised, pairs: PairSums) -> list[Shaped[np.ndarray, "P W"]]:
     """Return each column's correlation with the sum of the other columns' z-scores; add up that of each pair."""
     norm = np.sqrt(np.sum(view.deviations**2, axis=1, keepdims=True))
     live = view.channels.live[:, 0].astype(np.float64)
@@ -206,34 +226,30 @@ def _conflict_terms(view: _View, pairs: PairSums) -> list[Shaped[np.ndarray, "P 
     _add_pairs(correlation, live, view, pairs)
     row = correlation.sum(axis=2)
     others = row.sum(axis=1, keepdims=True) - 2 * row + live  # squared norm of the others' sum
-    known = (live > 0) & (others > 1e-12)  # others that cancel leave rounding only
+    known = (live > 0) & (others > CANCELLED)
     return [divide(row - live, np.sqrt(np.maximum(others, 0.0)), known), known]
 
 
 def _add_pairs(
-    correlation: Float[np.ndarray, "P W W"], live: Float[np.ndarray, "P W"], view: _View, pairs: PairSums
+    correlation: Float[np.ndarray, "P W W"], live: Float[np.ndarray, "P W"], view: _Standardised, pairs: PairSums
 ) -> None:
-    """Add the correlations of different columns to their pair of channels."""
+    """Add the correlation of every two columns to the sums of their channels."""
     apart = 1.0 - np.eye(live.shape[1])
     both = live[:, :, None] * live[:, None, :] * apart
     correlation = correlation * apart
     terms = (correlation, correlation**2, both)
-    totals = (pairs.correlation, pairs.squares, pairs.count)
-    if view.member is None:
-        for total, term in zip(totals, terms, strict=True):
-            total += term.sum(axis=0)
-        return
-    for total, term in zip(totals, terms, strict=True):
-        total += (view.member @ term @ view.member.transpose(0, 2, 1)).sum(axis=0)
+    for total, term in zip((pairs.correlation, pairs.squares, pairs.count), terms, strict=True):
+        by_channel = term if view.member is None else view.member @ term @ view.member.transpose(0, 2, 1)
+        total += by_channel.sum(axis=0)
 
 
-def _answer_terms(groups: Groups, view: _View) -> list[Shaped[np.ndarray, "P W"]]:
+def _answer_terms(groups: Groups, view: _Standardised) -> list[Shaped[np.ndarray, "P W"]]:
     """Return each column's correlation with the length, and its spread among equal answers."""
-    nothing = np.zeros(view.labels.shape)
-    length = [nothing, nothing]
+    unknown = [np.zeros(view.labels.shape)] * 2
+    length = unknown
     if groups.length is not None:
         length = _length_correlation(groups.length, view.deviations, view.channels.present > 0)
-    return [*length, *(_twins(groups.text, view) if groups.text is not None else [nothing, nothing])]
+    return [*length, *(unknown if groups.text is None else _twins(groups.text, view))]
 
 
 def _length_correlation(
@@ -247,21 +263,24 @@ def _length_correlation(
     rewards = deviations * counted
     rewards = (rewards - rewards.sum(axis=1, keepdims=True) / number) * counted
     squares = np.sum(spread**2, axis=1) * np.sum(rewards**2, axis=1)
-    known = squares > 1e-18
+    known = squares > FLAT
     return [divide(np.sum(spread * rewards, axis=1), np.sqrt(squares), known), known]
 
 
-def _twins(text: Int[np.ndarray, "P G"], view: _View) -> list[Float[np.ndarray, "P W"]]:
-    """Return the squared deviations of rewards from the mean of equal answers to one prompt, and their freedom."""
+def _twins(text: Int[np.ndarray, "P G"], view: _Standardised) -> list[Float[np.ndarray, "P W"]]:
+    """Return sums of squares of each column's rewards around the mean of equal answers, and their degrees of freedom.
+
+    Twins are equal answers to the same prompt; n of them have n - 1 degrees of freedom.
+    """
     prompts, rollouts, width = view.deviations.shape
     order = np.lexsort((text, ~view.exists), axis=1)
     ordered = np.take_along_axis(text, order, axis=1)
-    new = np.ones((prompts, rollouts), dtype=bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    new |= ~np.take_along_axis(view.exists, order, axis=1)
-    if new.all():
+    is_first = np.ones((prompts, rollouts), dtype=bool)
+    is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    is_first |= ~np.take_along_axis(view.exists, order, axis=1)
+    if is_first.all():
         return [np.zeros((prompts, width))] * 2
-    starts = np.flatnonzero(new)
+    starts = np.flatnonzero(is_first)
     present = np.broadcast_to(view.channels.present, view.deviations.shape)
 
     def add_up(values: Float[np.ndarray, "P G W"]) -> Float[np.ndarray, "T W"]:
@@ -270,17 +289,16 @@ def _twins(text: Int[np.ndarray, "P G"], view: _View) -> list[Float[np.ndarray, 
 
     count, total, squares = add_up(present), add_up(view.deviations), add_up(view.deviations**2)
     apart = squares - total**2 / np.maximum(count, 1.0)
-    rounding = 1e-12 * squares
     freedom = np.maximum(count - 1.0, 0.0)
     first_of_prompt = np.searchsorted(starts, np.arange(prompts) * rollouts)
-    terms = (np.where(apart > rounding, apart, 0.0), freedom)
+    terms = (np.where(apart > EQUAL * squares, apart, 0.0), freedom)
     return [np.asarray(np.add.reduceat(term, first_of_prompt, axis=0)) for term in terms]
 
 
 def _signal_terms(
-    groups: Groups, signals: Sequence[Signal], view: _View, pairs: PairSums
+    groups: Groups, signals: Sequence[Signal], view: _Standardised, pairs: PairSums
 ) -> tuple[Float[np.ndarray, "P W S"], Float[np.ndarray, "P 4 S"]]:
-    """Return the covariance of every column with every signal, and what is known of the signals; add up weights."""
+    """Return the covariance of every column with every signal, and the signals' own terms; add up channel weights."""
     scored = view.channels.scored
     advantages = np.empty((*scored.shape, len(signals)))
     present = np.broadcast_to(view.channels.present, view.deviations.shape)
@@ -291,10 +309,10 @@ def _signal_terms(
                 weight = view.channels.count[:, 0] * np.broadcast_to(weights[:, 0], view.labels.shape)
             else:
                 weight = np.einsum("pgw,pgw->pw", present, np.broadcast_to(weights, present.shape))
-            both = np.stack([weight, view.channels.count[:, 0]], axis=2)
-            added = _to_channels(both, view.member).sum(axis=0)
-            pairs.weight[index] += added[:, 0]
-            pairs.weighed[index] += added[:, 1]
+            terms = np.stack([weight, view.channels.count[:, 0]], axis=2)
+            weight_sum, count = _to_channels(terms, view.member).sum(axis=0).T
+            pairs.weight[index] += weight_sum
+            pairs.weighed[index] += count
     freedom = np.maximum(view.channels.count[:, 0] - 1.0, 1.0)[..., None]
     covariance = view.deviations.transpose(0, 2, 1) @ advantages / freedom
     return covariance, _scales(advantages, scored, groups.length)
@@ -303,7 +321,7 @@ def _signal_terms(
 def _scales(
     advantages: Float[np.ndarray, "P G S"], scored: Bool[np.ndarray, "P G"], length: Float[np.ndarray, "P G"] | None
 ) -> Float[np.ndarray, "P 4 S"]:
-    """Return each signal's variance inside the group, whether it has one, and its correlation with the length."""
+    """Return the terms of each signal, in the order of `SIGNAL`."""
     counted = scored[..., None].astype(np.float64)
     number = counted.sum(axis=1, keepdims=True)
     deviations = (advantages - (advantages * counted).sum(axis=1, keepdims=True) / np.maximum(number, 1.0)) * counted

@@ -1,4 +1,4 @@
-"""`rvpo audit`: which reward will be neglected, from the rewards that a run has logged."""
+"""`rvpo audit`: which reward is at risk of neglect, from the rewards that a run has logged."""
 
 import argparse
 import json
@@ -8,26 +8,32 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rvpo.cli.compare import write
 from rvpo.errors import ConfigError
+from rvpo.stats import NEGLECTED
+from rvpo.text import capital, interval, number, percent, plural, shown, shown_names, signed
 
 if TYPE_CHECKING:
-    from rvpo.audit import AuditResult, Comparison
+    from rvpo.audit import AuditComparison, AuditResult
 
 __all__ = ["main"]
 
 NEEDED = ("pyarrow", "rich", "jinja2")
-SHOWN_CHANNELS = 20
 WIDTH = 80
-COLUMNS = 4
-"""Signals whose forecast the terminal shows."""
+MOST_ROWS = 20
+"""Channels that a table of the terminal has room for."""
+MOST_SIGNALS = 4
+"""Signals that it has room for."""
+LETTERS = {"rises": "r", "stalls": "s", "falls": "f", "at risk": "!", "unknown": "?"}
 
 DESCRIPTION = """\
-Tell which reward is neglected, dead, noisy or in conflict, what every method
-and k would push next, and what to change. Needs no model, no trainer, no GPU.
+Tell which reward is at risk of neglect, dead, noisy or in conflict, what every
+method and k would push next, and what to change. Needs no model, no trainer and
+no GPU.
 
 LOG is the output folder of a TRL run with log_completions=True, the rollout
-folder of a verl run, or a .parquet, .csv, .tsv or .jsonl file, or a folder of
-such, with a row per rollout. What the columns mean is guessed and told.
+folder of a verl run, or a .parquet, .csv, .tsv or .jsonl file (or a folder of
+such files) with a row per rollout. What the columns mean is guessed and printed.
 """
 
 EXAMPLES = """
@@ -51,20 +57,16 @@ def main(arguments: Sequence[str]) -> int:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(f"rvpo audit needs {', '.join(missing)}, not installed here: pip install 'rvpo[audit]'")
-    from rvpo.audit import EXAMPLE, compare
+    from rvpo.audit import EXAMPLE, audit_page, compare
 
     result = _audit(options, EXAMPLE if options.example else options.log)
     comparison = compare(result, _audit(options, options.compare)) if options.compare is not None else None
     _print(result, comparison)
     if options.html is not None:
-        from rvpo.audit.page import page
-
-        _write(options.html, page(result, comparison))
+        write(options.html, audit_page(result, comparison))
     if options.json is not None:
-        both: dict[str, Any] = result.to_dict()
-        if comparison is not None:
-            both["compared"] = comparison.to_dict()
-        _write(options.json, json.dumps(both, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+        figures = result.to_dict() | ({} if comparison is None else {"compared": comparison.to_dict()})
+        write(options.json, json.dumps(figures, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     return 0
 
 
@@ -82,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rewards", metavar="A,B,C", default="", help="columns of rewards")
     parser.add_argument("--steps", metavar="A-B", help="read these training steps only")
     parser.add_argument("--by-tag", action="store_true", help='channels of rubrics by tag, the name up to "/"')
-    parser.add_argument("--methods", metavar="A,B", help="methods to forecast (default: all)")
+    parser.add_argument("--methods", metavar="A,B", help="methods to forecast, also module:function (default: all)")
     parser.add_argument("--ks", metavar="K,K", help="risk coefficients (default: 0.5,1,2,5)")
     parser.add_argument("--range", metavar="NAME=LOW,HIGH", action="append", default=[], help="range of a reward")
     parser.add_argument("--compare", type=Path, metavar="OTHER", help="a second log, read with the same options")
@@ -98,7 +100,7 @@ def _names(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[float]:
     try:
-        return [float(one) for one in _names(text)]
+        return [float(k) for k in _names(text)]
     except ValueError:
         raise ConfigError(f"--ks takes numbers, as 0.5,1,2; got {text!r}") from None
 
@@ -144,36 +146,25 @@ def _audit(options: argparse.Namespace, log: Path) -> "AuditResult":
     )
 
 
-def _write(file: Path, text: str) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error}") from error
-    print(f"written: {file}")
-
-
-def _print(result: "AuditResult", comparison: "Comparison | None") -> None:
+def _print(result: "AuditResult", comparison: "AuditComparison | None") -> None:
     """Print findings, then tables, in 80 columns; names from the log are plain text to the terminal."""
     from rich.console import Console
-
-    from rvpo.audit.words import listed, shown
 
     console = Console(width=WIDTH, highlight=False, markup=False, emoji=False)
     console.print(result.headline, style="bold")
     for finding in result.findings:
         if finding.text != result.headline:
             console.print(f"- {finding.text}")
-    console.print(f"\n{result.advice.text[:1].upper()}{result.advice.text[1:]}.")
+    console.print(f"\n{capital(result.advice.text)}.")
     if result.limits:
         console.print(f"The log cannot tell {'; '.join(result.limits)}.", style="dim")
     console.print(f"\n{shown(result.source, 70)}: {_size(result)}", style="dim")
-    for line in result.told:
+    for line in result.reading:
         console.print(f"  {line}", style="dim")
     console.print(_channels(result))
     console.print(
-        "r rises, s stalls, f falls, N neglected: not raised at a mean below 0.3. Change of the mean reward per unit "
-        "of advantage; 95 % intervals over prompts: --html, --json.",
+        f"r rises, s stalls, f falls, ! at risk: not raised at a mean below {NEGLECTED:g}. Change of the mean reward "
+        "per unit of advantage; 95 % intervals over prompts: --html, --json.",
         style="dim",
     )
     if comparison is not None:
@@ -183,27 +174,27 @@ def _print(result: "AuditResult", comparison: "Comparison | None") -> None:
                 console.print(f"- found {where} only: {finding.text}")
         for where, names in (("here", comparison.only_before), ("there", comparison.only_after)):
             if names:
-                console.print(f"- channels {where} only: {listed(names, 6)}")
+                console.print(f"- channels {where} only: {shown_names(names, 6)}")
         console.print(_changes(comparison))
 
 
 def _size(result: "AuditResult") -> str:
-    said = f"{result.rollouts} rollouts in {result.groups} groups"
+    size = f"{plural(result.rollouts, 'rollout')} in {plural(result.groups, 'group')}"
     if result.single:
-        said += f" ({result.single} of one rollout left out)"
+        size += f" ({result.single} of one rollout left out)"
     if result.steps is not None and result.steps[0] != result.steps[1]:
-        said += f", steps {result.steps[0]:g} to {result.steps[1]:g}"
-    return said
+        size += f", steps {result.steps[0]:g} to {result.steps[1]:g}"
+    return size
 
 
 def _signals(result: "AuditResult") -> list[str]:
-    """Return the signals that the terminal shows: the reference, GDPO, the one advised, RVPO and its policy form."""
+    """Return the signals that the terminal shows: the reference, GDPO, the advised one, RVPO and its policy form."""
     names = [method.name for method in result.methods]
     advice = result.advice
     advised = [f"{advice.method} k={k:g}" for k in advice.ks[:1]] or [str(advice.method)]
     rvpo, policy = ([m.name for m in result.methods if m.method == form] for form in ("rvpo", "rvpo_policy"))
     wanted = [result.reference, "gdpo", *advised, *rvpo[-2:-1], *policy[-2:-1], *rvpo[-1:], *names]
-    return [name for name in dict.fromkeys(wanted) if name in names][:COLUMNS]
+    return [name for name in dict.fromkeys(wanted) if name in names][:MOST_SIGNALS]
 
 
 def _table() -> Any:
@@ -218,44 +209,35 @@ def _table() -> Any:
 def _channels(result: "AuditResult") -> Any:
     from rich.text import Text
 
-    from rvpo.audit.words import number, shown, signed
-
     signals, table = _signals(result), _table()
     for head in ("mean", "drift", "dead", *(name.replace("_", "\n").replace(" ", "\n") for name in signals)):
         table.add_column(head, justify="right", no_wrap=True)
-    channels = result.at_risk(result.reference)
-    for channel in channels[:SHOWN_CHANNELS]:
+    channels = result.by_outlook(result.reference)
+    for channel in channels[:MOST_ROWS]:
         forecasts = [channel.forecasts[name] for name in signals]
-        dead = channel.dead.value
         table.add_row(
             Text(shown(channel.name, 24)),
             number(channel.recent.value),
             signed(channel.drift.value, 2),
-            "-" if math.isnan(dead) else f"{100 * dead:.0f}%",
-            *(f"{signed(one.change.value)} {_letter(one.verdict)}" for one in forecasts),
+            percent(channel.dead.value).replace(" ", ""),
+            *(f"{signed(forecast.change.value)} {LETTERS[forecast.verdict]}" for forecast in forecasts),
         )
-    if len(channels) > SHOWN_CHANNELS:
-        table.caption = f"and {len(channels) - SHOWN_CHANNELS} more, in --html and --json"
+    if len(channels) > MOST_ROWS:
+        table.caption = f"and {len(channels) - MOST_ROWS} more, in --html and --json"
     return table
 
 
-def _letter(verdict: str) -> str:
-    return {"neglected": "N", "unknown": "?"}.get(verdict, verdict[0])
-
-
-def _changes(comparison: "Comparison") -> Any:
+def _changes(comparison: "AuditComparison") -> Any:
     from rich.text import Text
-
-    from rvpo.audit.words import interval, number, shown
 
     table = _table()
     for head in ("mean\nhere", "mean\nthere", "difference"):
         table.add_column(head, justify="right", no_wrap=True)
-    for change in comparison.changes[:SHOWN_CHANNELS]:
+    for change in comparison.changes[:MOST_ROWS]:
         table.add_row(
             Text(shown(change.name, 30)),
             number(change.before.mean.value),
             number(change.after.mean.value),
-            interval(change.mean),
+            interval(*change.mean),
         )
     return table

@@ -23,7 +23,7 @@ from rvpo.core.methods import Aggregation, Method, find_method
 from rvpo.core.zscores import STD_EPS, Channels, divide, standardize
 from rvpo.errors import ConfigError
 
-__all__ = ["PRESETS", "AdvantageResult", "compute_advantages"]
+__all__ = ["PRESETS", "AdvantageResult", "aggregate_block", "compute_advantages"]
 
 PRESETS: dict[str, dict[str, Any]] = {
     "trl": {"ddof": 1, "eps": 1e-4, "whiten": True},
@@ -134,7 +134,7 @@ def compute_advantages(
     blocks = []
     for start, stop in _blocks(batch.rewards):
         channels = _channels(batch, start, stop, ddof=ddof, eps=eps, mask_dead=dead_channels == "mask")
-        aggregate = _aggregate(method, channels, float(k), _of_block(options, start, stop))
+        aggregate = aggregate_block(method, channels, float(k), _of_block(options, start, stop))
         kept = channels.scored if aggregate.kept is None else channels.scored & aggregate.kept
         blocks.append((aggregate.advantages, kept, *group_stats(channels, aggregate)))
     advantages, kept, *groups = (xp.concat(parts, axis=0) for parts in zip(*blocks, strict=True))
@@ -253,7 +253,7 @@ def _of_block(options: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
     return options | {"anchor": anchor[start:stop, ...]}
 
 
-def _aggregate(method: Method, channels: Channels, k: float, options: dict[str, Any]) -> Aggregate:
+def aggregate_block(method: Method, channels: Channels, k: float, options: dict[str, Any]) -> Aggregate:
     """Call the method; raise ConfigError unless it returns one finite advantage a rollout."""
     xp = namespace(channels.z)
     aggregate = method.function(channels, k, **options)

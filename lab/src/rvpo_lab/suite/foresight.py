@@ -23,7 +23,7 @@ from jaxtyping import Float
 from rvpo.audit import AuditResult, Groups, audit_groups
 from rvpo.audit.findings import AHEAD
 from rvpo.audit.groups import ChannelNames, groups_of_maps
-from rvpo.audit.result import Method
+from rvpo.audit.result import MethodAudit
 from rvpo.core.schedules import from_config
 from rvpo.errors import ConfigError
 from rvpo.stats import bootstrap_interval
@@ -203,7 +203,7 @@ def orders(records: Sequence[CellRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "seed", "methods", "correlation", "ahead", "gain"])
 
 
-def _projected(log: CellRecord, other: CellRecord) -> Method:
+def _projected(log: CellRecord, other: CellRecord) -> MethodAudit:
     """Return what the audit of one run's log says of another run's method."""
     method, k = own_signal(other) or ("", 0.0)
     audit = audit_run(log, methods=[FROM_LOG_OF, method], ks=[k])

@@ -17,22 +17,22 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-from rvpo.audit.words import listed
 from rvpo.errors import ConfigError
+from rvpo.text import listed, shown
 
-__all__ = ["SUFFIXES", "Batch", "as_floats", "floats", "head", "read_batches"]
+__all__ = ["SUFFIXES", "RowBatch", "as_floats", "floats", "head", "read_batches"]
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")
-BATCH_ROWS = 8192
+BATCH_ROWS = 2**13
 HEAD_ROWS = 512
 """Rows from which the meaning of the columns is guessed."""
 CSV_BLOCK = 2**23
 """Bytes of csv parsed at once; a line cannot be longer."""
 NO_VALUE = ["", "nan", "NaN", "NAN", "null", "None", "NA", "N/A"]
-TRUTH = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}
+BOOLEANS = {"True": 1.0, "true": 1.0, "False": 0.0, "false": 0.0}
 
 
-class Batch(NamedTuple):
+class RowBatch(NamedTuple):
     """Some rows of one file."""
 
     columns: dict[str, Any]
@@ -54,14 +54,14 @@ class Batch(NamedTuple):
 def head(file: Path) -> dict[str, list[Any]]:
     """Return the first rows of a file, all columns, as lists. Raises ConfigError for a file without rows."""
     for batch in read_batches(file, None, rows=HEAD_ROWS):
-        columns = {name: _listed(column) for name, column in batch.columns.items()}
+        columns = {name: _as_list(column) for name, column in batch.columns.items()}
         if file.suffix in (".csv", ".tsv"):  # where everything is text
             columns = {name: _numbers_in(column) for name, column in columns.items()}
         return columns
     raise ConfigError(f"{file} has no rows")
 
 
-def read_batches(file: Path, names: Sequence[str] | None, *, rows: int = BATCH_ROWS) -> Iterator[Batch]:
+def read_batches(file: Path, names: Sequence[str] | None, *, rows: int = BATCH_ROWS) -> Iterator[RowBatch]:
     """Yield the named columns of a file that it has (None: all), `rows` rows at a time.
 
     Raises ConfigError for a missing, empty, truncated or malformed file, and for a suffix that is not known.
@@ -86,11 +86,10 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
         hint = "; was it written to its end?" if file.suffix == ".parquet" else ""
-        told = "".join(letter for letter in " ".join(str(error).split())[:200] if letter.isprintable())
-        raise ConfigError(f"{file} cannot be read as {file.suffix[1:]}: {told}{hint}") from error
+        raise ConfigError(f"{file} cannot be read as {file.suffix[1:]}: {shown(str(error), 200)}{hint}") from error
 
 
-def _parquet(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
+def _parquet(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[RowBatch]:
     first = 1
     with pq.ParquetFile(file, buffer_size=2**20) as table:
         known = _distinct(table.schema_arrow.names, file)
@@ -98,7 +97,9 @@ def _parquet(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Bat
         for batch in table.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
             numbers = range(first, first + batch.num_rows)
             if batch.num_rows:
-                yield Batch(dict(zip(batch.schema.names, batch.columns, strict=True)), batch.num_rows, file, numbers)
+                yield RowBatch(
+                    dict(zip(batch.schema.names, batch.columns, strict=True)), batch.num_rows, file, numbers
+                )
             first = numbers.stop
 
 
@@ -110,7 +111,7 @@ def _distinct(names: list[str], file: Path) -> list[str]:
     return names
 
 
-def _csv(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
+def _csv(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[RowBatch]:
     parse = pa_csv.ParseOptions(delimiter="\t" if file.suffix == ".tsv" else ",", newlines_in_values=True)
     read = pa_csv.ReadOptions(block_size=CSV_BLOCK, use_threads=False)
     with pa_csv.open_csv(file, read_options=read, parse_options=parse) as table:
@@ -128,19 +129,19 @@ def _csv(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
             for start in range(0, block.num_rows, rows):
                 part = block.slice(start, rows)
                 numbers = range(first, first + part.num_rows)
-                yield Batch(dict(zip(wanted, part.columns, strict=True)), part.num_rows, file, numbers)
+                yield RowBatch(dict(zip(wanted, part.columns, strict=True)), part.num_rows, file, numbers)
                 first = numbers.stop
 
 
-def _jsonl(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Batch]:
+def _jsonl(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[RowBatch]:
     with file.open(encoding="utf-8-sig") as lines:
         numbered = enumerate(lines, 1)
         while chunk := list(islice(numbered, rows)):
-            found = {number: _object(line, file, number) for number, line in chunk if not line.isspace()}
-            wanted = dict.fromkeys(name for row in found.values() for name in row) if names is None else names
-            if found:
-                columns = {name: [row.get(name) for row in found.values()] for name in wanted}
-                yield Batch(columns, len(found), file, list(found))
+            objects = {number: _object(line, file, number) for number, line in chunk if not line.isspace()}
+            wanted = dict.fromkeys(name for row in objects.values() for name in row) if names is None else names
+            if objects:
+                columns = {name: [row.get(name) for row in objects.values()] for name in wanted}
+                yield RowBatch(columns, len(objects), file, list(objects))
 
 
 def _object(line: str, file: Path, number: int) -> dict[str, Any]:
@@ -149,28 +150,28 @@ def _object(line: str, file: Path, number: int) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{file.name}, line {number} is not JSON: {error}") from error
     if not isinstance(row, dict):
-        raise ConfigError(f"{file.name}, line {number} holds {_shown(row)}; every line must be a JSON object")
+        raise ConfigError(f"{file.name}, line {number} holds {_cut(row)}; every line must be a JSON object")
     return row
 
 
-def floats(batch: Batch, name: str) -> Float[np.ndarray, " N"]:
+def floats(batch: RowBatch, name: str) -> Float[np.ndarray, " N"]:
     """Return a column as floats, NaN for no value; true and false are 1 and 0.
 
     Raises ConfigError naming the first row that holds anything else, or an infinite number.
     """
     column = batch.column(name)
-    found = as_floats(column)
-    if found is None:
-        values = _listed(column)
-        index = next(index for index, value in enumerate(values) if _number(value) is None)
+    numbers = as_floats(column)
+    if numbers is None:
+        entries = _as_list(column)
+        index = next(index for index, entry in enumerate(entries) if _number(entry) is None)
         raise ConfigError(
-            f"{batch.where(index)}: column {name!r} holds {_shown(values[index])}; write numbers, or nothing for "
+            f"{batch.where(index)}: column {name!r} holds {_cut(entries[index])}; write numbers, or nothing for "
             "'no value'"
         )
-    if np.isinf(found).any():
-        index = int(np.flatnonzero(np.isinf(found))[0])
+    if np.isinf(numbers).any():
+        index = int(np.flatnonzero(np.isinf(numbers))[0])
         raise ConfigError(f"{batch.where(index)}: column {name!r} is infinite; write nothing for 'no value'")
-    return found
+    return numbers
 
 
 def as_floats(column: Any) -> Float[np.ndarray, " N"] | None:
@@ -183,7 +184,7 @@ def as_floats(column: Any) -> Float[np.ndarray, " N"] | None:
         values = np.array(column, dtype=np.float64)
         return values if values.ndim == 1 else None
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        numbers = [_number(value) for value in _listed(column)]
+        numbers = [_number(value) for value in _as_list(column)]
         return None if None in numbers else np.array(numbers, dtype=np.float64)
 
 
@@ -192,13 +193,13 @@ def _number(value: Any) -> float | None:
     try:
         if value is None or value in NO_VALUE:
             return math.nan
-        return TRUTH[value] if value in TRUTH else float(value)
+        return BOOLEANS[value] if value in BOOLEANS else float(value)
     except (TypeError, ValueError, OverflowError):  # TypeError also for what cannot be looked up
         return None
 
 
 def _numbers_in(column: list[Any]) -> list[Any]:
-    """Return the texts of a csv with numbers in the place of those that are some, if at least half of them are."""
+    """Return a column of texts with its numbers as floats, if at least half of its entries are numbers."""
     values = [_number(text) for text in column]
     if sum(value is None for value in values) * 2 > sum(text is not None for text in column):
         return column
@@ -206,12 +207,13 @@ def _numbers_in(column: list[Any]) -> list[Any]:
     return [text if value is None else None if math.isnan(value) else value for text, value in numbers]
 
 
-def _listed(column: Any) -> list[Any]:
+def _as_list(column: Any) -> list[Any]:
     if isinstance(column, pa.Array) and pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
     return column.to_pylist() if isinstance(column, pa.Array) else list(column)
 
 
-def _shown(value: Any) -> str:
+def _cut(value: Any) -> str:
+    """Return a value as Python writes it, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
