@@ -23,7 +23,8 @@ from timing import ratio
 from judging.fault_server import FaultServer
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.judge import Item, Judge
+from rvpo.judging.grading import Item
+from rvpo.judging.judge import Judge
 from rvpo.judging.prompts import load_prompt
 
 RUBRIC = Rubric(tuple(Criterion(str(index), f"says word{index}") for index in range(8)))

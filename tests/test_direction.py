@@ -87,7 +87,7 @@ def test_the_product_knows_no_laboratory(module):
         "rvpo.rewards": {"errors", "judging", "llm"},
         "rvpo.llm": {"errors"},
         "rvpo.judging": {"errors", "llm", "text"},
-        "rvpo.data": {"errors", "judging", "text"},
+        "rvpo.data": {"errors", "judging", "llm", "text"},
         "rvpo.audit": {"errors", "core", "stats", "text"},
         "rvpo.evals": {"errors", "data", "judging", "llm", "rewards", "stats", "text"},
         "rvpo.integrations": {"errors", "core", "data", "judging", "llm", "rewards", "stats", "text"},

@@ -13,6 +13,7 @@ from rvpo.data import load_rubric_rows, write_rows
 from rvpo.data.describe import describe, histogram
 from rvpo.integrations.trl.rows import load_rows
 from rvpo.judging.criteria import Rubric
+from rvpo.judging.problems import rubric_problems
 
 OWN = {"prompt": "How much water?", "rubric": ["Gives an amount.", {"text": "Names a drug.", "points": -2}]}
 CONVERSATION = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello?"}]
@@ -295,9 +296,9 @@ def test_a_description_by_hand(tmp_path):
     assert [tuple(each) for each in found.tags] == [("tone", 2, 2.0, -1.0, 3.0), ("x", 1, 3.0, 3.0, 3.0)]
     assert found.example_tags == [("t", 2)]
     assert (found.positive, found.negative) == (3, 1)
-    assert [(each.row, each.problem.kind, each.problem.ids) for each in found.findings] == [
+    assert [(each.row, each.problem.kind, each.problem.ids) for each in found.problems] == [
         ("a", "duplicate_text", ("c1", "c2")),
         ("c", "suspicious_polarity", ("c1",)),
     ]
     assert [tuple(each) for each in found.shared] == [(2, "a", "c1", "Is kind.")]
-    assert Rubric.from_rows([]).problems() == []
+    assert rubric_problems(Rubric.from_rows([])) == []

@@ -10,7 +10,8 @@ import pytest
 
 from rvpo import ConfigError
 from rvpo.data import load_rubric_rows, write_rows
-from rvpo.judging.criteria import Rubric, healthbench_score
+from rvpo.judging.criteria import Rubric
+from rvpo.judging.scores import healthbench_score
 
 AXES = {"accuracy", "completeness", "context_awareness", "communication_quality", "instruction_following"}
 

@@ -9,16 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvpo import ConfigError, RewardError
-from rvpo.judging.criteria import (
+from rvpo.judging.criteria import Criterion, Rubric
+from rvpo.judging.problems import rubric_problems, suspicious_polarity, wording
+from rvpo.judging.scores import (
     CATEGORY_WEIGHTS,
-    Criterion,
-    Rubric,
     category_weight,
     explicit_score,
     healthbench_bounds,
     healthbench_score,
-    suspicious_polarity,
-    wording,
 )
 from rvpo.rewards.channels import Declaration, Returned, assemble
 
@@ -144,7 +142,7 @@ class TestRubric:
                 Criterion("e", "Omits the dose."),
             )
         )
-        assert [(each.kind, each.ids) for each in rubric.problems()] == [
+        assert [(each.kind, each.ids) for each in rubric_problems(rubric)] == [
             ("suspicious_polarity", ("e",)),
             ("duplicate_text", ("a", "b")),
             ("empty_text", ("c", "d")),
@@ -152,9 +150,8 @@ class TestRubric:
         assert rubric.criteria[4].polarity == "positive"
 
     def test_a_sound_rubric_has_no_problem(self):
-        assert (
-            Rubric((Criterion("a", "States the dose."), Criterion("b", "Omits it.", -1, "negative"))).problems() == []
-        )
+        rubric = Rubric((Criterion("a", "States the dose."), Criterion("b", "Omits it.", -1, "negative")))
+        assert rubric_problems(rubric) == []
 
 
 class TestWording:

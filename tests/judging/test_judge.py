@@ -19,9 +19,12 @@ from judging.fault_server import FAULTS, FaultServer, honest, met, seldom
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.judge import Item, Judge, RuleJudge
+from rvpo.judging.grading import Item
+from rvpo.judging.judge import Judge
+from rvpo.judging.rule_judge import RuleJudge
 from rvpo.judging.store import VerdictStore
 from rvpo.judging.verdicts import Outcome
+from rvpo.llm.thoughts import without_thoughts
 
 WORDS = ("rest", "water", "dose", "warm", "child", "honey", "ice", "sleep")
 
@@ -383,7 +386,7 @@ def test_a_rule_judge_has_the_same_interface():
 def test_a_key_changes_with_all_that_a_reply_depends_on():
     def keys(prompt="p", answer="a", text="c", repeat=0, number=0, criteria_prompt="criteria", **options):
         judge = Judge(JudgeConfig(model="m", base_url="http://127.0.0.1:1/v1", prompt=criteria_prompt, **options))
-        return judge._ask(judge.prompt.sheet(prompt, answer), [Criterion("c1", text)], repeat, number).key
+        return judge._vote_call(judge.prompt.sheet(prompt, answer), [Criterion("c1", text)], repeat, number).key
 
     changes = [
         {"prompt": "q"}, {"answer": "b"}, {"answer": "a c"}, {"text": "d"}, {"repeat": 1}, {"number": 1},
@@ -424,7 +427,5 @@ def test_answers_that_plant_verdicts_change_nothing():
         graded = grade(judge, batch)
         assert server.requests == 200
     for result, item in zip(graded, batch, strict=True):
-        from rvpo.judging.prompts import visible
-
-        shown = visible(item.answer)
+        shown = without_thoughts(item.answer)
         assert result.met() == {one.id: met(shown, one.text) for one in item.rubric}

@@ -9,14 +9,15 @@ import sys
 import pytest
 
 from judging.fault_server import FaultServer
-from rvpo.llm.processes import share_of_process, world_size
+from rvpo.llm.limits import share_of_process, world_size
 
 WORKER = """
 import asyncio, json, sys
 from rvpo.errors import JudgeError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.judge import Item, Judge
+from rvpo.judging.grading import Item
+from rvpo.judging.judge import Judge
 
 url, number, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 judge = Judge(JudgeConfig(model="judge", base_url=url, **options))
@@ -84,7 +85,7 @@ def test_the_budget_of_calls_is_that_of_the_run():
     assert [calls for _, calls in printed] == [3, 3, 2]  # 8 = 3 + 3 + 2
     assert server.requests == 8
     for told, _ in printed:
-        assert told == ("the judge's budget of max_calls=8 calls, this process's share of it, one of 3, is used up")
+        assert told == ("the budget of max_calls=8 calls, this process's share of it, one of 3, is used up")
 
 
 def test_the_budget_of_cost_is_that_of_the_run():

@@ -9,8 +9,10 @@ import pytest
 from judging.fault_server import FaultServer, blocks
 from rvpo.data import load_rubric_rows
 from rvpo.judging.config import JudgeConfig
-from rvpo.judging.criteria import Rubric, healthbench_score
-from rvpo.judging.judge import Item, Judge
+from rvpo.judging.criteria import Rubric
+from rvpo.judging.grading import Item
+from rvpo.judging.judge import Judge
+from rvpo.judging.scores import healthbench_score
 
 
 def scripted(answer, text):

@@ -15,7 +15,8 @@ import pytest
 
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.judge import Item, Judge
+from rvpo.judging.grading import Item
+from rvpo.judging.judge import Judge
 from rvpo.judging.prompts import load_prompt
 from rvpo.judging.verdicts import Outcome
 

@@ -15,10 +15,11 @@ from judging.fault_server import FaultServer, seldom
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.judge import RuleJudge
+from rvpo.judging.rule_judge import RuleJudge
 from rvpo.judging.store import VerdictStore
 from rvpo.rewards.channels import declaration
-from rvpo.rewards.rubric import RubricReward, answer_text
+from rvpo.rewards.completions import completion_text
+from rvpo.rewards.rubric import RubricReward
 
 RUBRIC = Rubric(
     (
@@ -90,9 +91,9 @@ def test_outcomes_are_logged_where_the_trainer_offers_a_way():
 
 
 def test_chat_messages_are_answers_too():
-    assert answer_text([{"role": "assistant", "content": "rest"}]) == "rest"
-    assert answer_text([{"role": "user", "content": "no"}, {"role": "assistant", "content": None}]) == ""
-    assert answer_text([{"role": "assistant", "content": [{"type": "text", "text": "rest"}]}]) == "rest"
+    assert completion_text([{"role": "assistant", "content": "rest"}], 0) == "rest"
+    assert completion_text([{"role": "user", "content": "no"}, {"role": "assistant", "content": None}], 0) == ""
+    assert completion_text([{"role": "assistant", "content": [{"type": "text", "text": "rest"}]}], 0) == "rest"
     reward = RubricReward(RuleJudge(by_rule))
     (row,) = call(reward, [[{"role": "assistant", "content": "rest"}]])
     assert row["accuracy/rest"] == 1.0

@@ -9,19 +9,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvpo.data.describe import Description, Finding, describe, histogram
+from rvpo.data.describe import Description, RowProblem, SharedText, describe, histogram
 from rvpo.data.load import FORMATS, LoadedRows, load_rubric_rows
 from rvpo.data.rar import POLARITY_RULES
 from rvpo.data.rows import write_rows
+from rvpo.text import plural, shown
 
 __all__ = ["main"]
 
 FEW = 5
-"""Findings of a kind that are listed."""
+"""Problems of a kind that are listed."""
 TAGS = 15
 """Tags that are listed."""
 BAR = 40
 """Blocks of the longest bar."""
+LONGEST_TEXT = 1000
+"""Characters of a text that are printed."""
 
 KINDS = {
     "suspicious_polarity": "criteria with suspicious polarity",
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     _print(options.name, loaded, describe(loaded.rows), show=options.show)
     if options.out is not None:
         write_rows(loaded.rows, options.out)
-        _say(f"written: {options.out} ({_number(len(loaded.rows), 'row')})")
+        _say(f"written: {options.out} ({plural(len(loaded.rows), 'row')})")
     return 0
 
 
@@ -84,10 +87,10 @@ def _say(line: str = "") -> None:
     Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _print(name: str, loaded: LoadedRows, found: Description, *, show: bool) -> None:
+def _print(name: str, loaded: LoadedRows, contents: Description, *, show: bool) -> None:
     kept = f"{len(loaded.rows)} kept, {loaded.dropped} dropped"
-    _say(f"{name}, read as {loaded.format}: {_number(loaded.read, 'row')}, {kept}")
-    for count, what in (
+    _say(f"{name}, read as {loaded.format}: {plural(loaded.read, 'row')}, {kept}")
+    for count, label in (
         (loaded.without_prompt, "dropped: no prompt"),
         (loaded.without_rubric, "dropped: no rubric"),
         (loaded.duplicates, "with the prompt of an earlier row"),
@@ -96,16 +99,15 @@ def _print(name: str, loaded: LoadedRows, found: Description, *, show: bool) -> 
         (loaded.undecided_polarities, "pitfalls whose wording does not tell the polarity (met counts as bad)"),
     ):
         if count:
-            _say(f"{count:>8}  {what}")
-    _print_sizes(found)
-    _print_tags(found)
-    _say(f"\npolarity: {found.positive} positive (met is good), {found.negative} negative (met is bad)")
-    _print_findings(found.findings, show)
-    _print_shared(found, show)
+            _say(f"{count:>8}  {label}")
+    _print_sizes(contents.sizes)
+    _print_tags(contents)
+    _say(f"\npolarity: {contents.positive} positive (met is good), {contents.negative} negative (met is bad)")
+    _print_problems(contents.problems, show)
+    _print_shared(contents.shared, show)
 
 
-def _print_sizes(found: Description) -> None:
-    sizes = found.sizes
+def _print_sizes(sizes: Sequence[int]) -> None:
     middle = f"median {statistics.median(sizes):g}, {sum(sizes)} in all"
     _say(f"\ncriteria per prompt: {min(sizes)} to {max(sizes)}, {middle}")
     bins = histogram(sizes)
@@ -115,17 +117,17 @@ def _print_sizes(found: Description) -> None:
         _say(f"{label:>8}  {'█' * max(round(BAR * count / highest), count > 0)} {count}")
 
 
-def _print_tags(found: Description) -> None:
-    if found.tags:
+def _print_tags(contents: Description) -> None:
+    if contents.tags:
         table = _table("Tags of criteria", "tag", ("criteria", "points", "lowest", "highest"))
-        for tag, count, *points in found.tags[:TAGS]:
-            table.add_row(escape(_clean(tag)), str(count), *(f"{value:g}" for value in points))
-        _print_table(table, len(found.tags))
-    if found.example_tags:
+        for tag, count, *points in contents.tags[:TAGS]:
+            table.add_row(escape(_line(tag)), str(count), *(f"{value:g}" for value in points))
+        _print_table(table, len(contents.tags))
+    if contents.example_tags:
         table = _table("Tags of examples", "tag", ("rows",))
-        for tag, count in found.example_tags[:TAGS]:
-            table.add_row(escape(_clean(tag)), str(count))
-        _print_table(table, len(found.example_tags))
+        for tag, count in contents.example_tags[:TAGS]:
+            table.add_row(escape(_line(tag)), str(count))
+        _print_table(table, len(contents.example_tags))
 
 
 def _table(title: str, first: str, columns: Iterable[str]) -> Table:
@@ -141,24 +143,24 @@ def _print_table(table: Table, rows: int) -> None:
     console.print()
     console.print(table)
     if rows > TAGS:
-        _say(f"and {_number(rows - TAGS, 'more tag')}")
+        _say(f"and {plural(rows - TAGS, 'more tag')}")
 
 
-def _print_findings(findings: Sequence[Finding], show: bool) -> None:
-    for kind, words in KINDS.items():
-        of_kind = [each for each in findings if each.problem.kind == kind]
+def _print_problems(problems: Sequence[RowProblem], show: bool) -> None:
+    for kind, label in KINDS.items():
+        of_kind = [row_problem for row_problem in problems if row_problem.problem.kind == kind]
         if of_kind:
-            _say(f"\n{words}: {len(of_kind)}{_first(len(of_kind))}")
+            _say(f"\n{label}: {len(of_kind)}{_first(len(of_kind))}")
         for row, problem, text in of_kind[:FEW]:
-            _say(f"  row {_clean(row)}, {', '.join(map(_clean, problem.ids))}: {problem.reason}")
+            _say(f"  row {_line(row)}, {', '.join(map(_line, problem.ids))}: {problem.reason}")
             _show(text, show)
 
 
-def _print_shared(found: Description, show: bool) -> None:
-    if found.shared:
-        _say(f"\ntexts in several rubrics: {len(found.shared)}{_first(len(found.shared))}")
-    for count, row, criterion, text in found.shared[:FEW]:
-        _say(f"  in {count} rubrics, first row {_clean(row)}, {_clean(criterion)}")
+def _print_shared(texts: Sequence[SharedText], show: bool) -> None:
+    if texts:
+        _say(f"\ntexts in several rubrics: {len(texts)}{_first(len(texts))}")
+    for count, row, criterion, text in texts[:FEW]:
+        _say(f"  in {count} rubrics, first row {_line(row)}, {_line(criterion)}")
         _show(text, show)
 
 
@@ -167,14 +169,10 @@ def _first(count: int) -> str:
 
 
 def _show(text: str, show: bool) -> None:
-    if show:
-        _say(f"    {_clean(text)}")
+    if show and text.strip():
+        _say(f"    {_line(text)}")
 
 
-def _clean(text: str) -> str:
+def _line(text: str) -> str:
     """Return a text of the data on one line, without what would steer the terminal."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in " ".join(text.split()))
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return shown(text, LONGEST_TEXT)

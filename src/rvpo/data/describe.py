@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rvpo.data.rows import RubricRow
-from rvpo.judging.criteria import Criterion, Problem, Rubric, plain_text
+from rvpo.judging.criteria import Criterion, Rubric
+from rvpo.judging.problems import RubricProblem, plain_text, rubric_problems
 
-__all__ = ["Description", "Finding", "Shared", "TagCount", "describe", "histogram"]
+__all__ = ["Description", "RowProblem", "SharedText", "TagCount", "describe", "histogram"]
 
 
 class TagCount(NamedTuple):
@@ -23,17 +24,17 @@ class TagCount(NamedTuple):
     highest: float
 
 
-class Finding(NamedTuple):
-    """A problem of one rubric."""
+class RowProblem(NamedTuple):
+    """A problem of a row's rubric."""
 
     row: str
     """Id of the row."""
-    problem: Problem
+    problem: RubricProblem
     text: str
     """Text of the first criterion concerned."""
 
 
-class Shared(NamedTuple):
+class SharedText(NamedTuple):
     """A criterion text that several rubrics have."""
 
     rubrics: int
@@ -58,51 +59,55 @@ class Description:
     """Criteria that are good to meet."""
     negative: int
     """Criteria that are bad to meet."""
-    findings: list[Finding]
+    problems: list[RowProblem]
     """Problems of the rubrics, in the order of the rows."""
-    shared: list[Shared]
+    shared: list[SharedText]
     """Texts that occur in several rubrics, the most frequent first; compared without case and white space."""
 
 
 def describe(rows: Iterable[RubricRow]) -> Description:
     """Return what is in the rows; everything empty without any. Raises ConfigError for a rubric that is none."""
     rubrics = [(row["id"], row["tags"], Rubric.from_rows(row["rubric"])) for row in rows]
-    criteria = [each for _, _, rubric in rubrics for each in rubric]
+    criteria = [criterion for _, _, rubric in rubrics for criterion in rubric]
     return Description(
         sizes=[len(rubric) for _, _, rubric in rubrics],
         tags=_tag_counts(criteria),
         example_tags=Counter(tag for _, tags, _ in rubrics for tag in tags).most_common(),
-        positive=sum(each.polarity == "positive" for each in criteria),
-        negative=sum(each.polarity == "negative" for each in criteria),
-        findings=[finding for row, _, rubric in rubrics for finding in _findings(row, rubric)],
+        positive=sum(criterion.polarity == "positive" for criterion in criteria),
+        negative=sum(criterion.polarity == "negative" for criterion in criteria),
+        problems=[problem for row, _, rubric in rubrics for problem in _problems(row, rubric)],
         shared=_shared([(row, rubric) for row, _, rubric in rubrics]),
     )
 
 
 def _tag_counts(criteria: Iterable[Criterion]) -> list[TagCount]:
     points: dict[str, list[float]] = {}
-    for each in criteria:
-        for tag in each.tags:
-            points.setdefault(tag, []).append(each.points)
+    for criterion in criteria:
+        for tag in criterion.tags:
+            points.setdefault(tag, []).append(criterion.points)
     counts = [TagCount(tag, len(of_tag), sum(of_tag), min(of_tag), max(of_tag)) for tag, of_tag in points.items()]
-    return sorted(counts, key=lambda each: -each.criteria)
+    return sorted(counts, key=lambda count: -count.criteria)
 
 
-def _findings(row: str, rubric: Rubric) -> list[Finding]:
-    texts = {each.id: each.text for each in rubric}
-    return [Finding(row, problem, texts[problem.ids[0]]) for problem in rubric.problems()]
+def _problems(row: str, rubric: Rubric) -> list[RowProblem]:
+    texts = {criterion.id: criterion.text for criterion in rubric}
+    return [RowProblem(row, problem, texts[problem.ids[0]]) for problem in rubric_problems(rubric)]
 
 
-def _shared(rubrics: Iterable[tuple[str, Rubric]]) -> list[Shared]:
-    found: dict[str, Shared] = {}
+def _shared(rubrics: Iterable[tuple[str, Rubric]]) -> list[SharedText]:
+    first: dict[str, tuple[str, Criterion]] = {}
+    rubrics_with: Counter[str] = Counter()
     for row, rubric in rubrics:
-        for text, each in {plain_text(each.text): each for each in reversed(rubric.criteria)}.items():
-            before = found.get(text)
-            found[text] = (
-                Shared(1, row, each.id, each.text) if before is None else before._replace(rubrics=before[0] + 1)
-            )
-    several = [each for text, each in found.items() if each.rubrics > 1 and text]
-    return sorted(several, key=lambda each: -each.rubrics)
+        criteria = {plain_text(criterion.text): criterion for criterion in reversed(rubric.criteria)}
+        rubrics_with.update(criteria.keys())
+        for text, criterion in criteria.items():
+            first.setdefault(text, (row, criterion))
+    several = [
+        SharedText(rubrics_with[text], row, criterion.id, criterion.text)
+        for text, (row, criterion) in first.items()
+        if text and rubrics_with[text] > 1
+    ]
+    return sorted(several, key=lambda shared: -shared.rubrics)
 
 
 def histogram(sizes: Sequence[int], bins: int = 10) -> list[tuple[int, int, int]]:

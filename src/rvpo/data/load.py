@@ -1,4 +1,4 @@
-"""`load_rubric_rows`: any rubric data set as canonical rows, with counts of what was found on the way."""
+"""`load_rubric_rows`: any rubric data set as canonical rows, with counts of what its raw rows lacked."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ HASHED = 16
 
 @dataclass(frozen=True)
 class LoadedRows:
-    """Canonical rows, and what was found in the raw ones. Counts are of rows unless they say otherwise."""
+    """Canonical rows, and counts of what the raw ones lacked: counts of rows unless they say otherwise."""
 
     rows: list[RubricRow]
     """In the order of the data set, without those dropped."""
@@ -89,12 +89,12 @@ def load_rubric_rows(
     if polarity is not None and polarity not in POLARITY_RULES:
         raise unknown_name("polarity", polarity, POLARITY_RULES)
     raw = raw_rows(name, split, limit)
-    found = format or guess_format(name, [row for _, row in raw])
-    if polarity is not None and found != "rar":
-        raise ConfigError(f"polarity is an option of the format rar, but {name} is {found}; leave it out")
+    format = format or guess_format(name, [row for _, row in raw])
+    if polarity is not None and format != "rar":
+        raise ConfigError(f"polarity is an option of the format rar, but {name} is {format}; leave it out")
     rule: Any = polarity or default_rule(name)
-    reader = partial(read_rar, rule=rule) if found == "rar" else READERS[found]
-    return _assembled(name, found, raw, [reader(row, place) for place, row in raw])
+    reader = partial(read_rar, rule=rule) if format == "rar" else READERS[format]
+    return _assembled(name, format, raw, [reader(row, place) for place, row in raw])
 
 
 def guess_format(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -123,20 +123,20 @@ def _keys_of_first(items: object) -> set[str]:
     return set(items[0]) if isinstance(items, list) and items and isinstance(items[0], Mapping) else set()
 
 
-def _assembled(name: str, found: str, raw: Sequence[RawRow], drafts: Sequence[Draft]) -> LoadedRows:
-    """Give the drafts ids and count what was found."""
+def _assembled(name: str, format: str, raw: Sequence[RawRow], drafts: Sequence[Draft]) -> LoadedRows:
+    """Return the drafts as rows, each with an id, and the counts."""
     source = Path(name).name if Path(name).exists() else name  # a file's folder says nothing about its rows
     kept = [(place, draft) for (place, _), draft in zip(raw, drafts, strict=True) if draft.prompt and draft.criteria]
     if not kept:
         columns = sorted(map(str, raw[0][1]))
         raise ConfigError(
-            f"none of the {len(raw)} rows of {name} has a prompt and a rubric, read as {found}; their columns are "
+            f"none of the {len(raw)} rows of {name} has a prompt and a rubric, read as {format}; their columns are "
             f"{columns}; give another format"
         )
-    rows = [_row(draft, own, source, place) for (place, draft), own in zip(kept, _ids(kept), strict=True)]
+    rows = [_row(draft, row_id, source, place) for (place, draft), row_id in zip(kept, _ids(kept), strict=True)]
     return LoadedRows(
         rows=rows,
-        format=found,
+        format=format,
         read=len(drafts),
         without_prompt=sum(not draft.prompt for draft in drafts),
         without_rubric=sum(bool(draft.prompt) and not draft.criteria for draft in drafts),
@@ -149,25 +149,26 @@ def _assembled(name: str, found: str, raw: Sequence[RawRow], drafts: Sequence[Dr
 
 def _ids(kept: Sequence[tuple[Place, Draft]]) -> list[str]:
     """Return the ids that the rows have, or a hash of the prompt, with a number where the prompt occurs again."""
-    seen: Counter[str] = Counter()
-    taken: dict[str, Place] = {}
+    times: Counter[str] = Counter()
+    place_of: dict[str, Place] = {}
     for place, draft in kept:
         digest = _digest(draft.prompt)
-        seen[digest] += 1
-        own = draft.id or (digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
-        if own in taken:
-            raise ConfigError(f"{place}, key 'id': must be unique, but {own!r} is the id of {taken[own]} as well")
-        taken[own] = place
-    return list(taken)
+        times[digest] += 1
+        row_id = draft.id or (digest if times[digest] == 1 else f"{digest}-{times[digest]}")
+        if row_id in place_of:
+            other = place_of[row_id]
+            raise ConfigError(f"{place}, key 'id': must be unique, but {row_id!r} is the id of {other} as well")
+        place_of[row_id] = place
+    return list(place_of)
 
 
-def _row(draft: Draft, own: str, source: str, place: Place) -> RubricRow:
+def _row(draft: Draft, row_id: str, source: str, place: Place) -> RubricRow:
     try:
         rubric = Rubric(draft.criteria)
     except ConfigError as error:
         raise ConfigError(f"{place}, key 'rubric': {error}") from error
     return RubricRow(
-        id=own,
+        id=row_id,
         prompt=draft.prompt,
         rubric=rubric.to_rows(),
         reference=draft.reference,

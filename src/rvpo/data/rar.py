@@ -14,13 +14,24 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from rvpo.data.rows import Draft, Place, items_of, mapping_of, messages_of, number_of, optional_text
-from rvpo.judging.criteria import CATEGORY_WEIGHTS, Criterion, Polarity, wording
+from rvpo.judging.criteria import Criterion, Polarity
+from rvpo.judging.problems import wording
+from rvpo.judging.scores import CATEGORY_WEIGHTS
 
 __all__ = ["POLARITY_RULES", "PolarityRule", "default_rule", "read_category", "read_rar"]
 
 PolarityRule: TypeAlias = Literal["met_is_good", "met_is_bad", "by_wording"]
 """How the polarity of a pitfall criterion is found: the same for all, or each by its wording."""
 POLARITY_RULES: tuple[str, ...] = get_args(PolarityRule)
+
+ALIKE_CRITERIA = 0.75
+"""Likeness (difflib's ratio) to "criteria" from which on a description's second word is taken for it."""
+ALIKE_BEFORE_CRITERIA = 0.7
+"""Likeness to a category from which on the word before "criteria" is taken for it."""
+ALIKE_ALONE = 0.82
+"""The same of a word that stands alone before a colon: nothing else says that a category is meant."""
+LENGTHS_APART = 2
+"""Letters by which a misspelt category may be longer or shorter."""
 
 _SEPARATOR = r"[*_]*\s*(?::|[\u2013\u2014]|-(?=\s))"
 _TWO_WORDS = re.compile(rf"\W*([A-Za-z]+)[\s_]+([A-Za-z]+)({_SEPARATOR})?[*_]*\s*")
@@ -50,23 +61,23 @@ def read_category(description: str) -> tuple[str | None, str]:
     (('essential', 'Names the drug.'), (None, 'Names the drug.'))
     """
     head = _TWO_WORDS.match(description)
-    if head is not None and _likeness(head[2], ("criteria", "criterion")) >= 0.75:
-        goes_on = description[head.end() : head.end() + 1]
-        is_sentence = not head[3] and head[2].islower() and goes_on.islower()  # "Important criteria are listed"
-        found = None if is_sentence else _nearest(head[1], 0.7)
+    if head is not None and _likeness(head[2], ("criteria", "criterion")) >= ALIKE_CRITERIA:
+        next_letter = description[head.end() : head.end() + 1]
+        is_sentence = not head[3] and head[2].islower() and next_letter.islower()  # "Important criteria are listed"
+        category = None if is_sentence else _nearest(head[1], ALIKE_BEFORE_CRITERIA)
     else:
         head = _ONE_WORD.match(description)
-        found = None if head is None else _nearest(head[1], 0.82)
-    if head is None or found is None:
+        category = None if head is None else _nearest(head[1], ALIKE_ALONE)
+    if head is None or category is None:
         return None, description
-    return found, description[head.end() :]
+    return category, description[head.end() :]
 
 
 @lru_cache(maxsize=4096)  # hundreds of thousands of descriptions begin with a handful of words
 def _nearest(word: str, enough: float) -> str | None:
     """Return the category that a word is, or is a misspelling of."""
-    near = [each for each in CATEGORY_WEIGHTS if abs(len(each) - len(word)) <= 2]
-    best = max(near, key=lambda each: _likeness(word, (each,)), default=None)
+    near = [category for category in CATEGORY_WEIGHTS if abs(len(category) - len(word)) <= LENGTHS_APART]
+    best = max(near, key=lambda category: _likeness(word, (category,)), default=None)
     return best if best is not None and _likeness(word, (best,)) >= enough else None
 
 
@@ -87,8 +98,8 @@ def read_rar(raw: Mapping[str, Any], place: Place, rule: PolarityRule) -> Draft:
     unreadable = undecided = 0
     for index, item in enumerate(items_of(raw.get("rubric"), place, "rubric")):
         key = f"rubric[{index}]"
-        one, category, decided = _criterion(mapping_of(item, place, key), place, key, index, rule)
-        criteria.append(one)
+        criterion, category, decided = _criterion(mapping_of(item, place, key), place, key, index, rule)
+        criteria.append(criterion)
         unreadable += category is None
         undecided += not decided
     origin = optional_text(raw.get("question_source"), place, "question_source")
@@ -110,18 +121,17 @@ def _criterion(
     category, text = read_category(description)
     if category is None:  # the title may hold it instead
         title = optional_text(item.get("title"), place, f"{key}.title") or ""
-        found, rest = read_category(f"{title}:")
-        category = None if rest else found
+        of_title, rest = read_category(f"{title}:")
+        category = None if rest else of_title
     points = number_of(item.get("weight"), place, f"{key}.weight")
     is_pitfall = category == "pitfall" or (category is None and points < 0)
     polarity, decided = _pitfall_polarity(text, rule) if is_pitfall else ("positive", True)
-    one = Criterion(f"c{index + 1}", text, points, polarity, (category,) if category else ())
-    return one, category, decided
+    return Criterion(f"c{index + 1}", text, points, polarity, (category,) if category else ()), category, decided
 
 
 def _pitfall_polarity(text: str, rule: PolarityRule) -> tuple[Polarity, bool]:
     """Return a pitfall's polarity, and False where the wording was to tell and does not: then met is bad."""
     if rule == "by_wording":
-        found = wording(text)
-        return found or "negative", found is not None
+        suggested = wording(text)
+        return suggested or "negative", suggested is not None
     return ("positive" if rule == "met_is_good" else "negative"), True

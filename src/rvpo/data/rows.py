@@ -1,9 +1,8 @@
 """The canonical row of a rubric data set, what a loader makes of a raw row, and how rows are written.
 
-A loader turns one raw row into a `Draft`; `rvpo.data.load` gives it an id and counts what it found.
+A loader turns one raw row into a `Draft`; `rvpo.data.load` gives it an id and counts what it lacked.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from rvpo.errors import ConfigError
 from rvpo.judging.criteria import Criterion, Polarity, is_finite_number
+from rvpo.llm.json_text import json_text
 
 __all__ = ["Draft", "Message", "Place", "RubricRow", "write_rows"]
 
@@ -100,9 +100,9 @@ def items_of(value: object, place: Place, key: str) -> list[Any]:
 
 def texts_of(value: object, place: Place, key: str) -> tuple[str, ...]:
     """Return a list of non-empty texts as a tuple; ConfigError for anything else."""
-    for index, each in enumerate(items_of(value, place, key)):
-        if not isinstance(each, str) or not each:
-            raise place.error(f"{key}[{index}]", "non-empty text", each)
+    for index, item in enumerate(items_of(value, place, key)):
+        if not isinstance(item, str) or not item:
+            raise place.error(f"{key}[{index}]", "non-empty text", item)
     return tuple(items_of(value, place, key))
 
 
@@ -122,14 +122,14 @@ def messages_of(value: object, place: Place, key: str) -> list[Message]:
     if value is None or isinstance(value, str):
         return [Message(role="user", content=value)] if value and value.strip() else []
     messages = []
-    for index, each in enumerate(items_of(value, place, key)):
-        here = f"{key}[{index}]"
-        given = {name: one for name, one in mapping_of(each, place, here).items() if one is not None}
+    for index, item in enumerate(items_of(value, place, key)):
+        item_key = f"{key}[{index}]"
+        given = {name: part for name, part in mapping_of(item, place, item_key).items() if part is not None}
         if given.keys() != {"role", "content"}:
-            raise place.error(here, "an object with role and content only", sorted(given))
-        for name, one in given.items():
-            if not isinstance(one, str):
-                raise place.error(f"{here}.{name}", "text", one)
+            raise place.error(item_key, "an object with role and content only", sorted(given))
+        for name, part in given.items():
+            if not isinstance(part, str):
+                raise place.error(f"{item_key}.{name}", "text", part)
         messages.append(Message(role=given["role"], content=given["content"]))
     return messages if any(message["content"].strip() for message in messages) else []
 
@@ -147,7 +147,7 @@ def polarity_of(points: float) -> Polarity:
 
 
 def criterion_at(place: Place, key: str, row: Mapping[str, Any]) -> Criterion:
-    """Return the criterion of a dict; what is wrong with it is said with its place."""
+    """Return the criterion of a dict; raise ConfigError, with the place, for what is wrong with it."""
     try:
         return Criterion.from_row(row)
     except ConfigError as error:
@@ -163,15 +163,6 @@ def write_rows(rows: Iterable[RubricRow], file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w", encoding="utf-8") as stream:
             for row in rows:
-                stream.write(_line(row) + "\n")
+                stream.write(json_text(row) + "\n")
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror or error}") from error
-
-
-def _line(row: RubricRow) -> str:
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold and UTF-8 may not
-        return json.dumps(row, allow_nan=False)
-    return line

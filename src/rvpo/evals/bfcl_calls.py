@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rvpo.evals.bfcl_library import Calls, module
+from rvpo.llm.thoughts import without_thoughts
 from rvpo.rewards.tool_calling import read_calls
 
-__all__ = ["native_calls", "prompted_calls", "rlla_calls", "shown_call", "without_thoughts"]
+__all__ = ["native_calls", "prompted_calls", "rlla_calls", "shown_call"]
 
 MOST_BITS = 4096
 """Of a whole number that arithmetic in an argument may give: 9 ** 9 ** 9 must not be worked out."""
@@ -31,11 +32,6 @@ ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
 BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 NO_TOOL = "none"
 """A tool by this name, which RLLA's own evaluation offers, is no tool."""
-
-
-def without_thoughts(text: str) -> str:
-    """Return what follows the last `</think>`, the whole text without one."""
-    return text.rpartition("</think>")[2].lstrip("\n")
 
 
 def prompted_calls(text: str, language: str) -> Calls:

@@ -9,15 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rvpo.evals.bfcl_calls import (
-    BLOCK,
-    native_calls,
-    prompted_calls,
-    rlla_calls,
-    shown_call,
-    without_thoughts,
-)
+from rvpo.evals.bfcl_calls import BLOCK, native_calls, prompted_calls, rlla_calls, shown_call
 from rvpo.evals.bfcl_library import Calls, Case, documented, module, tools
+from rvpo.llm.thoughts import without_thoughts
 
 __all__ = ["FORMS", "Asked", "Form", "Step", "Turn", "turns_of"]
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from rvpo.evals.models import Answer, Finished, Question, Sampling
 from rvpo.evals.tool_text import native_text, with_text_arguments
-from rvpo.judging.config import JudgeConfig
-from rvpo.llm.client import ChatClient, Failure, Refusal
+from rvpo.llm.client import ChatClient
+from rvpo.llm.config import ServerConfig
+from rvpo.llm.reply import Failure, Refusal
 
 __all__ = ["Endpoint"]
 
@@ -47,7 +48,7 @@ class Endpoint:
     ) -> None:
         self.name, self.base_url, self.sampling, self.extra = name, base_url, sampling or Sampling(), dict(extra or {})
         self.client = ChatClient(
-            JudgeConfig(
+            ServerConfig(
                 model=name,
                 base_url=base_url,
                 api_key_env=api_key_env,

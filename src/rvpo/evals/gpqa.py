@@ -23,7 +23,7 @@ from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
 from rvpo.evals.models import Answer, Question, question
 from rvpo.evals.run import Benchmark, Record, each, mean_score, unknown_record
-from rvpo.judging.prompts import visible
+from rvpo.llm.thoughts import without_thoughts
 
 __all__ = ["Choice", "apart_note", "build", "choices", "parse_letter", "record", "summarize", "wilson"]
 
@@ -106,7 +106,7 @@ def parse_letter(text: str) -> str | None:
     >>> parse_letter("Answer: A or B"), parse_letter("The answer is a protein"), parse_letter("Answer: Both")
     (None, None, None)
     """
-    plain = visible(text).replace("*", "").replace("`", "").replace('"', "")
+    plain = without_thoughts(text).replace("*", "").replace("`", "").replace('"', "")
     for pattern in _CHOSEN:
         found = list(pattern.finditer(plain))
         if found:

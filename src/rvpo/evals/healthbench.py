@@ -24,8 +24,10 @@ from rvpo.data.rows import RubricRow
 from rvpo.errors import ConfigError
 from rvpo.evals.models import Answer, Question, question
 from rvpo.evals.run import Benchmark, Record, mean_score
-from rvpo.judging.criteria import Rubric, Verdicts, healthbench_bounds, healthbench_score
-from rvpo.judging.judge import Graded, Grader, Item, Judge
+from rvpo.judging.criteria import Rubric
+from rvpo.judging.grading import Graded, Grader, Item
+from rvpo.judging.judge import Judge
+from rvpo.judging.scores import MetById, healthbench_bounds, healthbench_score
 
 __all__ = ["build", "example_scores", "judge_about", "record", "subset_ids", "summarize"]
 
@@ -130,7 +132,7 @@ def _check(rubrics: Mapping[str, Rubric], subsets: Subsets) -> None:
 
 
 def example_scores(
-    rubric: Rubric, met: Verdicts, tags: Sequence[str] = ()
+    rubric: Rubric, met: MetById, tags: Sequence[str] = ()
 ) -> tuple[dict[str, float | None], dict[str, tuple[float, float]]]:
     """Return an example's scores by name, None where a verdict is missing, and the bounds of those that are None.
 

@@ -27,6 +27,8 @@ from typing import Any
 
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.evals.models import Answer, Model, Question
+from rvpo.llm.json_text import json_text
+from rvpo.llm.limits import ENOUGH_TO_TELL, MOST_MISSING, too_many_missing
 from rvpo.stats import bootstrap_interval
 
 __all__ = [
@@ -46,9 +48,6 @@ __all__ = [
 ABOUT, ANSWERS, ITEMS, SUMMARY = "about.json", "answers.jsonl", "items.jsonl", "summary.json"
 DRAWS = 1000
 """Bootstrap draws of a summary's intervals, as in HealthBench's own code."""
-MOST_LOST = 0.2
-"""Share of the answers that may be lost; more stops the run."""
-ENOUGH_TO_TELL = 20
 COMPARABLE = ("benchmark", "questions", "settings.", "model.sampling.", "versions.rvpo")
 """What must be equal in `about` for two results to be compared without a note."""
 
@@ -177,8 +176,8 @@ async def evaluate(
 
     Raises:
         ConfigError: the folder holds results of something else, or cannot be used; an id occurs twice.
-        JudgeError: more than 20 % of the answers are lost, of 20 or more; or what the model or the benchmark raises.
-            What was finished until then is kept.
+        JudgeError: 20 answers or more are lost, and more than 20 % of those that came; or what the model or the
+            benchmark raises. What was finished until then is kept.
     """
     folder = Path(folder)
     model = benchmark.through(model) if benchmark.through else model
@@ -224,10 +223,11 @@ async def _answer(questions: Sequence[Question], model: Model, kept: "Kept", pro
             kept.add([{"id": one.id, **asdict(answer)} for one, answer in some])
             new, lost = new + len(some), lost + sum(answer.text is None for _, answer in some)
             progress("answers", len(kept.lines), len(questions))
-            if lost >= ENOUGH_TO_TELL and lost > MOST_LOST * new:
+            # Refused prompts come back first, so a stream must have lost that many, not only begun.
+            if lost >= ENOUGH_TO_TELL and too_many_missing(lost, new):
                 why = next(answer.lost for _, answer in some if answer.text is None)
                 raise JudgeError(
-                    f"{lost} of {new} answers were lost (the last one: {why}), more than {MOST_LOST:.0%}; mend the "
+                    f"{lost} of {new} answers were lost (the last one: {why}), more than {MOST_MISSING:.0%}; mend the "
                     "cause, then give the same command again with --retry-missing"
                 )
 
@@ -304,8 +304,7 @@ class Kept:
 
 
 def _encoded(line: Mapping[str, Any]) -> bytes:
-    # Half a surrogate pair, which a model can produce and UTF-8 cannot hold, becomes JSON's own escape.
-    return json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+    return f"{json_text(line)}\n".encode()
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:

@@ -10,8 +10,6 @@ from itertools import combinations
 
 __all__ = ["PROBES", "Agreement", "Probe", "agreement", "judge_calls", "reliability"]
 
-Vote = bool | None
-
 PROBES = (" ", ":", ".", "Thought process:", "Let's solve this step by step.", "I cannot help with that.")
 """Answers without content; weak judges find criteria met in them."""
 
@@ -33,19 +31,19 @@ class Agreement:
         return reliability(self.share)
 
 
-def agreement(votes: Iterable[Sequence[Vote]]) -> Agreement:
+def agreement(votes: Iterable[Sequence[bool | None]]) -> Agreement:
     """Compare the verdicts on each criterion with one another, pair by pair.
 
     >>> agreement([(True, True, False), (None, True, True)])
     Agreement(pairs=4, lost=1, share=0.5)
     """
     alike = pairs = lost = 0
-    for of_one in votes:
-        known = [vote for vote in of_one if vote is not None]
-        lost += len(of_one) - len(known)
-        for a, b in combinations(known, 2):
+    for criterion_votes in votes:
+        known = [vote for vote in criterion_votes if vote is not None]
+        lost += len(criterion_votes) - len(known)
+        for first, second in combinations(known, 2):
             pairs += 1
-            alike += a == b
+            alike += first == second
     return Agreement(pairs, lost, alike / pairs if pairs else math.nan)
 
 

@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rvpo.errors import ConfigError
+from rvpo.llm.reply import Reply
 
-__all__ = ["Reply", "VerdictStore", "request_key"]
+__all__ = ["VerdictStore", "request_key"]
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -36,16 +37,6 @@ BUSY_SECONDS = 60.0
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 PAGES_OF_LOG = 8192
 """Pages (4 KiB) written to the log before they are moved into the file, which waits for the disk."""
-
-
-class Reply(NamedTuple):
-    """What a judge said once."""
-
-    text: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    calls: tuple[tuple[str, str], ...] = ()
-    """Tool calls, where tools were offered: name, and arguments as JSON text. No judge makes any; not stored."""
 
 
 def request_key(request: dict[str, Any]) -> bytes:
@@ -102,7 +93,7 @@ class VerdictStore:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """Return the stored replies among the keys."""
-        found = {}
+        replies = {}
         with self._lock:
             connection = self._connection()
             for start in range(0, len(keys), AT_ONCE):
@@ -110,8 +101,8 @@ class VerdictStore:
                 marks = ",".join("?" * len(some))
                 query = f"SELECT key, reply, prompt_tokens, completion_tokens FROM replies WHERE key IN ({marks})"
                 for key, *reply in connection.execute(query, some):
-                    found[key] = Reply(*reply)
-        return found
+                    replies[key] = Reply(*reply)
+        return replies
 
     def put(self, key: bytes, model: str, reply: Reply) -> None:
         """Keep a reply; one that is there already stays."""

@@ -1,7 +1,7 @@
 """From a judge's reply to verdicts: a pure parser that never raises and never invents.
 
     >>> parse_verdicts('Fine. {"verdicts": [{"id": "1", "reason": "says so", "met": true}]}', ["1", "2"])
-    {'1': True, '2': None}
+    {'1': Vote(met=True, reason='says so'), '2': None}
 
 None is "no verdict": the caller asks again or counts it as missing. There is no default verdict.
 """
@@ -11,14 +11,21 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Outcome", "parse_rating", "parse_verdicts"]
+from rvpo.llm.thoughts import is_cut_in_thought, without_thoughts
+
+__all__ = ["HIGHEST_RATING", "LOWEST_RATING", "Outcome", "Vote", "parse_rating", "parse_verdicts"]
 
 LONGEST = 100_000
 """Characters at the end of a reply that are looked at; far more than any token limit lets through."""
 MOST_BRACES = 512
 """Opening braces at the end of a reply that are tried as the start of the object: bounds the work on any input."""
+MOST_WORK = 2 * LONGEST
+"""Characters that are read in vain before the rest of a reply is given up."""
+LARGEST_ID = 10**9 - 1
+"""Whole numbers up to it are read as ids."""
+LOWEST_RATING, HIGHEST_RATING = 1, 10
 
 
 class Outcome(StrEnum):
@@ -36,18 +43,23 @@ class Outcome(StrEnum):
     """The answer is empty: unmet without a call, whatever the criterion."""
 
 
-class _Repeated(ValueError):
-    """An object names a key twice, so that it says two things."""
+class Vote(NamedTuple):
+    """What one reply says of one criterion."""
+
+    met: bool
+    reason: str | None = None
+    """In the judge's words; None if it gave none."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _Repeated
-    return found
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's pairs as a dict; ValueError if it names a key twice, so that it says two things."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a key stands twice")
+    return entries
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_once)
+DECODER = json.JSONDecoder(object_pairs_hook=_unambiguous)
 
 
 def _objects(text: str) -> Iterator[tuple[dict[str, Any], int]]:
@@ -70,7 +82,7 @@ def _objects(text: str) -> Iterator[tuple[dict[str, Any], int]]:
             work += len(text) - start
         else:
             yield value, end
-        if work > 2 * LONGEST:
+        if work > MOST_WORK:
             return
 
 
@@ -79,9 +91,10 @@ def _last_object(text: str, key: str) -> dict[str, Any] | None:
 
     Braces after it mean that it stood inside something that could not be read, for example a quotation.
     """
-    text = text[-LONGEST:].rpartition("</think>")[2]
-    if "<think>" in text:
-        return None  # the thought was cut off: what stands in it is no reply
+    text = text[-LONGEST:]
+    if is_cut_in_thought(text):
+        return None  # what the judge would have settled on is not there
+    text = without_thoughts(text)
     last = None
     for value, end in _objects(text):
         if key in value:
@@ -91,7 +104,7 @@ def _last_object(text: str, key: str) -> dict[str, Any] | None:
     return last[0]
 
 
-def parse_verdicts(text: object, ids: Sequence[str]) -> dict[str, bool | None]:
+def parse_verdicts(text: object, ids: Sequence[str]) -> dict[str, Vote | None]:
     """Read `{"verdicts": [{"id": ..., "reason": ..., "met": true|false}, ...]}` out of a judge's reply.
 
     The last such JSON object of the text counts; prose, code fences and a `<think>` block around it do not
@@ -103,20 +116,19 @@ def parse_verdicts(text: object, ids: Sequence[str]) -> dict[str, bool | None]:
         ids: the criteria asked for. Whole numbers in the reply are read as text ("1" and 1 are one id).
 
     Returns:
-        One entry for each of `ids`, in their order: True (met), False (not met) or None (no verdict).
+        One entry for each of `ids`, in their order: the vote, or None (no verdict).
     """
-    verdicts: dict[str, bool | None] = dict.fromkeys(ids)
-    if not isinstance(text, str):
-        return verdicts
-    found = _last_object(text, "verdicts")
-    listed = found["verdicts"] if found else None
+    verdicts: dict[str, Vote | None] = dict.fromkeys(ids)
+    last = _last_object(text, "verdicts") if isinstance(text, str) else None
+    listed = last["verdicts"] if last else None
     if not isinstance(listed, list):
         return verdicts
-    entries = [(_id(entry), entry.get("met")) for entry in listed if isinstance(entry, dict)]
+    entries = [(_id(entry), entry) for entry in listed if isinstance(entry, dict)]
     times = Counter(name for name, _ in entries)
-    for name, met in entries:
+    for name, entry in entries:
+        met, reason = entry.get("met"), entry.get("reason")
         if name in verdicts and times[name] == 1 and isinstance(met, bool):
-            verdicts[name] = met
+            verdicts[name] = Vote(met, reason if isinstance(reason, str) and reason else None)
     return verdicts
 
 
@@ -124,14 +136,14 @@ def _id(entry: dict[str, Any]) -> str | None:
     """Return an entry's id as text; None for what cannot be one."""
     value = entry.get("id")
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value) if abs(value) < 10**9 else None
+        return str(value) if abs(value) <= LARGEST_ID else None
     return value if isinstance(value, str) else None
 
 
-def parse_rating(text: object, *, low: int = 1, high: int = 10) -> int | None:
-    """Read `{"rating": n}`, a whole number from low to high, out of a judge's reply; None if there is none."""
-    found = _last_object(text, "rating") if isinstance(text, str) else None
-    rating = found["rating"] if found else None
-    if not isinstance(rating, int) or isinstance(rating, bool) or not low <= rating <= high:
+def parse_rating(text: object) -> int | None:
+    """Read `{"rating": n}`, a whole number from 1 to 10, out of a judge's reply; None if there is none."""
+    last = _last_object(text, "rating") if isinstance(text, str) else None
+    rating = last["rating"] if last else None
+    if not isinstance(rating, int) or isinstance(rating, bool) or not LOWEST_RATING <= rating <= HIGHEST_RATING:
         return None
     return rating

@@ -11,37 +11,37 @@ import random
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import openai
 
 from rvpo.errors import JudgeError
-from rvpo.judging.config import JudgeConfig
-from rvpo.judging.store import Reply
-from rvpo.llm.processes import share_of_process, world_size
+from rvpo.llm.config import ServerConfig
+from rvpo.llm.limits import share_of_process, world_size
+from rvpo.llm.reply import Failure, Refusal, Reply, read_reply
 
-__all__ = ["ChatClient", "Failure", "Refusal", "Usage"]
+__all__ = ["ChatClient", "Usage", "wait_bounds"]
 
-LONGEST_WAIT = 60.0
 FIRST_WAIT = 0.5
-CONFIGURATION = frozenset({401, 403, 404})
+"""Seconds that the first wait of a call lasts at most."""
+GROWTH = 2.0
+"""How many times longer each further wait may be."""
+LONGEST_WAIT = 60.0
+"""Seconds that no wait exceeds, a server's Retry-After included."""
+UNUSABLE = frozenset({401, 403, 404})
 """Statuses that no other request of the run would escape."""
-AGAIN = frozenset({408, 409, 429})
+RETRIED = frozenset({408, 409, 429})
+"""Statuses below 500 that the same request can escape."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """The judge, or a filter before it, would not answer."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """No answer: the request was rejected, or the retry budget is over."""
-
-    reason: str
+def wait_bounds() -> Iterator[float]:
+    """Yield the longest time in seconds of each wait in turn, without end; full jitter draws from 0 up to it."""
+    bound = FIRST_WAIT
+    while True:
+        yield bound
+        bound = min(GROWTH * bound, LONGEST_WAIT)
 
 
 @dataclass
@@ -54,13 +54,13 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def cost(self, config: JudgeConfig) -> float:
+    def cost(self, config: ServerConfig) -> float:
         """Return the cost at the configured prices."""
         return (self.prompt_tokens * config.price_input + self.completion_tokens * config.price_output) / 1e6
 
 
 @dataclass
-class _Loop:
+class _Connections:
     """What belongs to one running event loop: connections and slots cannot be shared between loops."""
 
     sdk: openai.AsyncOpenAI
@@ -70,12 +70,12 @@ class _Loop:
 class ChatClient:
     """Asks the server. One object serves any number of event loops and threads; it is pickled without connections."""
 
-    def __init__(self, config: JudgeConfig) -> None:
+    def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.usage = Usage()
         self._open = 0
         self._lock = threading.Lock()
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Loop] = weakref.WeakKeyDictionary()
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = weakref.WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"config": self.config}
@@ -83,10 +83,11 @@ class ChatClient:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["config"])  # type: ignore[misc]
 
-    def _here(self) -> _Loop:
+    def _connections(self) -> _Connections:
+        """Return the connections of the running loop."""
         loop = asyncio.get_running_loop()
-        found = self._loops.get(loop)
-        if found is None:
+        connections = self._by_loop.get(loop)
+        if connections is None:
             config = self.config
             # The SDK insists on a key; a server on one's own machine reads none.
             key = os.environ.get(config.api_key_env) or "none"
@@ -94,52 +95,42 @@ class ChatClient:
                 api_key=key, base_url=config.base_url, max_retries=0, timeout=config.timeout, organization=None
             )
             slots = asyncio.Semaphore(share_of_process(config.concurrency, least=1))
-            self._loops[loop] = found = _Loop(sdk, slots)
-        return found
+            self._by_loop[loop] = connections = _Connections(sdk, slots)
+        return connections
 
     async def close(self) -> None:
         """Close the running loop's connections."""
-        found = self._loops.pop(asyncio.get_running_loop(), None)
-        if found is not None:
-            await found.sdk.close()
-
-    def check_budget(self) -> None:
-        """Raise JudgeError if this process's share of the budget of calls or cost is used up."""
-        config, usage, world = self.config, self.usage, world_size()
-        whose = f", this process's share of it, one of {world}," if world > 1 else ""
-        if config.max_calls is not None and usage.calls + self._open >= share_of_process(config.max_calls):
-            raise JudgeError(f"the judge's budget of max_calls={config.max_calls} calls{whose} is used up")
-        if config.max_cost is not None and usage.cost(config) >= config.max_cost / world:
-            spent = f"{usage.cost(config):.2f}"
-            raise JudgeError(f"the judge's budget of max_cost={config.max_cost}{whose} is used up ({spent})")
+        connections = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if connections is not None:
+            await connections.sdk.close()
 
     async def ask(self, request: dict[str, Any]) -> Reply | Refusal | Failure:
         """Return the server's answer to a chat request, the body that is sent.
 
         Raises JudgeError if the server cannot be used as configured (401, 403, 404) or a budget is used up.
         """
-        here, began, wait = self._here(), time.monotonic(), FIRST_WAIT
-        while True:
+        connections, began = self._connections(), time.monotonic()
+        for bound in wait_bounds():
             try:
-                async with here.slots:
-                    answer = await self._call(here.sdk, request)
-                return self._reply(answer)
+                async with connections.slots:
+                    return self._counted(read_reply(await self._call(connections.sdk, request)))
             except openai.APIStatusError as error:
                 status = error.status_code
-                if status in CONFIGURATION:
+                if status in UNUSABLE:
                     raise JudgeError(self._unusable(status)) from None
-                if status not in AGAIN and status < 500:
+                if status not in RETRIED and status < 500:
                     return _rejected(error)
-                problem, told = f"HTTP {status}", _retry_after(error.response.headers)
+                problem, wait = f"HTTP {status}", _retry_after(error.response.headers)
             # ValueError: a body that is no JSON.
             except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
-                problem, told = type(error).__name__, None
-            pause = told if told is not None else random.uniform(0, wait)
-            wait = min(2 * wait, LONGEST_WAIT)
-            if time.monotonic() - began + pause > 60 * self.config.retry_minutes:
-                return Failure(f"{problem}, for {self.config.retry_minutes:g} minutes")
+                problem, wait = type(error).__name__, None
+            if wait is None:
+                wait = random.uniform(0, bound)
+            if time.monotonic() - began + wait > 60 * self.config.retry_minutes:
+                break
             self.usage.retries += 1
-            await asyncio.sleep(pause)
+            await asyncio.sleep(wait)
+        return Failure(f"{problem}, for {self.config.retry_minutes:g} minutes")
 
     async def _call(self, sdk: openai.AsyncOpenAI, request: dict[str, Any]) -> object:
         """Return the body of one answered call.
@@ -148,7 +139,7 @@ class ChatClient:
         request and the answer.
         """
         with self._lock:
-            self.check_budget()
+            self._check_budget()
             self._open += 1
         try:
             return await sdk.post("/chat/completions", body=request, cast_to=object)
@@ -156,48 +147,32 @@ class ChatClient:
             with self._lock:
                 self._open -= 1
 
-    def _reply(self, answer: object) -> Reply | Refusal:
-        """Count a call and return what it says; a body of another form says nothing."""
-        body = _mapping(answer)
-        spent = _mapping(body.get("usage"))
-        prompt, completion = (_count(spent.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+    def _check_budget(self) -> None:
+        """Raise JudgeError if this process's share of the budget of calls or cost is used up."""
+        config, usage, world = self.config, self.usage, world_size()
+        share = f", this process's share of it, one of {world}," if world > 1 else ""
+        if config.max_calls is not None and usage.calls + self._open >= share_of_process(config.max_calls):
+            raise JudgeError(f"the budget of max_calls={config.max_calls} calls{share} is used up")
+        if config.max_cost is not None and usage.cost(config) >= config.max_cost / world:
+            spent = f"{usage.cost(config):.2f}"
+            raise JudgeError(f"the budget of max_cost={config.max_cost}{share} is used up ({spent})")
+
+    def _counted(self, reply: Reply | Refusal) -> Reply | Refusal:
+        """Count an answered call and its tokens; return the reply."""
         with self._lock:
             self.usage.calls += 1
-            self.usage.prompt_tokens += prompt
-            self.usage.completion_tokens += completion
-        choices = body.get("choices")
-        choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
-        message = _mapping(choice.get("message"))
-        refusal, content = message.get("refusal"), message.get("content")
-        if refusal or choice.get("finish_reason") == "content_filter":
-            return Refusal(str(refusal or "content filter"))
-        return Reply(content if isinstance(content, str) else "", prompt, completion, _calls(message))
+            self.usage.prompt_tokens += reply.prompt_tokens
+            self.usage.completion_tokens += reply.completion_tokens
+        return reply
 
     def _unusable(self, status: int) -> str:
         """Return what is wrong, in words of ours: the server's may repeat the key."""
         config = self.config
-        where = config.base_url or "the default server"
+        server = config.base_url or "the default server"
         if status == 404:
-            return f"{where} has no model {config.model!r} or no chat completions there (HTTP 404); check both names"
+            return f"{server} has no model {config.model!r} or no chat completions there (HTTP 404); check both names"
         state = "set" if os.environ.get(config.api_key_env) else "not set"
-        return f"{where} refuses the key (HTTP {status}); ${config.api_key_env} is {state}"
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _calls(message: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return the tool calls of a message that have a name."""
-    listed = message.get("tool_calls")
-    called = [_mapping(_mapping(one).get("function")) for one in (listed if isinstance(listed, list) else [])]
-    return tuple(
-        (one["name"], str(one.get("arguments") or "{}")) for one in called if isinstance(one.get("name"), str)
-    )
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+        return f"{server} refuses the key (HTTP {status}); ${config.api_key_env} is {state}"
 
 
 def _rejected(error: openai.APIStatusError) -> Refusal | Failure:
@@ -209,7 +184,7 @@ def _rejected(error: openai.APIStatusError) -> Refusal | Failure:
 
 
 def _retry_after(headers: Any) -> float | None:
-    """Return the seconds of a Retry-After header, at most a minute; None without one (or with a date)."""
+    """Return the seconds of a Retry-After header, at most LONGEST_WAIT; None without one (or with a date)."""
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:

@@ -107,8 +107,8 @@ def declaration(function: object) -> Declaration:
     """Return what a reward function declares; a function that declares nothing is a scalar reward."""
     while isinstance(function, partial) and not hasattr(function, "rvpo_declaration"):
         function = function.func
-    found = getattr(function, "rvpo_declaration", None)
-    return found if isinstance(found, Declaration) else Declaration(is_vector=False)
+    declared = getattr(function, "rvpo_declaration", None)
+    return declared if isinstance(declared, Declaration) else Declaration(is_vector=False)
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,18 @@ Rows need a column `rubric` (see `rvpo.data`): a list of criteria as mappings. W
 function; stock `GRPOTrainer` needs that.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rvpo.errors import ConfigError
 from rvpo.judging.config import JudgeConfig
-from rvpo.judging.criteria import Rubric, explicit_score
-from rvpo.judging.judge import Graded, Grader, Item, Judge
+from rvpo.judging.criteria import Rubric
+from rvpo.judging.grading import Graded, Grader, Item
+from rvpo.judging.judge import Judge
+from rvpo.judging.scores import explicit_score
 from rvpo.rewards.channels import Channel, Declaration
+from rvpo.rewards.completions import completion_text
 
 __all__ = ["RubricReward"]
 
@@ -34,14 +38,22 @@ class RubricReward:
         judge: a `Judge`, a `RuleJudge`, a `JudgeConfig`, or its fields as a mapping.
         aggregate: None (one channel a criterion), "explicit" or "implicit".
         name: under which the trainer logs it.
+        log_reasons: put the judge's reasons into the trainer's completions table (TRL 1.0 or newer): a column
+            "NAME/reasons", JSON text from channel name to reason. Off by default, because the column is about as
+            large as the completions themselves.
 
     Raises:
-        ConfigError: an unknown aggregate, or "implicit" with a judge that cannot rate.
+        ConfigError: an unknown aggregate, "implicit" with a judge that cannot rate, or reasons that nothing would log.
         JudgeError: while training, if too many verdicts are missing or a budget is used up.
     """
 
     def __init__(
-        self, judge: Grader | JudgeConfig | Mapping[str, Any], *, aggregate: str | None = None, name: str = "rubric"
+        self,
+        judge: Grader | JudgeConfig | Mapping[str, Any],
+        *,
+        aggregate: str | None = None,
+        name: str = "rubric",
+        log_reasons: bool = False,
     ) -> None:
         if aggregate not in AGGREGATES:
             raise ConfigError(f"aggregate must be one of {AGGREGATES}, got {aggregate!r}")
@@ -50,7 +62,10 @@ class RubricReward:
         self.judge: Grader = Judge(judge) if isinstance(judge, JudgeConfig) else judge
         if aggregate == "implicit" and not isinstance(self.judge, Judge):
             raise ConfigError("aggregate 'implicit' is a rating by a language model; rules give none")
+        if aggregate == "implicit" and log_reasons:
+            raise ConfigError("log_reasons has no effect with aggregate 'implicit', which has no verdicts; remove one")
         self.aggregate = aggregate
+        self.log_reasons = log_reasons
         self.__name__ = name
         self.rvpo_declaration = Declaration(template=Channel("", (0.0, 1.0)), is_vector=aggregate is None)
 
@@ -63,8 +78,8 @@ class RubricReward:
     ) -> list[Any]:
         """Grade the completions of a batch; see the class."""
         items = [
-            Item(prompt, answer_text(completion), Rubric.from_rows(rows))
-            for prompt, completion, rows in zip(prompts, completions, rubric, strict=True)
+            Item(prompt, completion_text(completion, index), Rubric.from_rows(rows))
+            for index, (prompt, completion, rows) in enumerate(zip(prompts, completions, rubric, strict=True))
         ]
         if self.aggregate == "implicit":
             assert isinstance(self.judge, Judge)
@@ -72,8 +87,8 @@ class RubricReward:
         graded = await self.judge.grade_many(items)
         self._log(graded, kwargs)
         if self.aggregate == "explicit":
-            return [explicit_score(one.rubric, one.met()) for one in graded]
-        return [one.values() for one in graded]
+            return [explicit_score(answer.rubric, answer.met()) for answer in graded]
+        return [answer.values() for answer in graded]
 
     async def close(self) -> None:
         """Close the judge's connections and print its counts and cost."""
@@ -81,22 +96,16 @@ class RubricReward:
         print(f"{self.__name__}: {self.judge.summary()}", flush=True)
 
     def _log(self, graded: Sequence[Graded], kwargs: Mapping[str, Any]) -> None:
-        """Log the share of each outcome, where the trainer hands over a way to."""
+        """Log reasons if they are wanted, and the share of each outcome, in the ways that the trainer hands over."""
+        if self.log_reasons:
+            log_extra = kwargs.get("log_extra")
+            if log_extra is None:
+                raise ConfigError("log_reasons needs a trainer that hands over log_extra, as TRL does from 1.0 on")
+            log_extra(f"{self.__name__}/reasons", [json.dumps(answer.reasons()) for answer in graded])
         log_metric = kwargs.get("log_metric")
-        verdicts = [verdict for one in graded for verdict in one.verdicts.values()]
+        verdicts = [verdict for answer in graded for verdict in answer.verdicts.values()]
         if log_metric is None or not verdicts:
             return
         for outcome in sorted({verdict.outcome for verdict in verdicts}):
             share = sum(verdict.outcome == outcome for verdict in verdicts) / len(verdicts)
             log_metric(f"{self.__name__}/{outcome}", share)
-
-
-def answer_text(completion: Any) -> str:
-    """Return a completion as text: itself, or what the assistant's last message says."""
-    if isinstance(completion, str):
-        return completion
-    said = [message.get("content") for message in completion if message.get("role", "assistant") == "assistant"]
-    last = said[-1] if said else ""
-    if isinstance(last, list):  # content in parts, as multimodal templates write it
-        return "".join(part.get("text", "") for part in last if isinstance(part, Mapping))
-    return last or ""

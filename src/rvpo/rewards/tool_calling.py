@@ -33,10 +33,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rvpo.rewards.channels import scalar_reward
+from rvpo.rewards.completions import Completion, completion_text
 
 __all__ = ["ToolCall", "correctness_reward", "format_reward", "read_calls"]
-
-Completion = str | Sequence[Mapping[str, object]]
 
 _HIGHEST = 3.0
 _LOWEST = -3.0
@@ -147,31 +146,9 @@ def _rows(completions: Sequence[Completion], ground_truth: Sequence[str]) -> lis
         if not isinstance(reference, str):
             raise TypeError(f"ground_truth[{index}] must be a str, got {type(reference).__name__}")
     return [
-        (_completion_text(completion, index), reference)
+        (completion_text(completion, index), reference)
         for index, (completion, reference) in enumerate(zip(completions, ground_truth, strict=True))
     ]
-
-
-def _completion_text(completion: object, index: int) -> str:
-    """Return the text of a completion: itself, or the last assistant message's text ("" without one)."""
-    if isinstance(completion, str):
-        return completion
-    if not isinstance(completion, Sequence) or not all(isinstance(part, Mapping) for part in completion):
-        raise TypeError(
-            f"completions[{index}] must be a str or a list of message dicts, got {type(completion).__name__}"
-        )
-    contents = [message.get("content") for message in completion if message.get("role") == "assistant"]
-    return _content_text(contents[-1]) if contents else ""
-
-
-def _content_text(content: object) -> str:
-    """Return the text of a message content: text, a list of typed parts, or nothing."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, Sequence):
-        return ""
-    texts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _answer(reference: str) -> str:
@@ -204,10 +181,10 @@ def _has_form(text: str, pieces: Sequence[str]) -> bool:
         return False
     position = 0
     for piece in pieces:
-        found = text.find(piece, position)
-        if found < 0:
+        start = text.find(piece, position)
+        if start < 0:
             return False
-        position = found + len(piece)
+        position = start + len(piece)
     return position == len(text)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.integrations.method_config import MethodConfig
+from rvpo.llm.limits import MOST_MISSING
 
 __all__ = ["ESTIMATOR", "VerlConfig", "is_ours", "plain"]
 
@@ -28,7 +29,7 @@ class VerlConfig(MethodConfig):
     channels: list[str] = field(default_factory=list)
     """Keys of the score function's dict that are reward channels: a number (None: no value), or for a rubric of the
     prompt's own a JSON object, as text, from criterion to number."""
-    max_missing: float = 0.2
+    max_missing: float = MOST_MISSING
     """Share of a batch's rubric verdicts that may be null before the run stops, if there are 20 or more."""
 
     def __post_init__(self) -> None:

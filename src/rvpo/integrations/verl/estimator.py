@@ -17,12 +17,10 @@ from rvpo.core.advantages import AdvantageResult, compute_advantages
 from rvpo.errors import ConfigError, JudgeError, RewardError
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
 from rvpo.integrations.verl.config import VerlConfig
+from rvpo.llm.limits import too_many_missing
 from rvpo.rewards.channels import Channel, ChannelMatrix, Declaration, Returned, assemble, check_rows
 
 __all__ = ["Estimator", "Rollouts", "Scored"]
-
-ENOUGH_TO_TELL = 20
-"""Verdicts below which a batch is too small to say that too many are missing; the judge's own number."""
 
 SCORES = "compute_score"
 """verl's name of the score function, for messages."""
@@ -155,7 +153,7 @@ def _unpacked(cell: Any, name: str, row: int) -> Any:
 def _check_missing(rows: Sequence[Mapping[str, float]], name: str, most: float) -> None:
     """Raise JudgeError if more than a share `most` of a rubric's verdicts is missing, of at least 20."""
     verdicts = [math.isnan(value) for row in rows for value in row.values()]
-    if len(verdicts) >= ENOUGH_TO_TELL and sum(verdicts) > most * len(verdicts):
+    if too_many_missing(sum(verdicts), len(verdicts), most):
         raise JudgeError(
             f"{sum(verdicts)} of {len(verdicts)} verdicts of {name!r} are missing, more than "
             f"algorithm.rvpo.max_missing={most:g}: training on the rest would not be what it seems; look at the "

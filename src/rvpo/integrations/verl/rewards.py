@@ -72,7 +72,8 @@ async def rubric(
         ConfigError: a judge or a row that cannot be used.
         JudgeError: the server cannot be used as configured, or a budget is used up.
     """
-    from rvpo.judging.criteria import Rubric, explicit_score
+    from rvpo.judging.criteria import Rubric
+    from rvpo.judging.scores import explicit_score
 
     try:
         criteria, prompt = json.loads(ground_truth), json.loads((extra_info or {})["prompt"])

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError
+from rvpo.llm.json_text import json_text
 
-__all__ = ["PROMPTS", "Messages", "Prompt", "Sheet", "load_prompt", "visible"]
+__all__ = ["PROMPTS", "Conversation", "Prompt", "Sheet", "load_prompt"]
 
 PROMPTS = {"criteria": "criteria.txt", "rating": "rating.txt"}
 SLOT = re.compile(r"\{\{(\w+)\}\}")
 SLOTS = frozenset({"nonce", "conversation", "answer", "criteria"})
 CRITERIA = "{{criteria}}"
-ENCODER = json.JSONEncoder(ensure_ascii=False)
 DIVIDER = "=== user\n"
-REASONING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 
-Messages = Sequence[Mapping[str, Any]]
+Conversation = str | Sequence[Mapping[str, Any]]
+"""A prompt: a text, or chat messages."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Prompt:
         """Hash of the whole prompt; another wording is another judge."""
         return hashlib.sha256(f"{self.system}\0{self.user}".encode()).hexdigest()
 
-    def sheet(self, conversation: Messages | str, answer: str) -> "Sheet":
+    def sheet(self, conversation: Conversation, answer: str) -> "Sheet":
         """Return what all calls about one answer have in common."""
-        given = conversation if isinstance(conversation, str) else list(conversation)
-        quoted = {"conversation": _quoted(given), "answer": _quoted(answer)}
-        told = f"{self.digest}\0{quoted['conversation']}\0{quoted['answer']}"
-        slots = quoted | {"nonce": hashlib.sha256(told.encode()).hexdigest()[:12]}
+        messages = conversation if isinstance(conversation, str) else list(conversation)
+        quoted = {"conversation": _quoted(messages), "answer": _quoted(answer)}
+        judged = f"{self.digest}\0{quoted['conversation']}\0{quoted['answer']}"
+        slots = quoted | {"nonce": hashlib.sha256(judged.encode()).hexdigest()[:12]}
         before, after = (SLOT.sub(lambda slot: slots[slot[1]], part) for part in self.user.split(CRITERIA))
         return Sheet(self.system, before, after, slots["nonce"][:4])
 
@@ -86,17 +86,8 @@ class Sheet:
 
 
 def _quoted(value: object) -> str:
-    """Return a value as JSON; "<" is written as an escape, so that no text can open or close a block.
-
-    So is half of a surrogate pair, which a policy can produce and no request can carry.
-    """
-    text = ENCODER.encode(value).replace("<", "\\u003c")
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def visible(answer: str) -> str:
-    """Return an answer without its `<think>` blocks, which are not part of what a reader sees."""
-    return REASONING.sub("", answer).strip()
+    """Return a value as JSON; "<" is written as an escape, so that no text can open or close a block."""
+    return json_text(value, allow_nan=True).replace("<", "\\u003c")
 
 
 def load_prompt(name: str | Path) -> Prompt:

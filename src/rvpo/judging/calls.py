@@ -1,0 +1,101 @@
+"""The calls of a judge, each paid for once: answered from the store, by an equal call under way, or by the server.
+
+Replies that were paid for are in the store before anything else happens. A reply is read where it arrives, once.
+"""
+
+import asyncio
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from rvpo.errors import JudgeError
+from rvpo.judging.store import VerdictStore
+from rvpo.llm.client import ChatClient
+from rvpo.llm.reply import Failure, Refusal, Reply
+
+__all__ = ["Answered", "JudgeCall", "SharedCalls", "together"]
+
+Content = TypeVar("Content")
+Result = TypeVar("Result")
+
+
+class JudgeCall(NamedTuple, Generic[Content]):
+    """One call to be made, or found in the store."""
+
+    request: dict[str, Any]
+    """The body that is sent."""
+    key: bytes
+    """Hash of everything that the reply depends on; equal for equal calls only."""
+    read: Callable[[str], Content | None]
+    """What a reply's text says; None where it says nothing that was asked for."""
+
+
+class Answered(NamedTuple, Generic[Content]):
+    """An answer to a call, and what it says."""
+
+    reply: Reply | Refusal | Failure
+    content: Content | None
+    """None for a refusal, a failure, and a reply that says nothing that was asked for."""
+
+
+class SharedCalls:
+    """Answers calls. Safe for several event loops and threads, each of which shares its own calls under way."""
+
+    def __init__(self, client: ChatClient, store: VerdictStore) -> None:
+        self.client, self.store = client, store
+        self._under_way: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, dict[bytes, asyncio.Task[Answered[Any]]]
+        ] = weakref.WeakKeyDictionary()
+
+    def stored(self, calls: Sequence[JudgeCall[Content]]) -> dict[bytes, Answered[Content]]:
+        """Return the answers that are in the store, by the key of their call."""
+        replies = self.store.get([call.key for call in calls])
+        return {call.key: _read(call, replies[call.key]) for call in calls if call.key in replies}
+
+    async def answer(self, call: JudgeCall[Content]) -> Answered[Content]:
+        """Return the stored answer to a call, that of an equal call under way, or a new one.
+
+        Raises what `ChatClient.ask` does.
+        """
+        under_way = self._under_way.setdefault(asyncio.get_running_loop(), {})
+        task = under_way.get(call.key)
+        if task is None:
+            stored = self.stored([call])
+            if stored:
+                return stored[call.key]
+            # A task of its own: if whoever waits for it is cancelled, what is paid for still reaches the store.
+            task = under_way[call.key] = asyncio.create_task(self._ask(call))
+            task.add_done_callback(lambda finished: _forget(under_way, call.key, finished))
+        return await asyncio.shield(task)
+
+    async def _ask(self, call: JudgeCall[Content]) -> Answered[Content]:
+        """Ask the server; keep the reply if it can be read."""
+        answered = _read(call, await self.client.ask(call.request))
+        if answered.content is not None and isinstance(answered.reply, Reply):
+            self.store.put(call.key, self.client.config.model, answered.reply)
+        return answered
+
+
+def _read(call: JudgeCall[Content], reply: Reply | Refusal | Failure) -> Answered[Content]:
+    return Answered(reply, call.read(reply.text) if isinstance(reply, Reply) else None)
+
+
+def _forget(under_way: dict[bytes, asyncio.Task[Any]], key: bytes, task: asyncio.Task[Any]) -> None:
+    """Forget a finished call; its error counts as seen, whether or not somebody still waits for it."""
+    under_way.pop(key, None)
+    if not task.cancelled():
+        task.exception()
+
+
+async def together(parts: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Await all parts side by side and return their results in order.
+
+    The first error cancels the other parts and is raised itself, not in a group; of several errors a JudgeError.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part) for part in parts]
+    except BaseExceptionGroup as group_of_errors:
+        errors = group_of_errors.exceptions
+        raise next((error for error in errors if isinstance(error, JudgeError)), errors[0]) from None
+    return [task.result() for task in tasks]

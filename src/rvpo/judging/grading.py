@@ -1,0 +1,125 @@
+"""What is graded and what comes of it: items, votes and their majority, graded answers. Pure; a judge asks for them.
+
+A verdict that was lost is missing: never False, never 0.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from rvpo.errors import JudgeError
+from rvpo.judging.criteria import Rubric
+from rvpo.judging.prompts import Conversation
+from rvpo.judging.verdicts import Outcome, Vote
+from rvpo.llm.limits import too_many_missing
+
+__all__ = ["Ballot", "Graded", "Grader", "Item", "OnGraded", "Verdict", "check_missing", "outcome_counts"]
+
+OnGraded = Callable[[int, int], None]
+"""Called after each graded answer with how many are graded, and of how many."""
+
+
+class Item(NamedTuple):
+    """One answer to be graded."""
+
+    prompt: Conversation
+    answer: str
+    rubric: Rubric
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one criterion of one answer."""
+
+    met: bool | None
+    """The majority of the votes; None if there is none, that is: no vote, or a tie after lost votes."""
+    outcome: Outcome
+    votes: tuple[bool | None, ...] = ()
+    reason: str | None = None
+    """What the judge gave as its reason in the first vote of the majority; None if it gave none, or met is None."""
+
+
+@dataclass
+class Ballot:
+    """The votes on one criterion, while they come in."""
+
+    votes: list[Vote | None] = field(default_factory=list)
+    """None: a vote that was lost."""
+    lost: Outcome = Outcome.UNPARSED
+    """Why the newest lost vote is missing."""
+
+    def lose(self, why: Outcome) -> None:
+        """Add a vote that is missing."""
+        self.votes.append(None)
+        self.lost = why
+
+    def verdict(self) -> Verdict:
+        """Return the majority of the votes that were not lost."""
+        met = tuple(None if vote is None else vote.met for vote in self.votes)
+        yes, no = met.count(True), met.count(False)
+        if yes == no:
+            return Verdict(None, self.lost, met)
+        is_met = yes > no
+        reasons = [vote.reason for vote in self.votes if vote is not None and vote.met == is_met]
+        return Verdict(is_met, Outcome.MET if is_met else Outcome.UNMET, met, reasons[0])
+
+
+@dataclass(frozen=True)
+class Graded:
+    """The verdicts on one answer."""
+
+    rubric: Rubric
+    verdicts: Mapping[str, Verdict]
+    """By criterion id, in the rubric's order."""
+
+    def met(self) -> dict[str, bool | None]:
+        """Return id -> met."""
+        return {name: verdict.met for name, verdict in self.verdicts.items()}
+
+    def values(self) -> dict[str, float | None]:
+        """Return channel name -> value, oriented so that higher is better; None is missing."""
+        return {criterion.channel: criterion.value(self.verdicts[criterion.id].met) for criterion in self.rubric}
+
+    def reasons(self) -> dict[str, str | None]:
+        """Return channel name -> the judge's reason; None where it gave none."""
+        return {criterion.channel: self.verdicts[criterion.id].reason for criterion in self.rubric}
+
+
+class Grader(Protocol):
+    """What a judge offers, whether it asks a server or applies rules."""
+
+    counts: Counter[Outcome]
+
+    async def grade_many(self, items: Sequence[Item], *, progress: OnGraded | None = None) -> list[Graded]:
+        """Grade answers, in order."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the running loop holds."""
+        ...
+
+    def summary(self) -> str:
+        """Return counts and cost in one line."""
+        ...
+
+
+def check_missing(graded: Sequence[Graded], most: float) -> None:
+    """Raise JudgeError if more than a share `most` of the verdicts is missing, of at least 20."""
+    verdicts = [verdict for answer in graded for verdict in answer.verdicts.values()]
+    lost = Counter(verdict.outcome for verdict in verdicts if verdict.met is None)
+    if too_many_missing(lost.total(), len(verdicts), most):
+        raise JudgeError(
+            f"{lost.total()} of {len(verdicts)} verdicts are missing ({outcome_counts(lost)}), more than "
+            f"max_missing={most:g}: training on the rest would not be what it seems; look at the server, then start "
+            "again (the store has what was answered)"
+        )
+
+
+def outcome_counts(counts: Mapping[Outcome, int]) -> str:
+    """Return the number of criteria of each outcome as text.
+
+    >>> outcome_counts({Outcome.UNMET: 2, Outcome.MET: 3}), outcome_counts({})
+    ('3 met, 2 unmet', 'nothing judged')
+    """
+    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing judged"

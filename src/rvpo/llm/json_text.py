@@ -1,0 +1,18 @@
+"""Model text as JSON that can be sent, stored and read again, whatever it holds."""
+
+import json
+
+__all__ = ["json_text"]
+
+
+def json_text(value: object, *, allow_nan: bool = False) -> str:
+    r"""Return a value as JSON on one line, in which every character that UTF-8 can carry stands for itself.
+
+    Half of a surrogate pair, which a model can produce and UTF-8 cannot carry, becomes JSON's own escape: reading the
+    JSON gives the same text back. Raises ValueError for NaN and infinities, which JSON does not have, unless they are
+    allowed.
+
+    >>> json_text({"text": "caf\u00e9 \ud83d"})
+    '{"text": "café \\ud83d"}'
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=allow_nan).encode("utf-8", "backslashreplace").decode()

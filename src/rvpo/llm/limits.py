@@ -1,0 +1,36 @@
+"""The limits of a run: each process's part of them, and when so much is missing that the run must stop."""
+
+import os
+
+__all__ = ["ENOUGH_TO_TELL", "MOST_MISSING", "share_of_process", "too_many_missing", "world_size"]
+
+ENOUGH_TO_TELL = 20
+"""Verdicts or answers below which there are too few to say that too many of them are missing."""
+MOST_MISSING = 0.2
+"""Share of verdicts or answers that may be missing, where nothing else is set; more stops a run."""
+
+
+def too_many_missing(missing: int, total: int, most: float = MOST_MISSING) -> bool:
+    """Tell whether more than a share `most` of a total of at least ENOUGH_TO_TELL is missing.
+
+    >>> too_many_missing(4, 20), too_many_missing(5, 20), too_many_missing(19, 19)
+    (False, True, False)
+    """
+    return total >= ENOUGH_TO_TELL and missing / total > most
+
+
+def world_size() -> int:
+    """Return the number of processes of the run, which every launcher puts into WORLD_SIZE; 1 without one."""
+    return max(int(os.environ.get("WORLD_SIZE", "1")), 1)
+
+
+def share_of_process(total: int, *, least: int = 0) -> int:
+    """Return this process's part of a limit that holds for the whole run.
+
+    `total // W`, one more for the first `total % W` processes by RANK, so that the parts add up to the total.
+
+    >>> share_of_process(64)
+    64
+    """
+    world, rank = world_size(), int(os.environ.get("RANK", "0"))
+    return max(total // world + (rank < total % world), least)
