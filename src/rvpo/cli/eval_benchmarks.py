@@ -122,6 +122,15 @@ BENCHMARKS: Mapping[str, Entry] = {
         0.0,
         1024,
     ),
+    "ifeval": Entry(
+        "IFEval, instructions that a program can check, strict and loose",
+        partial(
+            _data_option, text="rows with prompt, instruction_id_list and kwargs, as google/IFEval (--split train)"
+        ),
+        partial(_rows_benchmark, module="rvpo.evals.ifeval"),
+        0.0,
+        1280,
+    ),
     "bfcl": Entry("BFCL v3, the Berkeley function-calling cases", eval_bfcl.add_options, eval_bfcl.build, 0.0, 1024),
 }
 """Every benchmark by name; a new one is a line here."""

@@ -31,7 +31,7 @@ TRAINING = {
     "a birthday party": ("cake", "balloons", "guests", "candles"),
     "a lost cat": ("collar", "street", "reward", "kitten"),
     "a new bicycle": ("helmet", "wheels", "brakes", "ride"),
-    "a quiet library": ("shelves", "silence", "novel", "reading"),
+    "a quiet library": ("shelves", "silence", "novel", "whisper"),
     "a busy market": ("stalls", "prices", "crowd", "spices"),
     "a day at the beach": ("sand", "waves", "towel", "sunscreen"),
     "a home office": ("desk", "lamp", "focus", "chair"),
