@@ -2,6 +2,7 @@
 
 import math
 import re
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import matplotlib
@@ -9,15 +10,13 @@ import numpy as np
 import pytest
 from matplotlib._pylab_helpers import Gcf
 
-from made_up_cells import cell
-from rvpo.report.curves import MOST_POINTS, Curve, Panel, WeightMap, bins, curve
+from rvpo.report.curves import MOST_POINTS, Curve, Panel, WeightMap, bins, mean_curve
 from rvpo.report.drawing import INK, SLOTS, looks_of
-from rvpo.report.figures import Final, curves_figure, neglect_figure, overview_figure, weights_figure
+from rvpo.report.figures import curves_figure, neglect_figure, weights_figure
+from rvpo.report.images import NamedFigure, image, png, svg, swatch
 from rvpo.report.neglect import GROUP, Preference, preferences, sentence
-from rvpo.report.svg import NamedFigure, inline_svg, png, standalone_svg, swatch
-from rvpo_lab.report.held_out import axis_panels, channel_panels
-from rvpo_lab.suite.results import channel_means
 
+SVG = "{http://www.w3.org/2000/svg}"
 LOOKS = looks_of({"gdpo": "GDPO", "rvpo": "RVPO"})
 
 
@@ -33,63 +32,22 @@ def one_panel(method="gdpo", steps=(0, 10), mean=(0.25, 0.5), low=None, high=Non
     return Panel(title, (Curve(method, tuple(steps), tuple(mean), tuple(low or mean), tuple(high or mean), runs),))
 
 
-@pytest.fixture(scope="module")
-def means():
-    """Two seeds of GDPO. Axis a: channel a/x with two prompts, channel a/y with one; axis b: one channel."""
-    first = {(0, "a/x"): [0.0, 1.0], (1, "a/x:other"): [1.0, 1.0], (0, "a/y"): [0.0, 0.0], (0, "b/z"): [0.25, 0.5]}
-    second = {(0, "a/x"): [0.0, 0.0], (1, "a/x:other"): [0.0, 1.0], (0, "a/y"): [1.0, 1.0], (0, "b/z"): [0.75, 0.0]}
-    return channel_means([cell(seed=0, held_out=first), cell(seed=1, held_out=second)])
-
-
-def test_axis_curves_are_the_means_worked_out_by_hand(means):
-    # Seed 0: a/x 0.5, 1.0 and a/y 0, 0: axis 0.25, 0.5. Seed 1: a/x 0, 0.5 and a/y 1, 1: axis 0.5, 0.75.
-    panels = axis_panels(means, ["gdpo"])
-    assert [panel.title for panel in panels] == ["a", "b"]
-    figure = curves_figure(panels, LOOKS)
-    of_a, of_b = figure.axes
-    assert lines(of_a)["GDPO"].get_xdata() == pytest.approx([0, 10])
-    assert lines(of_a)["GDPO"].get_ydata() == pytest.approx([0.375, 0.625])
-    assert lines(of_b)["GDPO"].get_ydata() == pytest.approx([0.5, 0.25])
-
-
-def test_the_band_goes_from_the_lowest_to_the_highest_seed(means):
-    (band,) = curves_figure(axis_panels(means, ["gdpo"]), LOOKS).axes[0].collections
-    corners = {(x, round(float(y), 6)) for x, y in band.get_paths()[0].vertices}
-    assert corners == {(0, 0.25), (0, 0.5), (10, 0.5), (10, 0.75)}
-
-
-def test_channels_are_ordered_from_the_least_met_at_the_start(means):
-    # At step 0: a/x (0.5 + 0) / 2 = 0.25, a/y (0 + 1) / 2 = 0.5, b/z (0.25 + 0.75) / 2 = 0.5.
-    panels = channel_panels(means, ["gdpo"])
-    assert [panel.title for panel in panels] == ["a/x", "a/y", "b/z"]
-    assert panels[0].curves[0].mean == pytest.approx((0.25, 0.75))
-
-
-def test_a_seed_that_one_method_lacks_leaves_the_others_as_they_are():
-    ends = {("gdpo", 0): 0.0, ("gdpo", 1): 1.0, ("rvpo", 0): 0.25}
-    records = [cell(*run, held_out={(0, "a/x"): [run[1] / 2, end]}) for run, end in ends.items()]
-    (panel,) = axis_panels(channel_means(records), ["gdpo", "rvpo"])
-    gdpo, rvpo = panel.curves
-    assert (gdpo.mean, gdpo.runs) == ((0.25, 0.5), 2)
-    assert (rvpo.mean, rvpo.runs) == ((0.0, 0.25), 1)
-
-
 def test_runs_of_unequal_steps_and_gaps_are_averaged_where_they_have_values():
-    made = curve("gdpo", [((0, 10), (0.0, math.nan)), ((0, 10, 20), (1.0, 0.5, 0.75))])
+    made = mean_curve("gdpo", [((0, 10), (0.0, math.nan)), ((0, 10, 20), (1.0, 0.5, 0.75))])
     assert made.steps == (0, 10, 20)
     assert made.mean == (0.5, 0.5, 0.75)
     assert (made.low, made.high) == ((0.0, 0.5, 0.75), (1.0, 0.5, 0.75))
 
 
 def test_a_step_without_any_value_is_a_gap_in_the_line():
-    made = curve("gdpo", [((0, 10, 20), (0.5, math.nan, 0.25))])
+    made = mean_curve("gdpo", [((0, 10, 20), (0.5, math.nan, 0.25))])
     figure = curves_figure([Panel("a", (made,))], LOOKS)
     assert np.isnan(lines(figure.axes[0])["GDPO"].get_ydata()).tolist() == [False, True, False]
-    assert inline_svg(named(figure))
+    assert svg(named(figure))
 
 
 def test_long_curves_are_averaged_down_in_order():
-    made = curve("gdpo", [(range(1000), [float(step % 2) for step in range(1000)])])
+    made = mean_curve("gdpo", [(range(1000), [float(step % 2) for step in range(1000)])])
     assert len(made.steps) == MOST_POINTS
     assert made.steps[-1] == 999
     assert set(made.low) == {0.0}
@@ -101,7 +59,7 @@ def test_long_curves_are_averaged_down_in_order():
 def test_one_step_is_drawn_as_a_marker():
     figure = curves_figure([one_panel(steps=(0,), mean=(0.5,))], LOOKS)
     assert lines(figure.axes[0])["GDPO"].get_marker() == "s"
-    assert "<use" in inline_svg(named(figure))
+    assert "<use" in svg(named(figure))
 
 
 def test_a_single_run_has_no_band():
@@ -139,17 +97,7 @@ def test_weights_become_opacity_and_their_last_value_a_number():
 
 def test_one_logged_step_and_no_weight_at_all_are_drawn():
     maps = [WeightMap("gdpo", ("tone",), (5.0,), ((0.0,),)), WeightMap("rvpo", ("facts",), (5.0,), ((math.nan,),))]
-    assert inline_svg(named(weights_figure(maps, LOOKS)))
-
-
-def test_the_overview_shows_every_run_and_the_mean():
-    finals = [Final("gdpo", (0.25, 0.75), (0.5, 0.7)), Final("rvpo", (0.1,), (0.4,))]
-    neglected, mean = overview_figure(finals, LOOKS).axes
-    drawn = [list(line.get_xdata()) for line in neglected.get_lines()]
-    assert [0.25, 0.75] in drawn
-    assert [0.5] in drawn
-    assert [text.get_text() for text in mean.texts] == ["0.60", "0.40"]
-    assert [text.get_text() for text in neglected.texts] == ["50.0\xa0%", "10.0\xa0%"]
+    assert svg(named(weights_figure(maps, LOOKS)))
 
 
 def test_the_picture_of_neglect_has_the_advantages_as_bars():
@@ -178,38 +126,31 @@ def test_svg_and_png_are_the_same_bytes_twice():
     def drawn():
         return named(curves_figure([one_panel(low=(0.0, 0.25), high=(0.5, 1.0), runs=2)], LOOKS))
 
-    assert inline_svg(drawn()) == inline_svg(drawn())
-    assert standalone_svg(drawn()) == standalone_svg(drawn())
+    assert svg(drawn()) == svg(drawn())
     assert png(drawn()) == png(drawn())
     assert png(drawn()).startswith(b"\x89PNG")
 
 
-def test_inline_svg_takes_the_pages_ink_and_font_and_refers_to_nothing_outside():
-    text = inline_svg(named(curves_figure([one_panel()], LOOKS, threshold=0.3)))
+def test_an_svg_suits_light_and_dark_names_itself_and_refers_to_nothing_outside():
+    text = svg(named(curves_figure([one_panel()], LOOKS, threshold=0.3)))
     root = ElementTree.fromstring(text)
+    style = next(element.text for element in root.iter(f"{SVG}style"))
     assert "currentColor" in text
     assert INK not in text
-    assert "font-family" not in text
-    assert "http" not in text
-    assert "<style" not in text
+    assert "prefers-color-scheme:dark" in style
+    assert float(root.get("width")) == 720
+    assert root.find(f"{SVG}title").text == "A title"
+    assert "What it shows." in "".join(root.itertext())
     ids = {element.get("id") for element in root.iter()} - {None}
     assert set(re.findall(r"#([\w-]+)\)", text)) | set(re.findall(r'href="#([\w-]+)"', text)) <= ids
-    assert (root.get("role"), root.find("title").text, root.find("desc").text) == ("img", "A title", "What it shows.")
-    assert root.get("aria-labelledby") == "one-title one-description"
 
 
-def test_two_figures_on_a_page_share_no_id():
-    figure = curves_figure([one_panel()], LOOKS)
-    found = [set(re.findall(r'id="([^"]+)"', inline_svg(named(figure, name)))) for name in ("one", "two")]
-    assert found[0]
-    assert not found[0] & found[1]
-
-
-def test_a_file_of_its_own_suits_light_and_dark():
-    root = ElementTree.fromstring(standalone_svg(named(neglect_figure(preferences()))))
-    (style,) = root.findall("{http://www.w3.org/2000/svg}style")
-    assert "prefers-color-scheme:dark" in style.text
-    assert float(root.get("width")) == 720
+def test_an_image_holds_the_svg_and_says_what_it_shows():
+    figure = named(curves_figure([one_panel()], LOOKS))
+    element = ElementTree.fromstring(f"{image(figure)}</img>")
+    assert element.get("alt") == "A title. What it shows."
+    kind, _, source = element.get("src").partition(",")
+    assert (kind, unquote(source)) == ("data:image/svg+xml", svg(figure))
 
 
 @pytest.mark.parametrize("name", ["$x$ and $\\frac$", '<b>"&', "bell\x07 \ud800", "日本語", "a" * 500, ""])
@@ -218,22 +159,22 @@ def test_any_name_can_be_drawn(name):
     for figure in (
         curves_figure([one_panel(title=name)], looks),
         weights_figure([WeightMap("gdpo", (name,), (5.0,), ((0.5,),))], looks),
-        overview_figure([Final("gdpo", (0.5,), (0.5,))], looks),
     ):
-        text = inline_svg(NamedFigure("one", name, name, figure))
+        text = svg(NamedFigure("one", name, name, figure))
         ElementTree.fromstring(text)
         assert "<b>" not in text
+        assert "<b>" not in image(NamedFigure("one", name, name, figure))
         assert png(named(figure))
 
 
 def test_the_name_is_written_as_it_is():
-    text = inline_svg(named(curves_figure([one_panel(title="a $x$ 'b' \"c\"")], LOOKS)))
+    text = svg(named(curves_figure([one_panel(title="a $x$ 'b' \"c\"")], LOOKS)))
     assert "a $x$ 'b' \"c\"" in "".join(ElementTree.fromstring(text).itertext())
 
 
 def test_no_panel_is_an_empty_figure():
-    assert inline_svg(named(curves_figure([], LOOKS)))
-    assert inline_svg(named(weights_figure([], LOOKS)))
+    assert svg(named(curves_figure([], LOOKS)))
+    assert svg(named(weights_figure([], LOOKS)))
 
 
 def test_a_swatch_exists_for_every_look():
@@ -244,6 +185,6 @@ def test_a_swatch_exists_for_every_look():
 
 def test_drawing_leaves_matplotlib_as_it_was():
     before = dict(matplotlib.rcParams)
-    inline_svg(named(neglect_figure(preferences())))
+    svg(named(neglect_figure(preferences())))
     assert dict(matplotlib.rcParams) == before
     assert not Gcf.get_all_fig_managers()

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from rvpo.errors import ConfigError
-from rvpo.report.svg import standalone_svg
+from rvpo.report.images import svg
 from rvpo_lab.cli.bench import main
 from rvpo_lab.suite.aim import hold_against_aim
 from rvpo_lab.suite.cell_file import write_cell
@@ -159,4 +159,4 @@ def test_the_picture_has_every_task_and_method(suite):
     picture = lowest_picture(suite)
     assert "rubric policy k=2 0.75" in picture.description
     assert "rubric GDPO 0.25" in picture.description
-    assert standalone_svg(picture) == standalone_svg(lowest_picture(suite))
+    assert svg(picture) == svg(lowest_picture(suite))

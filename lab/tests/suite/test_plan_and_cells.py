@@ -7,7 +7,7 @@ import pytest
 
 from rvpo.errors import ConfigError
 from rvpo_lab.cli.bench import parser, seeds_of
-from rvpo_lab.suite.cell_file import columns_of_log, read_cell, write_cell
+from rvpo_lab.suite.cell_file import read_cell, write_cell
 from rvpo_lab.suite.plan import Cell, Settings, cells, find_contender, keep_settings, read_settings
 from rvpo_lab.suite.schedule import Standing
 from rvpo_lab.tasks.catalog import TASKS
@@ -107,15 +107,6 @@ def test_a_cell_comes_back_as_it_was(tmp_path, make_record):
     assert (step, group, channel, rewards[:2]) == (1, 0, "accuracy/dose", [1.0, 0.0])
     assert math.isnan(rewards[2])  # missing stays missing
     assert [file.name for file in tmp_path.iterdir()] == ["cell.parquet"]
-
-
-def test_a_log_becomes_columns_with_gaps():
-    history = [{"rvpo/k": 1.0, "channels/a/mean": 0.5, "step": 5}, {"rvpo/k": 2.0, "step": 10}, {"train_loss": 1}]
-    steps, log = columns_of_log(history)
-    assert steps == [5, 10]
-    assert log["rvpo/k"] == [1.0, 2.0]
-    assert log["channels/a/mean"][0] == 0.5
-    assert math.isnan(log["channels/a/mean"][1])
 
 
 def test_progress_and_time_left():

@@ -1,4 +1,4 @@
-"""`rvpo report`: one HTML page from the runs of a suite or of `rvpo train`, to read, send or print."""
+"""`rvpo report`: one HTML page from the runs of `rvpo train`, to read, send or print."""
 
 import argparse
 import shlex
@@ -11,31 +11,28 @@ from typing import TYPE_CHECKING
 from rvpo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rvpo.report.svg import NamedFigure
+    from rvpo.report.html import FiguresAndPage
+    from rvpo.report.images import NamedFigure
 
-__all__ = ["check_installed", "main", "write_figure", "write_picture", "write_report"]
+__all__ = ["add_options", "check_installed", "main", "write_figure", "write_picture", "write_report"]
 
-DRAWING = {"matplotlib": "report", "jinja2": "report"}
-LOGS = {"pyarrow": "report"}
-CELLS = {"pandas": "report"}
-"""Packages, each with the extra of rvpo that brings it: for the page, for logs, and for the cells of suites."""
+PACKAGES = ("jinja2", "matplotlib")
+"""Packages that the extra `report` of rvpo brings, for figures and pages."""
 
 DESCRIPTION = """\
-Write one self-contained HTML page: what was compared and found, held-out curves
-per axis and channel, scores, k and weights over training, sample answers with
-their verdicts. It needs no network and prints on A4.
+Write one self-contained HTML page from training runs: the rewards of each channel,
+its weight in the advantage, k, and where rewards are dead or missing, over training.
+It needs no network and prints on A4.
 
-RUN is the folder of a suite or quickstart, with cells/*.parquet, or the output
-folder of `rvpo train`, with metrics.jsonl, which gives training curves only.
-Several are shown in one page.
+RUN is the output folder of `rvpo train`, with metrics.jsonl. Several are shown in one
+page. Pages of suites and of the quickstart are made by `rvpo bench report`.
 """
 
 EXAMPLES = """
 examples:
-  rvpo report runs/quickstart
-  rvpo report runs/neglect --task rubric,tools --out rubric.html
-  rvpo report runs/gdpo runs/rvpo --figures figures   # two training runs
-  rvpo report --picture docs/neglect.svg              # only the picture of neglect
+  rvpo report runs/rvpo
+  rvpo report runs/gdpo runs/rvpo --out compared.html --figures figures
+  rvpo report --picture docs/neglect.svg     # only the picture of neglect
 """
 
 
@@ -43,16 +40,17 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     options = _parser().parse_args(arguments)
     if options.picture is None and not options.runs:
-        raise ConfigError("a report needs at least one RUN folder, or --picture FILE; `rvpo report --help` tells more")
+        raise ConfigError("a report needs at least one RUN folder, or --picture FILE; `rvpo report --help` says more")
     if options.picture is not None:
         print(f"picture: {write_picture(options.picture)}")
     if options.runs:
-        tasks = [name.strip() for text in options.task for name in text.split(",") if name.strip()]
-        out = options.out or options.runs[0] / "report.html"
-        file = write_report(options.runs, out, tasks=tasks, figures=options.figures)
-        print(f"report: {file} ({file.stat().st_size / 1e6:.1f} MB)")
-        if options.figures is not None:
-            print(f"figures: {options.figures}")
+        check_installed()
+        from rvpo.report.html import make_report
+        from rvpo.report.runs import read_runs
+
+        made_by = shlex.join(["rvpo", "report", *map(str, options.runs)])
+        report = make_report(read_runs(options.runs), reproduce=made_by)
+        write_report(report, options.out or options.runs[0] / "report.html", options.figures)
     return 0
 
 
@@ -63,58 +61,48 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="folder of a suite or a training run")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="page (default: report.html in the first RUN)")
-    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="save every figure there, as SVG and PNG")
+    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="output folder of a training run")
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="write the picture of constraint neglect, as .svg or .png"
     )
-    parser.add_argument(
-        "--task",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="only this task, or a,b, of suites; may be repeated",
-    )
+    add_options(parser)
     return parser
 
 
-def check_installed(*, cells: bool = True) -> None:
-    """Raise ConfigError unless the packages are there that a page needs, with `cells` also those that read cells."""
-    wanted = {**DRAWING, **(LOGS | CELLS if cells else {})}
-    missing = [name for name in wanted if find_spec(name) is None]
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of where a report is written."""
+    parser.add_argument("--out", type=Path, metavar="FILE", help="page (default: report.html in the first folder)")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="save every figure there, as SVG and PNG")
+
+
+def check_installed(*others: str) -> None:
+    """Raise ConfigError unless the packages are there that figures and pages need, and these others."""
+    missing = [name for name in (*PACKAGES, *others) if find_spec(name) is None]
     if missing:
-        extras = ",".join(sorted({wanted[name] for name in missing}))
         raise ConfigError(
-            f"rvpo report needs {', '.join(missing)}, not installed here; get it by pip install 'rvpo[{extras}]'"
+            f"a report needs {', '.join(missing)}, not installed here; get it by pip install 'rvpo[report]'"
         )
 
 
-def write_report(runs: Sequence[Path], out: Path, *, tasks: Sequence[str] = (), figures: Path | None = None) -> Path:
-    """Write the page of these runs, and its figures into a folder if one is given; return the page's file.
+def write_report(report: "FiguresAndPage", out: Path, figures: Path | None = None) -> None:
+    """Write a page, and its figures into a folder if one is given; say where they are.
 
-    `tasks` limits suites to these. Raises ConfigError for a folder that is no run, an unknown task, a package that is
-    missing, or a place that cannot be written to.
+    Raises ConfigError for a place that cannot be written to.
     """
-    check_installed(cells=any((folder / "cells").is_dir() for folder in runs))
-    from rvpo.report.html import make_report
-    from rvpo.report.runs import read_runs
-
-    words = ["rvpo", "report", *map(str, runs), *(["--task", ",".join(tasks)] if tasks else [])]
-    report = make_report(read_runs(runs, tasks), reproduce=shlex.join(words))
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(report.html, encoding="utf-8")
-    for named in report.figures if figures is not None else ():
-        assert figures is not None
-        for suffix in (".svg", ".png"):
-            write_figure(named, figures / f"{named.name}{suffix}")
-    return out
+    print(f"report: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    if figures is not None:
+        for named in report.figures:
+            for suffix in (".svg", ".png"):
+                write_figure(named, figures / f"{named.name}{suffix}")
+        print(f"figures: {figures}")
 
 
 def write_picture(file: Path) -> Path:
     """Write the picture of constraint neglect as SVG or PNG, by the file's suffix; return the file."""
-    check_installed(cells=False)
+    check_installed()
     from rvpo.report.html import neglect_picture
 
     return write_figure(neglect_picture(), file)
@@ -122,13 +110,13 @@ def write_picture(file: Path) -> Path:
 
 def write_figure(named: "NamedFigure", file: Path) -> Path:
     """Write a figure as SVG or PNG, by the file's suffix; return the file."""
-    from rvpo.report.svg import png, standalone_svg
+    from rvpo.report.images import png, svg
 
     if file.suffix not in (".svg", ".png"):
         raise ConfigError(f"a picture needs a file that ends in .svg or .png, got {file}")
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png(named) if file.suffix == ".png" else standalone_svg(named).encode())
+        file.write_bytes(png(named) if file.suffix == ".png" else svg(named).encode())
     return file
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["MOST_POINTS", "Curve", "Panel", "WeightMap", "bins", "curve", "finite_mean", "last_finite"]
+__all__ = ["MOST_POINTS", "Curve", "Panel", "WeightMap", "bins", "finite_mean", "last_finite", "mean_curve"]
 
 MOST_POINTS = 120
 """Points of a curve; more than a panel has pixels for would only make the page heavy."""
@@ -26,6 +26,11 @@ class Curve:
     high: tuple[float, ...]
     runs: int
     """Most runs at a step; with one, low and high are the mean."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The first and the last mean that is a number, NaN without any."""
+        return last_finite(self.mean[::-1]), last_finite(self.mean)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def bins(number: int, most: int = MOST_POINTS) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
-def curve(method: str, courses: Iterable[Course], *, most: int = MOST_POINTS) -> Curve:
+def mean_curve(method: str, courses: Iterable[Course], *, most: int = MOST_POINTS) -> Curve:
     """Return the curve of a method from its runs, which may have different steps and gaps.
 
     Longer ones are averaged down to `most` points, each at its last step; the band keeps the extremes.

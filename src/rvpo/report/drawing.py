@@ -1,7 +1,7 @@
 """What every figure of a report is drawn with: the looks of methods, ink, bare axes, texts, one legend.
 
-Lengths and font sizes are in SVG units; the page shows one as 4/3 pixels. Ink is a colour that `rvpo.report.svg`
-turns into the colour of the text around the figure, so that it suits light and dark pages; muted ink is transparent.
+Lengths and font sizes are in SVG units; the page shows one as 4/3 pixels. Ink is a colour that `rvpo.report.images`
+turns into one for light and one for dark surroundings; muted ink is transparent.
 """
 
 import math
@@ -28,6 +28,7 @@ __all__ = [
     "line",
     "looks_of",
     "plain",
+    "printable",
     "step_label",
     "title",
     "write",
@@ -80,9 +81,14 @@ def looks_of(labels: Mapping[str, str]) -> dict[str, Look]:
     return {name: Look(label, *(SLOTS.get(name) or taken[name])) for name, label in labels.items()}
 
 
+def printable(text: str) -> str:
+    """Return a text without control characters and what else XML has no way to write."""
+    return re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]", " ", text)
+
+
 def plain(text: str, most: int = 34) -> str:
-    """Return a text that matplotlib takes as it is: no formulas, no control characters, cut at `most` letters."""
-    shown = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]", " ", text)
+    """Return a text that matplotlib takes as it is: no formulas, printable, cut at `most` letters."""
+    shown = printable(text)
     shown = shown if len(shown) <= most else shown[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
     return shown.replace("$", r"\$")
 

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rvpo.report.curves import Panel, WeightMap, finite_mean
+from rvpo.report.curves import Panel, WeightMap
 from rvpo.report.drawing import (
     BLUE,
     DOTTED,
@@ -34,30 +34,17 @@ from rvpo.report.drawing import (
     write,
 )
 from rvpo.report.neglect import CRITERIA, GROUP, Preference
-from rvpo.report.words import number, percent, signed
+from rvpo.text import number, signed
 
 __all__ = [
-    "Final",
     "Gains",
     "Level",
     "curves_figure",
     "gains_figure",
     "levels_figure",
     "neglect_figure",
-    "overview_figure",
     "weights_figure",
 ]
-
-
-@dataclass(frozen=True)
-class Final:
-    """Where a method's runs end."""
-
-    method: str
-    neglected: tuple[float, ...]
-    """Share of its channels that each run neglects, in [0, 1]."""
-    mean: tuple[float, ...]
-    """Held-out mean of each run."""
 
 
 @dataclass(frozen=True)
@@ -187,40 +174,6 @@ def _scale_of_weights(figure: Figure, left: float, highest: float) -> None:
     write(figure, left + 126, 12.5, f"{number(highest)}  weight of one channel in the advantage", fontsize=SMALL)
 
 
-def overview_figure(finals: Sequence[Final], looks: Mapping[str, Look]) -> Figure:
-    """Draw where the methods end: share neglected on the left, held-out mean on the right.
-
-    A faint dot is a run, the large marker the mean over runs, which is also written beside it.
-    """
-    left, between, end, head, height = 112.0, 22.0, 50.0, 42.0, 25.0 * len(finals)
-    figure = bare_figure(head + height + 26)
-    width = (WIDTH - left - between - 2 * end) / 2
-    names = [plain(looks[one.method].label, 20) for one in finals]
-    for side, heading in enumerate(("Share of channels neglected at the end", "Held-out mean at the end")):
-        axes = axes_at(figure, left + side * (width + end + between), head, width, height)
-        title(axes, heading, wide=True, pad=19)
-        hint = "less is better" if side == 0 else "more is better"
-        write(figure, left + side * (width + end + between), head - 8, hint, fontsize=SMALL, alpha=MUTED)
-        axes.set(xlim=(-0.03, 1.03), ylim=(len(finals) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
-        axes.set_xticklabels([f"{tick:.0%}" if side == 0 else f"{tick:g}" for tick in axes.get_xticks()])
-        axes.set_yticks(range(len(finals)), names if side == 0 else [""] * len(finals), fontsize=TEXT, color=INK)
-        axes.grid(axis="x", color=INK, alpha=FAINT, linewidth=0.6)
-        for place, final in enumerate(finals):
-            values, told = (final.neglected, percent) if side == 0 else (final.mean, number)
-            _ends(axes, place, values, looks[final.method], told)
-    return figure
-
-
-def _ends(axes: Axes, place: int, values: Sequence[float], look: Look, told: Callable[[float], str]) -> None:
-    """Draw one method's runs and their mean on its line."""
-    mean = finite_mean(values)
-    axes.axhline(place, color=INK, alpha=FAINT, linewidth=0.6)
-    if len(values) > 1:
-        axes.plot(values, [place] * len(values), "o", color=look.colour, alpha=0.45, markersize=3.5, markeredgewidth=0)
-    axes.plot([mean], [place], look.marker, color=look.colour, markersize=7.5, markeredgewidth=0)
-    beside(axes, place, told(mean), TEXT)
-
-
 def levels_figure(levels: Sequence[Level], looks: Mapping[str, Look], heading: str) -> Figure:
     """Draw where the methods end on every task: a panel a task, a line a method, with intervals."""
     tasks, methods = (list(dict.fromkeys(getattr(one, name) for one in levels)) for name in ("task", "method"))
@@ -307,7 +260,7 @@ def neglect_figure(given: Sequence[Preference]) -> Figure:
     return figure
 
 
-def _pair_of_bars(axes: Axes, values: Sequence[tuple[float, float]], told: Callable[[float], str]) -> None:
+def _pair_of_bars(axes: Axes, values: Sequence[tuple[float, float]], written: Callable[[float], str]) -> None:
     """Draw a bar for A and one for B at each place, with its value at its end."""
     for side, colour in enumerate((VERMILLION, BLUE)):
         for place, pair in enumerate(values):
@@ -315,7 +268,7 @@ def _pair_of_bars(axes: Axes, values: Sequence[tuple[float, float]], told: Calla
             axes.bar(x, value, 0.35, color=colour, linewidth=0)
             away, align = (4, "bottom") if value >= 0 else (-4, "top")
             axes.annotate(
-                told(value),
+                written(value),
                 xy=(x, value),
                 xytext=(0, away),
                 textcoords="offset points",
@@ -346,7 +299,7 @@ def _advantages(figure: Figure, given: Sequence[Preference]) -> None:
     left, width = 258.0, WIDTH - 268
     write(figure, left, 84, "Advantages, by method", fontsize=12, weight="bold")
     axes = axes_at(figure, left, 100, width, 156)
-    _pair_of_bars(axes, [(one.a, one.b) for one in given], signed)
+    _pair_of_bars(axes, [(one.a, one.b) for one in given], lambda value: signed(value, 2))
     ends = [0.0, *(value for one in given for value in (one.a, one.b))]
     room = 0.14 * (max(ends) - min(ends))
     axes.axhline(0, color=INK, alpha=0.5, linewidth=0.8)

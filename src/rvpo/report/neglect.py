@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rvpo.core.advantages import compute_advantages
-from rvpo.report.words import signed
+from rvpo.text import signed
 
 __all__ = ["CRITERIA", "GROUP", "Preference", "preferences", "sentence"]
 
@@ -74,8 +74,8 @@ def preferences() -> list[Preference]:
 
 def sentence(given: list[Preference]) -> str:
     """Return what the picture shows in words, from its numbers."""
-    told = [f"{one.label} {one.verdict} ({signed(one.a)} and {signed(one.b)})" for one in given]
+    clauses = [f"{shown.label} {shown.verdict} ({signed(shown.a, 2)} and {signed(shown.b, 2)})" for shown in given]
     return (
         f"Both answers have the mean reward {GROUP[0].mean():.2f}, but A fails the critical criterion. "
-        f"Advantages of A and B: {'; '.join(told)}."
+        f"Advantages of A and B: {'; '.join(clauses)}."
     )

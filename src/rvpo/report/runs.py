@@ -1,41 +1,28 @@
-"""What a report is made from: finished cells of suites, and the logs of `rvpo train`. The only module that reads."""
+"""What a report is made from: the logs of `rvpo train`. The only module that reads."""
 
 import json
-from collections import Counter
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rvpo.errors import ConfigError
 
-if TYPE_CHECKING:
-    from rvpo_lab.suite.cell_file import CellRecord
-
-__all__ = ["Inputs", "Method", "Suite", "TrainingRun", "differing_names", "read_runs"]
+__all__ = [
+    "METRICS_FILE",
+    "TrainingRun",
+    "columns_of_log",
+    "contents",
+    "differing_names",
+    "read_run",
+    "read_runs",
+    "unique_folders",
+]
 
 METRICS_FILE = "metrics.jsonl"
-CELLS = "cells"
-
-
-@dataclass(frozen=True)
-class Method:
-    """What is compared: a contender of a suite, or a training run of its own."""
-
-    name: str
-    label: str
-    uses_k: bool = True
-    """False where it is known that k has no effect."""
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A folder with finished cells."""
-
-    name: str
-    folder: Path
-    records: "tuple[CellRecord, ...]"
-    """With `task` in `about` made unique among the suites of a report, and the task's own name as `catalog_task`."""
+SUITE_FILE = "suite.json"
+"""Marks the folder of a suite, which the laboratory reports on."""
 
 
 @dataclass(frozen=True)
@@ -43,40 +30,27 @@ class TrainingRun:
     """What one training run logged."""
 
     method: str
+    """What is compared: curves of runs of one method are averaged."""
     steps: tuple[int, ...]
     log: Mapping[str, Sequence[float]]
     """Metric -> value at each step, NaN for none."""
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Everything a report shows."""
+def read_runs(folders: Sequence[Path]) -> list[TrainingRun]:
+    """Return the logs in the output folders of `rvpo train`, each named by what differs in the folders' paths.
 
-    suites: tuple[Suite, ...] = ()
-    training: tuple[TrainingRun, ...] = ()
-    methods: Mapping[str, Method] = field(default_factory=dict)
-    """In the order of the report; the training runs last."""
-
-    @property
-    def records(self) -> "list[CellRecord]":
-        """The cells of all suites."""
-        return [record for suite in self.suites for record in suite.records]
+    A folder given twice counts once. Raises ConfigError for a folder without a log.
+    """
+    unique = unique_folders(folders)
+    for folder in unique:
+        if (folder / SUITE_FILE).is_file() and not (folder / METRICS_FILE).is_file():
+            raise ConfigError(f"{folder} is the folder of a suite; its page is made by `rvpo bench report {folder}`")
+    return [read_run(folder, name) for folder, name in zip(unique, differing_names(unique), strict=True)]
 
 
-def read_runs(folders: Sequence[Path], tasks: Sequence[str] = ()) -> Inputs:
-    """Read the folders of a report; `tasks` limits suites to these. Raises ConfigError for anything else."""
-    given = {folder.resolve(): folder for folder in reversed(folders)}
-    unique = list(reversed(given))
-    if not unique:
-        raise ConfigError("a report needs at least one RUN: a folder of a suite, of the quickstart or of `rvpo train`")
-    names = dict(zip(unique, differing_names(unique), strict=True))
-    suites = [folder for folder in unique if _is_suite(folder)]
-    training = [_training_run(folder, names[folder]) for folder in unique if folder not in suites]
-    read = _suites({given[folder]: names[folder] for folder in suites}, tasks)
-    methods = _methods(read)
-    for run in training:
-        methods.setdefault(run.method, Method(run.method, run.method))
-    return Inputs(tuple(read), tuple(training), methods)
+def unique_folders(folders: Sequence[Path]) -> list[Path]:
+    """Return folders whose paths differ when resolved, as absolute paths in their order."""
+    return list(dict.fromkeys(folder.resolve() for folder in folders))
 
 
 def differing_names(folders: Sequence[Path]) -> list[str]:
@@ -88,36 +62,20 @@ def differing_names(folders: Sequence[Path]) -> list[str]:
     if len(folders) == 1:
         return [folders[0].name or str(folders[0])]
     parts = [folder.parts for folder in folders]
-    shortest = min(map(len, parts))
+    shortest = min(map(len, parts), default=0)
     start = next((at for at in range(shortest) if len({part[at] for part in parts}) > 1), shortest)
     end = next((at for at in range(shortest - start) if len({part[-1 - at] for part in parts}) > 1), shortest - start)
     names = ["/".join(part[start : len(part) - end]) for part in parts]
     return [name or folder.name for name, folder in zip(names, folders, strict=True)]
 
 
-def _is_suite(folder: Path) -> bool:
-    """Tell a suite's folder from a training run's; raise ConfigError if it is neither."""
-    if any((folder / CELLS).glob("*.parquet")):
-        return True
-    if (folder / METRICS_FILE).is_file():
-        return False
-    if not folder.exists():
-        found = "there is nothing there"
-    elif not folder.is_dir():
-        found = "it is a file"
-    else:
-        found = f"it holds {', '.join(sorted(path.name for path in folder.iterdir())[:6]) or 'nothing'}"
-    raise ConfigError(
-        "a RUN is the folder of a suite or quickstart, with cells/*.parquet, or the output folder of `rvpo train`, "
-        f"with {METRICS_FILE}; got {folder}: {found}"
-    )
-
-
-def _training_run(folder: Path, name: str) -> TrainingRun:
-    """Read the log of one training run."""
-    from rvpo_lab.suite.cell_file import columns_of_log
-
+def read_run(folder: Path, name: str) -> TrainingRun:
+    """Return the log of one training run under a name; ConfigError if there is none, or one of another kind."""
     file = folder / METRICS_FILE
+    if not file.is_file():
+        raise ConfigError(
+            f"a RUN is the output folder of `rvpo train`, with {METRICS_FILE}; got {folder}: {contents(folder)}"
+        )
     try:
         entries: list[Any] = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
         steps, log = columns_of_log(entries)
@@ -128,48 +86,20 @@ def _training_run(folder: Path, name: str) -> TrainingRun:
     return TrainingRun(name, tuple(steps), log)
 
 
-def _suites(folders: Mapping[Path, str], tasks: Sequence[str]) -> list[Suite]:
-    """Read the cells of the folders; where several have a task, the suite's name is added to the task's."""
-    if not folders:
-        return []
-    found = {folder: _records(folder) for folder in folders}
-    known = Counter(task for records in found.values() for task in {record.about["task"] for record in records})
-    missing = [task for task in tasks if task not in known]
-    if missing:
-        raise ConfigError(f"there are no cells of task {', '.join(missing)} there; found: {', '.join(sorted(known))}")
+def contents(folder: Path) -> str:
+    """Return what a folder holds, in words for an error."""
+    if not folder.exists():
+        return "there is nothing there"
+    if not folder.is_dir():
+        return "it is a file"
+    return f"it holds {', '.join(sorted(path.name for path in folder.iterdir())[:6]) or 'nothing'}"
 
-    def renamed(record: "CellRecord", suite: str) -> "CellRecord":
-        task = record.about["task"]
-        label = f"{task} ({suite})" if known[task] > 1 else task
-        return replace(record, about={**record.about, "task": label, "catalog_task": task})
 
-    chosen = {
-        folder: tuple(renamed(one, folders[folder]) for one in records if not tasks or one.about["task"] in tasks)
-        for folder, records in found.items()
+def columns_of_log(history: Sequence[Mapping[str, Any]]) -> tuple[list[int], dict[str, list[float]]]:
+    """Return a trainer's log as logged steps and one column per metric of ours, NaN where it is absent."""
+    entries = [entry for entry in history if "rvpo/k" in entry]
+    names = dict.fromkeys(key for entry in entries for key in entry if key.startswith(("rvpo/", "channels/")))
+    columns = {
+        name: [math.nan if entry.get(name) is None else float(entry[name]) for entry in entries] for name in names
     }
-    return [Suite(folders[folder], folder, records) for folder, records in chosen.items() if records]
-
-
-def _records(folder: Path) -> "list[CellRecord]":
-    from rvpo_lab.suite.results import read_cells
-
-    try:
-        return read_cells(folder)
-    except ConfigError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{folder / CELLS} holds a file that is no cell of a suite: {error}") from error
-
-
-def _methods(suites: Sequence[Suite]) -> dict[str, Method]:
-    """Return the contenders of the suites in the order of the catalogue, unknown ones last."""
-    if not suites:
-        return {}
-    from rvpo_lab.suite.plan import CONTENDERS
-
-    present = {record.about["contender"]: None for suite in suites for record in suite.records}
-    known = [
-        Method(one.name, one.label, uses_k="k" in one.options) for one in CONTENDERS.values() if one.name in present
-    ]
-    others = [Method(name, name) for name in present if name not in CONTENDERS]
-    return {method.name: method for method in [*known, *others]}
+    return [int(entry["step"]) for entry in entries], columns

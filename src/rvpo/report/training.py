@@ -6,9 +6,9 @@ Channels are logged as `channels/NAME/KIND`; NAME is a reward function's, an axi
 import math
 from collections.abc import Mapping, Sequence
 
-from rvpo.report.curves import Curve, Panel, WeightMap, curve, last_finite
-from rvpo.report.runs import Inputs, TrainingRun
-from rvpo.report.words import listed, number, percent, plural, span
+from rvpo.report.curves import MOST_POINTS, Curve, Panel, WeightMap, last_finite, mean_curve
+from rvpo.report.runs import TrainingRun
+from rvpo.text import listed, number, percent, plural, span
 
 __all__ = [
     "channel_names",
@@ -18,7 +18,6 @@ __all__ = [
     "k_panel",
     "log_panels",
     "missing_in_words",
-    "task_runs",
     "weight_maps",
     "weights_in_words",
 ]
@@ -26,20 +25,12 @@ __all__ = [
 MOST_COLUMNS = 40
 """Columns of a heat map."""
 SAME = 5e-4
+"""Values of k that differ by less are written alike."""
 ALIKE = 0.15
-"""Weights whose lowest is within this share of the highest are told as alike: rubrics differ in length."""
+"""Weights whose lowest is within this share of the highest are called alike: rubrics differ in length."""
 
 Labels = Mapping[str, str]
-
-
-def task_runs(inputs: Inputs) -> dict[str, list[TrainingRun]]:
-    """Return the logs of the cells, task by task."""
-    found: dict[str, list[TrainingRun]] = {}
-    for record in inputs.records:
-        if record.logged_steps:
-            run = TrainingRun(record.about["contender"], tuple(record.logged_steps), record.log)
-            found.setdefault(record.about["task"], []).append(run)
-    return found
+"""Method -> what it is called."""
 
 
 def channel_names(runs: Sequence[TrainingRun]) -> dict[str, str]:
@@ -57,13 +48,13 @@ def channel_names(runs: Sequence[TrainingRun]) -> dict[str, str]:
     return dict(zip(names, shown if len(set(shown)) == len(names) else names, strict=True))
 
 
-def _curves(runs: Sequence[TrainingRun], methods: Sequence[str], key: str, most: int = 120) -> list[Curve]:
+def _curves(runs: Sequence[TrainingRun], methods: Sequence[str], key: str, most: int = MOST_POINTS) -> list[Curve]:
     """Return a curve of a metric for each method that logged it."""
     curves = []
     for method in methods:
         courses = [(run.steps, run.log[key]) for run in runs if run.method == method and key in run.log]
         if any(math.isfinite(value) for _, values in courses for value in values):
-            curves.append(curve(method, courses, most=most))
+            curves.append(mean_curve(method, courses, most=most))
     return curves
 
 
@@ -86,94 +77,80 @@ def weight_maps(runs: Sequence[TrainingRun], methods: Sequence[str]) -> list[Wei
     maps = []
     shown = dict(sorted(channel_names(runs).items(), key=lambda pair: pair[1]))
     for method in methods:
-        mine = [run for run in runs if run.method == method]
-        rows = {shown[name]: _curves(mine, [method], f"channels/{name}/weight", MOST_COLUMNS) for name in shown}
-        present = {name: curves[0] for name, curves in rows.items() if curves}
-        if present:
-            steps = tuple(sorted({step for one in present.values() for step in one.steps}))
-            at = {name: dict(zip(one.steps, one.mean, strict=True)) for name, one in present.items()}
-            values = tuple(tuple(row.get(step, math.nan) for step in steps) for row in at.values())
-            maps.append(WeightMap(method, tuple(at), steps, values))
+        curves = {
+            shown[name]: curve
+            for name in shown
+            for curve in _curves(runs, [method], f"channels/{name}/weight", MOST_COLUMNS)
+        }
+        if curves:
+            steps = tuple(sorted({step for curve in curves.values() for step in curve.steps}))
+            means = [dict(zip(curve.steps, curve.mean, strict=True)) for curve in curves.values()]
+            rows = tuple(tuple(row.get(step, math.nan) for step in steps) for row in means)
+            maps.append(WeightMap(method, tuple(curves), steps, rows))
     return maps
 
 
-def k_in_words(panel: Panel, left_out: Sequence[str], labels: Labels) -> str:
-    """Return the course of k in words."""
-    said = []
-    for one in panel.curves:
-        known = [value for value in one.mean if math.isfinite(value)]
-        changes = max(known) - min(known) > SAME
-        said.append(
-            f"{labels[one.method]} goes from {number(known[0])} to {number(known[-1])}"
-            if changes
-            else f"{labels[one.method]} stays at {number(known[0])}"
-        )
-    without = f" It has no effect on {listed(left_out)}." if left_out else ""
-    return f"k: {'; '.join(said)}.{without}" if said else without.strip()
+def k_in_words(panel: Panel, unaffected: Sequence[str], labels: Labels) -> str:
+    """Return the course of k in words, and on which methods it has no effect."""
+    clauses = []
+    for curve in panel.curves:
+        known = [value for value in curve.mean if math.isfinite(value)]
+        if max(known) - min(known) > SAME:
+            clauses.append(f"{labels[curve.method]} goes from {number(known[0])} to {number(known[-1])}")
+        else:
+            clauses.append(f"{labels[curve.method]} stays at {number(known[0])}")
+    without = f" It has no effect on {listed(unaffected)}." if unaffected else ""
+    return f"k: {'; '.join(clauses)}.{without}" if clauses else without.strip()
 
 
 def weights_in_words(maps: Sequence[WeightMap], labels: Labels) -> str:
     """Return which channel each method weighs most and least at the end."""
-    said = []
-    for one in maps:
-        last = {name: last_finite(row) for name, row in zip(one.channels, one.values, strict=True)}
+    clauses = []
+    for weights in maps:
+        last = {name: last_finite(row) for name, row in zip(weights.channels, weights.values, strict=True)}
         known = {name: value for name, value in last.items() if math.isfinite(value)}
         low, high = min(known, key=lambda name: known[name]), max(known, key=lambda name: known[name])
         if known[high] - known[low] <= ALIKE * known[high]:
-            said.append(f"{labels[one.method]} about alike on all ({_between(known[low], known[high])})")
+            ends = number(known[low]) if number(known[low]) == number(known[high]) else span(known[low], known[high])
+            clauses.append(f"{labels[weights.method]} about alike on all ({ends})")
         else:
-            said.append(
-                f"{labels[one.method]} most on {high} ({number(known[high])}), least on {low} ({number(known[low])})"
-            )
-    return f"At the last logged step: {'; '.join(said)}." if said else ""
-
-
-def _between(low: float, high: float) -> str:
-    """Return two numbers, or one where both are written alike."""
-    return number(low) if number(low) == number(high) else span(low, high)
-
-
-def _highest(panels: Sequence[Panel]) -> tuple[float, Panel, Curve] | None:
-    """Return the highest last value of all curves, with its panel and curve."""
-    ends = [(last_finite(one.mean), panel, one) for panel in panels for one in panel.curves]
-    return max(ends, key=lambda end: end[0], default=None)
+            most, least = f"{high} ({number(known[high])})", f"{low} ({number(known[low])})"
+            clauses.append(f"{labels[weights.method]} most on {most}, least on {least}")
+    return f"At the last logged step: {'; '.join(clauses)}." if clauses else ""
 
 
 def ends_in_words(panels: Sequence[Panel], labels: Labels) -> str:
     """Return how many channels each run raises and lowers from the first to the last logged step."""
-    said = []
+    clauses = []
     for method, label in labels.items():
-        mine = [one for panel in panels for one in panel.curves if one.method == method]
-        known = [[value for value in one.mean if math.isfinite(value)] for one in mine]
-        raised = sum(values[-1] > values[0] for values in known)
-        lowered = sum(values[-1] < values[0] for values in known)
-        said.append(f"{label}: of {plural(len(known), 'channel')} {raised} higher and {lowered} lower")
-    return f"Mean reward at the last logged step against the first: {'; '.join(said)}."
+        ends = [curve.ends for panel in panels for curve in panel.curves if curve.method == method]
+        raised, lowered = sum(last > first for first, last in ends), sum(last < first for first, last in ends)
+        clauses.append(f"{label}: of {plural(len(ends), 'channel')} {raised} higher and {lowered} lower")
+    return f"Mean reward at the last logged step against the first: {'; '.join(clauses)}."
 
 
 def dead_in_words(panels: Sequence[Panel], labels: Labels) -> str:
     """Return where most groups are without spread at the end."""
-    top = _highest(panels)
-    if top is None:
+    ends = [(last_finite(curve.mean), panel, curve) for panel in panels for curve in panel.curves]
+    if not ends:
         return ""
-    value, panel, one = top
+    value, panel, curve = max(ends, key=lambda end: end[0])
     if value == 0:
         return "At the last logged step no channel is dead in any group."
     return (
-        f"A channel is dead in a group of answers that it rates all alike: it then teaches nothing there. At the last "
-        f"logged step the highest dead share is {percent(value)}, in {panel.title} under {labels[one.method]}."
+        "A channel is dead in a group of answers that it rates all alike: it then teaches nothing there. At the last "
+        f"logged step the highest dead share is {percent(value, 1)}, in {panel.title} under {labels[curve.method]}."
     )
 
 
 def missing_in_words(panels: Sequence[Panel], labels: Labels) -> str:
     """Return how many rewards were missing."""
-    ends = [(value, panel, one) for panel in panels for one in panel.curves for value in one.high]
-    known = [end for end in ends if math.isfinite(end[0])]
+    shares = [(value, panel, curve) for panel in panels for curve in panel.curves for value in curve.high]
+    known = [share for share in shares if math.isfinite(share[0])]
     if not known:
         return ""
-    value, panel, one = max(known, key=lambda end: end[0])
+    value, panel, curve = max(known, key=lambda share: share[0])
     if value == 0:
         return "No reward was missing."
-    return (
-        f"Rewards were missing: up to {percent(value)} at a logged step, in {panel.title} under {labels[one.method]}."
-    )
+    where = f"in {panel.title} under {labels[curve.method]}"
+    return f"Rewards were missing: up to {percent(value, 1)} at a logged step, {where}."

@@ -1,7 +1,6 @@
 """The part of a report about training: k, weights, dead and missing channels, and the rewards of training runs."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
@@ -9,8 +8,8 @@ from matplotlib.figure import Figure
 from rvpo.report.curves import Panel
 from rvpo.report.drawing import Look
 from rvpo.report.figures import curves_figure, weights_figure
-from rvpo.report.runs import Inputs, TrainingRun
-from rvpo.report.svg import NamedFigure
+from rvpo.report.images import NamedFigure
+from rvpo.report.runs import TrainingRun
 from rvpo.report.training import (
     dead_in_words,
     ends_in_words,
@@ -18,35 +17,39 @@ from rvpo.report.training import (
     k_panel,
     log_panels,
     missing_in_words,
-    task_runs,
     weight_maps,
     weights_in_words,
 )
-from rvpo.report.words import number
+from rvpo.text import number
 
-__all__ = ["TrainingPart", "TrainingParts", "training_parts"]
+__all__ = ["OWN_RUNS", "TrainingPart", "TrainingSection", "group_part", "k_of_runs", "runs_part", "training_section"]
 
 OWN_RUNS = "runs"
-"""Name of the figures of runs that are no suite's."""
+"""What the names of the figures of training runs begin with."""
 
 
 @dataclass(frozen=True)
 class TrainingPart:
-    """What is shown of the logs of one task, or of the training runs given by themselves."""
+    """What is shown of the logs of some runs."""
 
     name: str
-    """Empty for the training runs."""
+    """Empty for the training runs of a user."""
     shown: list[tuple[str, NamedFigure]] = field(default_factory=list)
     """Figures, each under its heading; what they show in words is their description."""
     notes: list[str] = field(default_factory=list)
     """Sentences without a figure."""
     table: list[tuple[str, list[str]]] = field(default_factory=list)
-    """Channel, and for each run its mean reward at the first and the last logged step; only training runs have it."""
+    """Channel, and for each run its mean reward at the first and the last logged step; of training runs only."""
+
+    def add(self, slug: str, kind: str, heading: str, words: str, figure: Figure) -> None:
+        """Add a figure that `words` describe; its own name is `slug` and `kind`."""
+        title = f"{self.name}: {heading}" if self.name else heading
+        self.shown.append((heading, NamedFigure(f"{slug}-{kind}", title, words, figure)))
 
 
 @dataclass(frozen=True)
-class TrainingParts:
-    """All of it."""
+class TrainingSection:
+    """The section of the page about training."""
 
     k: NamedFigure | None
     """None where no k was logged."""
@@ -60,81 +63,67 @@ class TrainingParts:
     @property
     def figures(self) -> list[NamedFigure]:
         """All figures, in the order of the page."""
-        first = [self.k] if self.k else []
-        return first + [figure for part in self.parts for _, figure in part.shown]
+        return ([self.k] if self.k else []) + [figure for part in self.parts for _, figure in part.shown]
 
 
-def training_parts(inputs: Inputs, looks: Mapping[str, Look], slug: Callable[[str], str]) -> TrainingParts:
-    """Return the parts; `slug` makes a figure's name from a task's."""
-    by_task = task_runs(inputs)
-    methods = {name: method.label for name, method in inputs.methods.items()}
-    parts = [_part(task, runs, methods, looks, slug(task)) for task, runs in by_task.items()]
-    if inputs.training:
-        own = {run.method: methods[run.method] for run in inputs.training}
-        parts.append(_part("", inputs.training, own, looks, OWN_RUNS))
-    return TrainingParts(_k(inputs, by_task, looks), [part for part in parts if part.shown or part.notes])
+def k_of_runs(runs: Sequence[TrainingRun], looks: Mapping[str, Look]) -> tuple[Panel, str]:
+    """Return the course of k of training runs as a panel and in words."""
+    labels = _labels(runs, looks)
+    panel = k_panel(runs, list(labels), "k of the training runs")
+    return panel, f"{k_in_words(panel, [], labels)} A training run logs k whether its method uses it or not."
 
 
-def _k(inputs: Inputs, by_task: Mapping[str, Sequence[TrainingRun]], looks: Mapping[str, Look]) -> NamedFigure | None:
-    """Return the figure of k over training, None where no k was logged."""
-    of_suites = [run for runs in by_task.values() for run in runs]
-    used = [name for name in inputs.methods if inputs.methods[name].uses_k]
-    trained = {run.method for run in of_suites}
-    left_out = [method.label for name, method in inputs.methods.items() if name in trained and name not in used]
-    own = [run.method for run in inputs.training]
-    labels = {name: look.label for name, look in looks.items()}
-    panels, words = [], []
-    for title, runs, methods, without in (
-        ("k of the suite's methods", of_suites, used, left_out),
-        ("k of the training runs", inputs.training, own, []),
-    ):
-        panel = k_panel(runs, methods, title)
-        if panel.curves:
-            panels.append(panel)
-            words.append(k_in_words(panel, without, labels))
-    if inputs.training and panels:
-        words.append("A training run logs k whether its method uses it or not.")
-    if not panels:
-        return None
-    figure = curves_figure(panels, looks, limits=None, columns=2)
-    return NamedFigure("k", "Risk coefficient k over training", " ".join(words), figure)
+def training_section(
+    k: Sequence[tuple[Panel, str]], parts: Sequence[TrainingPart], looks: Mapping[str, Look]
+) -> TrainingSection:
+    """Return the section; of k are given panels and what they show in words. What shows nothing is left out."""
+    panels = [panel for panel, _ in k if panel.curves]
+    words = " ".join(text for panel, text in k if panel.curves)
+    figure = None
+    if panels:
+        drawn = curves_figure(panels, looks, limits=None, columns=2)
+        figure = NamedFigure("k", "Risk coefficient k over training", words, drawn)
+    return TrainingSection(figure, [part for part in parts if part.shown or part.notes])
 
 
-def _part(
-    name: str, runs: Sequence[TrainingRun], labels: Mapping[str, str], looks: Mapping[str, Look], slug: str
-) -> TrainingPart:
-    """Return the part of one task's runs, or of the training runs."""
-    part, methods = TrainingPart(name), list(labels)
+def runs_part(runs: Sequence[TrainingRun], looks: Mapping[str, Look]) -> TrainingPart:
+    """Return the part of a user's training runs: the rewards of each channel, then as `group_part`."""
+    part, labels = TrainingPart(""), _labels(runs, looks)
+    if means := log_panels(runs, list(labels), "mean"):
+        words, figure = ends_in_words(means, labels), curves_figure(means, looks, limits=None)
+        part.add(OWN_RUNS, "rewards", "mean reward of each channel", words, figure)
+        part.table.extend(_first_and_last(means, list(labels)))
+    return group_part(part, runs, looks, OWN_RUNS)
 
-    def show(kind: str, heading: str, words: str, figure: Figure) -> None:
-        title = f"{name}: {heading}" if name else heading
-        part.shown.append((heading, NamedFigure(f"{slug}-{kind}", title, words, figure)))
 
-    if not name and (means := log_panels(runs, methods, "mean")):
-        figure = curves_figure(means, looks, limits=None)
-        show("rewards", "mean reward of each channel", ends_in_words(means, labels), figure)
-        part.table.extend(_table(means, methods))
+def group_part(part: TrainingPart, runs: Sequence[TrainingRun], looks: Mapping[str, Look], slug: str) -> TrainingPart:
+    """Return the part with the weights, dead shares and missing shares of these runs added, as far as logged."""
+    labels = _labels(runs, looks)
+    methods = list(labels)
     if maps := weight_maps(runs, methods):
-        show("weights", "channel weights", weights_in_words(maps, labels), weights_figure(maps, looks))
+        part.add(slug, "weights", "channel weights", weights_in_words(maps, labels), weights_figure(maps, looks))
     if dead := log_panels(runs, methods, "dead"):
         words = dead_in_words(dead, labels)
-        show("dead", "share of groups in which a channel is dead", words, curves_figure(dead, looks))
+        part.add(slug, "dead", "share of groups in which a channel is dead", words, curves_figure(dead, looks))
     if missing := log_panels(runs, methods, "missing"):
         words = missing_in_words(missing, labels)
-        if any(value > 0 for panel in missing for one in panel.curves for value in one.high):
-            show("missing", "share of rewards that are missing", words, curves_figure(missing, looks))
+        if any(value > 0 for panel in missing for curve in panel.curves for value in curve.high):
+            part.add(slug, "missing", "share of rewards that are missing", words, curves_figure(missing, looks))
         else:
             part.notes.append(words)
     return part
 
 
-def _table(means: Sequence[Panel], methods: Sequence[str]) -> list[tuple[str, list[str]]]:
+def _labels(runs: Sequence[TrainingRun], looks: Mapping[str, Look]) -> dict[str, str]:
+    """Return the labels of the methods of these runs, in the order of the looks."""
+    methods = {run.method for run in runs}
+    return {method: look.label for method, look in looks.items() if method in methods}
+
+
+def _first_and_last(means: Sequence[Panel], methods: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Return each channel's first and last mean reward in every run."""
     rows = []
     for panel in means:
-        ends = {}
-        for one in panel.curves:
-            known = [value for value in one.mean if math.isfinite(value)]
-            ends[one.method] = f"{number(known[0])} \N{RIGHTWARDS ARROW} {number(known[-1])}"
+        ends = {curve.method: " \N{RIGHTWARDS ARROW} ".join(map(number, curve.ends)) for curve in panel.curves}
         rows.append((panel.title, [ends.get(method, "") for method in methods]))
     return rows

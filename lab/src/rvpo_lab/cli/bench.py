@@ -8,6 +8,8 @@ from pathlib import Path
 from rvpo.cli.report import check_installed, write_figure
 from rvpo.errors import ConfigError
 from rvpo_lab.cli.live import LiveView
+from rvpo_lab.cli.report import add_parser as add_report
+from rvpo_lab.cli.report import report_on_suites
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings, cells, keep_settings
 from rvpo_lab.suite.results import MEANS_FILE, channel_means, read_cells
@@ -29,6 +31,7 @@ examples:
   rvpo bench neglect                             # two tasks, four methods, one seed: minutes
   rvpo bench neglect --budget full --out results # all tasks, nine methods, eight seeds: hours
   rvpo bench neglect --tasks noisy --methods gdpo,rvpo,cvar --seeds 0-7 --out noisy
+  rvpo bench report results --task rubric        # one HTML page: curves, scores, sample answers
   rvpo bench findings results --out findings.md  # tables and verdicts from the finished cells
   rvpo bench findings results --fill paper.md    # the same into a document's places, <!-- begin aim --> and so on
   rvpo bench gains results --out gains.svg       # what each method teaches, by pass rate
@@ -65,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="neglect|findings|gains")
+    commands = top.add_subparsers(dest="command", required=True, metavar="neglect|report|findings|gains")
     tasks = "\n".join(f"  {task.name:<12} {task.summary}" for task in TASKS.values())
     methods = "\n".join(f"  {one.name:<14} {one.label}" for one in CONTENDERS.values())
     suite = commands.add_parser(
@@ -92,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
         )
     suite.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each (default: 2)")
     suite.add_argument("--out", type=Path, default=Path("runs/neglect"), help="folder (default: runs/neglect)")
+    add_report(commands)
     gains = commands.add_parser(
         "gains",
         help="draw what each method teaches about a criterion, by its pass rate",
@@ -127,6 +131,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
+    if options.command == "report":
+        report_on_suites(options.folders, tasks=options.task, out=options.out, figures=options.figures)
+        return 0
     if options.command == "gains":
         return draw_gains(options)
     return write_findings(options) if options.command == "findings" else neglect(options)
@@ -191,5 +198,5 @@ def neglect(options: argparse.Namespace) -> int:
     channel_means(read_cells(options.out)).to_parquet(file, index=False, compression="zstd")
     print_scores(records)
     print(f"cells: {options.out / 'cells'}\nheld-out mean of every channel at every evaluation: {file}")
-    print(f"report: rvpo report {options.out}    tables: rvpo bench findings {options.out}")
+    print(f"report: rvpo bench report {options.out}    tables: rvpo bench findings {options.out}")
     return 0

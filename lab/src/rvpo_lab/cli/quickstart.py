@@ -4,9 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rvpo.cli.report import check_installed, write_report
+from rvpo.cli.report import check_installed
 from rvpo_lab.cli.bench import seeds_of
 from rvpo_lab.cli.live import LiveView, duration
+from rvpo_lab.cli.report import report_on_suites
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.suite.plan import Settings, cells, keep_settings
 from rvpo_lab.suite.results import read_cells
@@ -59,13 +60,13 @@ def main(arguments: Sequence[str]) -> int:
         evaluate_every=max(options.steps // 10, 1),
         warm_start_steps=options.warm_start_steps,
     )
-    check_installed()
+    check_installed("pandas", "pyarrow")
     keep_settings(options.out, settings)
     print(INTRODUCTION, end="\n\n")
     with LiveView() as show:
         run_cells(options.out, planned, settings, workers=options.workers, show=show, keep=True)
     records = read_cells(options.out, planned)
     print_scores(records)
-    file = write_report([options.out], options.out / "report.html")
-    print(f"{duration(show.elapsed)}. report: {file}    trained policies: {options.out / 'runs'}")
+    report_on_suites([options.out])
+    print(f"{duration(show.elapsed)}. trained policies: {options.out / 'runs'}")
     return 0

@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from rvpo.report.curves import Panel, curve, finite_mean
-from rvpo.report.figures import Final
-from rvpo.report.words import p_value, share_span, signed, span
+from rvpo.report.curves import Panel, finite_mean, mean_curve
 from rvpo.stats import PairedTest, bootstrap_interval
+from rvpo.text import p_value, signed, span
+from rvpo_lab.report.figures import Final
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.compare import compare_runs
 from rvpo_lab.suite.results import SCORES
@@ -24,8 +24,8 @@ __all__ = [
     "INTERVAL_SEEDS",
     "SHARES",
     "TEST_PAIRS",
-    "Difference",
-    "Row",
+    "ScoreDifference",
+    "ScoreRow",
     "axis_panels",
     "channel_panels",
     "common_runs",
@@ -46,7 +46,7 @@ TEST_PAIRS = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """A method's line in the table of scores."""
 
     method: str
@@ -60,7 +60,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Difference:
+class ScoreDifference:
     """A method's final score minus GDPO's."""
 
     method: str
@@ -89,7 +89,9 @@ class Difference:
 def graded(records: Sequence[CellRecord]) -> list[CellRecord]:
     """Return the records in which some held-out value is a number."""
     return [
-        one for one in records if any(not math.isnan(value) for values in one.held_out.values() for value in values)
+        record
+        for record in records
+        if any(not math.isnan(value) for values in record.held_out.values() for value in values)
     ]
 
 
@@ -119,7 +121,7 @@ def _panels(values: pd.DataFrame, methods: Sequence[str], names: Sequence[str]) 
         for method in methods:
             runs = of_panel[of_panel["method"] == method].sort_values("step").groupby("seed")
             if len(runs):
-                curves.append(curve(method, [(run["step"].tolist(), run["mean"].tolist()) for _, run in runs]))
+                curves.append(mean_curve(method, [(run["step"].tolist(), run["mean"].tolist()) for _, run in runs]))
         panels.append(Panel(str(name), tuple(curves)))
     return panels
 
@@ -152,7 +154,7 @@ def finals(runs: pd.DataFrame, methods: Sequence[str]) -> list[Final]:
     return ends
 
 
-def score_rows(runs: pd.DataFrame, methods: Sequence[str]) -> list[Row]:
+def score_rows(runs: pd.DataFrame, methods: Sequence[str]) -> list[ScoreRow]:
     """Return the table of scores of one task's runs."""
     rows = []
     for method in methods:
@@ -162,7 +164,7 @@ def score_rows(runs: pd.DataFrame, methods: Sequence[str]) -> list[Row]:
                 {score: finite_mean(mine[f"{when}_{score}"]) for score in SCORES} for when in ("best", "final")
             )
             intervals = {score: _interval(mine[f"final_{score}"], score) for score in SCORES}
-            rows.append(Row(method, len(mine), best, final, intervals))
+            rows.append(ScoreRow(method, len(mine), best, final, intervals))
     return rows
 
 
@@ -170,15 +172,17 @@ def _interval(values: Any, score: str) -> str:
     if values.notna().sum() < INTERVAL_SEEDS:
         return ""
     interval = bootstrap_interval(values)
-    return (share_span if score in SHARES else span)(interval.low, interval.high)
+    if score in SHARES:
+        return f"{span(100 * interval.low, 100 * interval.high, 1)} %"
+    return span(interval.low, interval.high)
 
 
-def differences(runs: pd.DataFrame, methods: Sequence[str]) -> list[Difference]:
+def differences(runs: pd.DataFrame, methods: Sequence[str]) -> list[ScoreDifference]:
     """Return the tests of one task's final scores against GDPO's, for methods with enough seeds in common with it."""
-    found = []
+    tests = []
     for method in methods:
         for score in SCORES if method != BASELINE else ():
             test = compare_runs(runs, method, f"final_{score}", baseline=BASELINE)
             if test is not None and test.pairs >= TEST_PAIRS:
-                found.append(Difference(method, score, test))
-    return found
+                tests.append(ScoreDifference(method, score, test))
+    return tests

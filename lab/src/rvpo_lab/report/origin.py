@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from rvpo.report.runs import Suite
+from rvpo_lab.report.inputs import FinishedSuite
 from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings
 from rvpo_lab.tasks.catalog import TASKS
 
@@ -24,27 +24,27 @@ def _united(tables: Iterable[dict[str, Any]]) -> dict[str, str]:
     return {key: " or ".join(values) for key, values in united.items()}
 
 
-def settings(suite: Suite) -> dict[str, str]:
+def settings(suite: FinishedSuite) -> dict[str, str]:
     """Return the settings of a suite's cells."""
     return _united(record.about.get("settings", {}) for record in suite.records)
 
 
-def versions(suite: Suite) -> dict[str, str]:
+def versions(suite: FinishedSuite) -> dict[str, str]:
     """Return the versions of the packages that the cells were made with."""
     return _united(record.about.get("versions", {}) for record in suite.records)
 
 
-def command(suite: Suite) -> str:
+def command(suite: FinishedSuite) -> str:
     """Return the command line that trains these cells, empty where the settings are no command's."""
     tasks, methods, seeds = (
         list(dict.fromkeys(record.about[key] for record in suite.records))
         for key in ("catalog_task", "contender", "seed")
     )
-    used = [record.about.get("settings") for record in suite.records]
+    first, *others = (record.about.get("settings") for record in suite.records)
     known = set(tasks) <= set(TASKS) and set(methods) <= set(CONTENDERS)
-    if not known or not used[0] or any(one != used[0] for one in used) or not set(used[0]) <= set(asdict(Settings())):
+    if not known or not first or any(other != first for other in others) or not set(first) <= set(asdict(Settings())):
         return ""
-    made = Settings(**used[0])
+    made = Settings(**first)
     common = f"--seeds {_seeds(sorted(seeds))} --steps {made.steps}"
     out = f"--out {shlex.quote(str(suite.folder))}"
     if (tasks, sorted(methods)) == QUICKSTART and made == _quickstart_settings(made):
@@ -54,9 +54,9 @@ def command(suite: Suite) -> str:
     unusual = {name: value for name, value in asdict(made).items() if value != usual[name]}
     if unusual.keys() - OPTIONS.keys():
         return ""
-    told = {"beta": made.beta, "learning_rate": made.learning_rate} | unusual
-    told.pop("steps", None)
-    options = " ".join(f"--{name.replace('_', '-')} {value!r}" for name, value in told.items())
+    given = {"beta": made.beta, "learning_rate": made.learning_rate} | unusual
+    given.pop("steps", None)
+    options = " ".join(f"--{name.replace('_', '-')} {value!r}" for name, value in given.items())
     return f"rvpo bench neglect --tasks {','.join(tasks)} --methods {','.join(methods)} {common} {options} {out}"
 
 

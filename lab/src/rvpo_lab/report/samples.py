@@ -4,16 +4,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rvpo.report.words import number
+from rvpo.text import NOTHING, number
 from rvpo_lab.suite.cell_file import CellRecord
 
-__all__ = ["Answer", "SampledPrompt", "Verdict", "sampled_prompts"]
+__all__ = ["GradedCriterion", "SampledAnswer", "SampledPrompt", "sampled_prompts"]
 
 FULL = 1 - 1e-6
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GradedCriterion:
     """What an answer has of a criterion."""
 
     state: str
@@ -23,14 +23,14 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a policy said."""
+class SampledAnswer:
+    """An answer of a policy to a held-out prompt."""
 
     method: str
-    """Empty where all methods said the same."""
+    """Empty where the answers of all methods are the same."""
     when: str
     text: str
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[GradedCriterion, ...]
     """In the order of the prompt's criteria."""
 
     @property
@@ -45,22 +45,22 @@ class SampledPrompt:
 
     text: str
     criteria: tuple[str, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[SampledAnswer, ...]
 
 
-def verdict(value: float) -> Verdict:
+def verdict(value: float) -> GradedCriterion:
     """Return a criterion's value in [0, 1] in words; NaN is no verdict.
 
     >>> verdict(1.0).text, verdict(0.25).text, verdict(0.0).text
     ('met', '0.25', 'not met')
     """
     if math.isnan(value):
-        return Verdict("none", "\N{EN DASH}", "no verdict")
+        return GradedCriterion("none", NOTHING, "no verdict")
     if value >= FULL:
-        return Verdict("met", "\N{CHECK MARK}", "met")
+        return GradedCriterion("met", "\N{CHECK MARK}", "met")
     if value <= 1 - FULL:
-        return Verdict("unmet", "\N{BALLOT X}", "not met")
-    return Verdict("partly", "\N{CIRCLE WITH LEFT HALF BLACK}", number(value))
+        return GradedCriterion("unmet", "\N{BALLOT X}", "not met")
+    return GradedCriterion("partly", "\N{CIRCLE WITH LEFT HALF BLACK}", number(value))
 
 
 def sampled_prompts(
@@ -68,7 +68,7 @@ def sampled_prompts(
 ) -> list[SampledPrompt]:
     """Return the sampled prompts of one task and seed, with each method's first and last answer."""
     by_prompt: dict[str, list[tuple[CellRecord, int]]] = {}
-    for record in sorted(records, key=lambda one: methods.index(one.about["contender"])):
+    for record in sorted(records, key=lambda record: methods.index(record.about["contender"])):
         for index in dict.fromkeys(prompt for _, prompt, _ in record.samples):
             by_prompt.setdefault(record.prompts[index], []).append((record, index))
     return [_sampled(text, asked, describe) for text, asked in by_prompt.items()]
@@ -80,18 +80,18 @@ def _sampled(text: str, asked: Sequence[tuple[CellRecord, int]], describe: Calla
     )
     firsts, lasts = [], []
     for record, index in asked:
-        said = {step: answer for step, prompt, answer in record.samples if prompt == index}
-        first, last = min(said), max(said)
-        firsts.append(_answer(record, index, first, said[first], list(criteria)))
+        answers = {step: answer for step, prompt, answer in record.samples if prompt == index}
+        first, last = min(answers), max(answers)
+        firsts.append(_answer(record, index, first, answers[first], list(criteria)))
         if last > first:
-            lasts.append(_answer(record, index, last, said[last], list(criteria)))
-    same = len({(one.when, one.text, one.verdicts) for one in firsts}) == 1
+            lasts.append(_answer(record, index, last, answers[last], list(criteria)))
+    same = len({(answer.when, answer.text, answer.verdicts) for answer in firsts}) == 1
     if same and len(firsts) > 1:
-        firsts = [Answer("", firsts[0].when, firsts[0].text, firsts[0].verdicts)]
+        firsts = [SampledAnswer("", firsts[0].when, firsts[0].text, firsts[0].verdicts)]
     return SampledPrompt(text, tuple(describe(criterion) for criterion in criteria), (*firsts, *lasts))
 
 
-def _answer(record: CellRecord, index: int, step: int, text: str, criteria: Sequence[str]) -> Answer:
+def _answer(record: CellRecord, index: int, step: int, text: str, criteria: Sequence[str]) -> SampledAnswer:
     """Return one answer with its verdicts, which are there if the step was evaluated."""
     at = record.steps.index(step) if step in record.steps else None
     values = [
@@ -99,4 +99,4 @@ def _answer(record: CellRecord, index: int, step: int, text: str, criteria: Sequ
         for criterion in criteria
     ]
     when = "before training" if step == 0 else f"after step {step}"
-    return Answer(record.about["contender"], when, text, tuple(map(verdict, values)))
+    return SampledAnswer(record.about["contender"], when, text, tuple(map(verdict, values)))

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from rvpo.report.words import listed, number, p_value, percent, plural, signed
-from rvpo.stats import holm
-from rvpo_lab.report.held_out import BASELINE, INTERVAL_SEEDS, TEST_PAIRS, Row, common_runs, final_means
+from rvpo.stats import NEGLECTED, holm
+from rvpo.text import listed, number, p_value, percent, plural, signed
+from rvpo_lab.report.held_out import BASELINE, INTERVAL_SEEDS, TEST_PAIRS, ScoreRow, common_runs, final_means
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.compare import compare_runs
-from rvpo_lab.suite.results import NEGLECTED
 from rvpo_lab.tasks.task import axis
 
 __all__ = ["against_baseline", "compared", "curves_in_words", "finding", "limit_of_tests", "scores_in_words"]
@@ -53,8 +52,11 @@ def finding(runs: pd.DataFrame, labels: Labels) -> list[str]:
     shares, means = (common.groupby("method")[name].mean() for name in ("final_neglected", "final_mean"))
     if len(shares) == 1:
         method = str(shares.index[0])
-        told = f"neglects {percent(shares[method])} of the channels; the held-out mean is {number(means[method])}"
-        return [f"At the end {labels[method]} {told}.", *caveats]
+        share, mean = percent(shares[method], 1), number(means[method])
+        return [
+            f"At the end {labels[method]} neglects {share} of the channels; the held-out mean is {mean}.",
+            *caveats,
+        ]
     ends = [_least_and_most(shares, labels), _highest_and_lowest(means, labels)]
     return [*ends, *caveats, *against_baseline(common, labels, pairs)]
 
@@ -71,11 +73,11 @@ def _ends(values: pd.Series, labels: Labels) -> tuple[list[str], list[str]]:
 def _least_and_most(shares: pd.Series, labels: Labels) -> str:
     low, high = _ends(shares, labels)
     if shares.max() - shares.min() <= SAME:
-        return f"At the end all methods neglect the same share of channels: {percent(shares.max())}."
+        return f"At the end all methods neglect the same share of channels: {percent(shares.max(), 1)}."
     verb = "neglects" if len(low) == 1 else "neglect"
     return (
-        f"At the end {listed(low)} {verb} the smallest share of channels ({percent(shares.min())}), "
-        f"{listed(high)} the largest ({percent(shares.max())})."
+        f"At the end {listed(low)} {verb} the smallest share of channels ({percent(shares.min(), 1)}), "
+        f"{listed(high)} the largest ({percent(shares.max(), 1)})."
     )
 
 
@@ -103,8 +105,8 @@ def against_baseline(runs: pd.DataFrame, labels: Labels, pairs: int) -> list[str
         if test is None or not p <= SIGNIFICANT or test.difference == 0:
             unclear.append(labels[method])
             continue
-        told = f"{labels[method]} ({signed(100 * test.difference, 1)} points, p = {p_value(float(p))})"
-        groups["fewer" if test.difference < 0 else "more"].append(told)
+        result = f"{labels[method]} ({signed(100 * test.difference, 1)} points, p = {p_value(float(p))})"
+        groups["fewer" if test.difference < 0 else "more"].append(result)
     parts = [f"{word} channels are neglected by {listed(names)}" for word, names in groups.items() if names]
     parts += [f"no difference is shown for {listed(unclear)}"] if unclear else []
     intro = f"Tested against GDPO over {pairs} pairs of task and seed, by sign flips with Holm's correction: "
@@ -114,11 +116,10 @@ def against_baseline(runs: pd.DataFrame, labels: Labels, pairs: int) -> list[str
 def curves_in_words(means: pd.DataFrame, labels: Labels) -> str:
     """Return where the axes of one task end, and how many channels each method neglects there."""
     axes, channels = final_means(means, axis), final_means(means)
-    said = [_widest_gap(axes, labels) if len(axes.columns) > 1 else _lowest_axis(axes)]
+    of_axes = _widest_gap(axes, labels) if len(axes.columns) > 1 else _lowest_axis(axes)
     below = (channels < NEGLECTED).sum()
     counts = [f"{label} ({below[name]})" for name, label in labels.items() if name in below]
-    said.append(f"Channels below {NEGLECTED} at the end, of {len(channels)}: {', '.join(counts)}.")
-    return " ".join(said)
+    return f"{of_axes} Channels below {NEGLECTED} at the end, of {len(channels)}: {', '.join(counts)}."
 
 
 def _widest_gap(axes: pd.DataFrame, labels: Labels) -> str:
@@ -143,21 +144,21 @@ def _lowest_axis(axes: pd.DataFrame) -> str:
     )
 
 
-def scores_in_words(rows: Sequence[Row], start: float, labels: Labels) -> str:
+def scores_in_words(rows: Sequence[ScoreRow], start: float, labels: Labels) -> str:
     """Return where one task's training started, who ends highest, and whether there are intervals."""
-    said = [f"Mean at the warm start: {number(start)}."] if math.isfinite(start) else []
+    sentences = [f"Mean at the warm start: {number(start)}."] if math.isfinite(start) else []
     if len(rows) > 1:
         finals = pd.DataFrame({row.method: row.final for row in rows}).T
         tops = {score: _ends(finals[score], labels) for score in finals}
-        said.append(
+        sentences.append(
             f"Highest final mean: {listed(tops['mean'][1])} ({number(finals['mean'].max())}). Highest lowest third: "
             f"{listed(tops['lowest'][1])} ({number(finals['lowest'].max())}). Fewest channels neglected: "
-            f"{listed(tops['neglected'][0])} ({percent(finals['neglected'].min())})."
+            f"{listed(tops['neglected'][0])} ({percent(finals['neglected'].min(), 1)})."
         )
     seeds = min(row.seeds for row in rows)
     if seeds < INTERVAL_SEEDS:
-        said.append(f"Intervals need {INTERVAL_SEEDS} seeds; here a method has {seeds}.")
-    return " ".join(said)
+        sentences.append(f"Intervals need {INTERVAL_SEEDS} seeds; here a method has {seeds}.")
+    return " ".join(sentences)
 
 
 def limit_of_tests(pairs: int) -> str:

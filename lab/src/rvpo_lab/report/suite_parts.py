@@ -1,4 +1,4 @@
-"""The parts of a report that need the cells of a suite: findings, curves and scores by task, answers, settings."""
+"""What a page shows of the cells of suites: findings, curves and scores by task, answers, settings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rvpo.report.drawing import Look
-from rvpo.report.figures import curves_figure, overview_figure
-from rvpo.report.runs import Inputs, Suite
-from rvpo.report.svg import NamedFigure
-from rvpo.report.words import capital, percent, plural
+from rvpo.report.figures import curves_figure
+from rvpo.report.images import NamedFigure
+from rvpo.stats import NEGLECTED
+from rvpo.text import capital, percent, plural
+from rvpo_lab.report.figures import overview_figure
 from rvpo_lab.report.held_out import (
-    Difference,
-    Row,
+    ScoreDifference,
+    ScoreRow,
     axis_panels,
     channel_panels,
     common_runs,
@@ -21,29 +22,33 @@ from rvpo_lab.report.held_out import (
     graded,
     score_rows,
 )
+from rvpo_lab.report.inputs import SuiteInputs
 from rvpo_lab.report.origin import command, settings, versions
 from rvpo_lab.report.samples import SampledPrompt, sampled_prompts
 from rvpo_lab.report.sentences import compared, curves_in_words, finding, limit_of_tests, scores_in_words
 from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.results import NEGLECTED, channel_means, run_scores
+from rvpo_lab.suite.results import channel_means, run_scores
 from rvpo_lab.tasks.catalog import TASKS
 
-__all__ = ["Findings", "Origin", "SuiteParts", "TaskPart", "suite_parts"]
+__all__ = ["FindingsPart", "SuiteOrigin", "SuiteParts", "TaskPart", "suite_parts"]
+
+Labels = Mapping[str, str]
+"""Method -> what it is called."""
 
 
 @dataclass(frozen=True)
-class Findings:
-    """The first section."""
+class FindingsPart:
+    """The first section: the main finding over all tasks."""
 
     sentences: list[str]
     overview: NamedFigure
     shares: list[tuple[str, list[str]]]
-    """Task and the share that each method neglects at its end; empty with a single task."""
+    """Task and the share of channels that each method neglects at its end; empty with a single task."""
 
 
 @dataclass(frozen=True)
 class TaskPart:
-    """What is shown of one task."""
+    """The curves and scores of one task."""
 
     name: str
     summary: str
@@ -52,8 +57,8 @@ class TaskPart:
     channels: NamedFigure
     number_of_channels: int
     score_words: str
-    rows: list[Row]
-    differences: dict[str, list[Difference]]
+    rows: list[ScoreRow]
+    differences: dict[str, list[ScoreDifference]]
     """Method -> its differences to GDPO, one per score; empty without enough seeds."""
     limit: str
     """What these tests cannot show; empty if they can."""
@@ -69,8 +74,8 @@ class SampledTask:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where a suite's cells come from."""
+class SuiteOrigin:
+    """How a suite's cells were made."""
 
     name: str
     settings: dict[str, str]
@@ -80,30 +85,30 @@ class Origin:
 
 @dataclass(frozen=True)
 class SuiteParts:
-    """All of it."""
+    """The sections of a page that are made from cells; `suite.html.j2` has their order."""
 
     compared: str
-    findings: Findings | None
+    """Which tasks, methods and seeds there are, in a sentence."""
+    findings: FindingsPart | None
     """None if no held-out value is a number."""
     methods: list[str]
+    """Names of the methods, in the order of all tables."""
     tasks: list[TaskPart]
     samples: list[SampledTask]
-    origins: list[Origin]
+    origins: list[SuiteOrigin]
     threshold: float = NEGLECTED
     """Below this mean a channel is neglected."""
 
     @property
     def figures(self) -> list[NamedFigure]:
-        """All figures, in the order of the page."""
+        """The figures of findings and tasks, in the order of the page."""
         first = [self.findings.overview] if self.findings else []
         return first + [figure for task in self.tasks for figure in (task.axes, task.channels)]
 
 
-def suite_parts(inputs: Inputs, looks: Mapping[str, Look], slug: Callable[[str], str]) -> SuiteParts:
-    """Return the parts; `slug` makes a figure's name from a task's."""
-    records = inputs.records
-    methods = list(dict.fromkeys(name for name in inputs.methods if name in {r.about["contender"] for r in records}))
-    labels = {name: inputs.methods[name].label for name in methods}
+def suite_parts(inputs: SuiteInputs, looks: Mapping[str, Look], slug: Callable[[str], str]) -> SuiteParts:
+    """Return the sections; `slug` makes a figure's name from a task's."""
+    records, labels = inputs.records, inputs.contenders
     scored = graded(records)
     findings, tasks = None, []
     if scored:
@@ -115,19 +120,19 @@ def suite_parts(inputs: Inputs, looks: Mapping[str, Look], slug: Callable[[str],
     return SuiteParts(
         compared(records, labels),
         findings,
-        methods,
+        list(labels),
         tasks,
-        _samples(records, methods),
-        [_origin(suite) for suite in inputs.suites],
+        _samples(records, list(labels)),
+        [SuiteOrigin(suite.name, settings(suite), versions(suite), command(suite)) for suite in inputs.suites],
     )
 
 
 def _catalogued(records: Sequence[CellRecord], task: str) -> str:
-    """Return the name that a task of the report has in the catalogue."""
-    return next(str(one.about.get("catalog_task", task)) for one in records if one.about["task"] == task)
+    """Return the name that a task of the page has in the catalogue."""
+    return next(str(record.about.get("catalog_task", task)) for record in records if record.about["task"] == task)
 
 
-def _findings(runs: pd.DataFrame, labels: Mapping[str, str], looks: Mapping[str, Look]) -> Findings:
+def _findings(runs: pd.DataFrame, labels: Labels, looks: Mapping[str, Look]) -> FindingsPart:
     common, _ = common_runs(runs)
     sentences = finding(runs, labels)
     overview = NamedFigure(
@@ -139,9 +144,9 @@ def _findings(runs: pd.DataFrame, labels: Mapping[str, str], looks: Mapping[str,
     by_task = runs.groupby(["task", "method"], sort=False)["final_neglected"].mean()
     tasks = list(dict.fromkeys(runs["task"]))
     shares = [
-        (task, [percent(float(by_task.get((task, method), float("nan")))) for method in labels]) for task in tasks
+        (task, [percent(float(by_task.get((task, method), float("nan"))), 1) for method in labels]) for task in tasks
     ]
-    return Findings(sentences, overview, shares if len(tasks) > 1 else [])
+    return FindingsPart(sentences, overview, shares if len(tasks) > 1 else [])
 
 
 def _task(
@@ -149,16 +154,17 @@ def _task(
     catalogued: str,
     runs: pd.DataFrame,
     means: pd.DataFrame,
-    labels: Mapping[str, str],
+    labels: Labels,
     looks: Mapping[str, Look],
     slug: str,
 ) -> TaskPart:
+    """Return the part of one task from its runs and channel means; `catalogued` is its name in the catalogue."""
     words, methods = curves_in_words(means, labels), list(labels)
     panels, rows = channel_panels(means, methods), score_rows(runs, methods)
-    tested: dict[str, list[Difference]] = {}
-    for one in differences(runs, methods):
-        tested.setdefault(one.method, []).append(one)
-    pairs = max((one.test.pairs for tests in tested.values() for one in tests), default=0)
+    tested: dict[str, list[ScoreDifference]] = {}
+    for difference in differences(runs, methods):
+        tested.setdefault(difference.method, []).append(difference)
+    pairs = max((difference.test.pairs for tests in tested.values() for difference in tests), default=0)
     by_axis = curves_figure(axis_panels(means, methods), looks)
     by_channel = curves_figure(panels, looks, threshold=NEGLECTED, columns=4, height=96.0)
     ordered = "One panel per channel, those met least at the start first."
@@ -190,16 +196,12 @@ def describer(task: str) -> Callable[[str], str]:
 
 def _samples(records: Sequence[CellRecord], methods: Sequence[str]) -> list[SampledTask]:
     """Return the sampled prompts of each task, from its lowest seed that has any."""
-    found = []
+    tasks = []
     for task in dict.fromkeys(record.about["task"] for record in records):
-        sampled = [one for one in records if one.about["task"] == task and one.samples]
+        sampled = [record for record in records if record.about["task"] == task and record.samples]
         if sampled:
-            seed = min(one.about["seed"] for one in sampled)
-            chosen = [one for one in sampled if one.about["seed"] == seed]
+            seed = min(record.about["seed"] for record in sampled)
+            chosen = [record for record in sampled if record.about["seed"] == seed]
             describe = describer(_catalogued(records, task))
-            found.append(SampledTask(task, seed, sampled_prompts(chosen, methods, describe)))
-    return found
-
-
-def _origin(suite: Suite) -> Origin:
-    return Origin(suite.name, settings(suite), versions(suite), command(suite))
+            tasks.append(SampledTask(task, seed, sampled_prompts(chosen, methods, describe)))
+    return tasks

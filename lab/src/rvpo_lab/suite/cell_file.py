@@ -12,9 +12,8 @@ File metadata: cell, settings, evaluated and logged steps, versions.
 """
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,13 +92,3 @@ def read_cell(file: Path) -> CellRecord:
             case "sample":
                 cell.samples.append((int(row["values"][0]), row["prompt"], row["text"]))
     return cell
-
-
-def columns_of_log(history: Sequence[Mapping[str, Any]]) -> tuple[list[int], dict[str, list[float]]]:
-    """Return a trainer's log as logged steps and one column per metric of ours, NaN where it is absent."""
-    entries = [entry for entry in history if "rvpo/k" in entry]
-    names = dict.fromkeys(key for entry in entries for key in entry if key.startswith(("rvpo/", "channels/")))
-    columns = {
-        name: [math.nan if entry.get(name) is None else float(entry[name]) for entry in entries] for name in names
-    }
-    return [int(entry["step"]) for entry in entries], columns

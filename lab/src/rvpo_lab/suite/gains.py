@@ -22,7 +22,7 @@ from rvpo.core.advantages import compute_advantages
 from rvpo.core.zscores import divide
 from rvpo.report.drawing import looks_of
 from rvpo.report.figures import Gains, gains_figure
-from rvpo.report.svg import NamedFigure
+from rvpo.report.images import NamedFigure
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.foresight import run_groups
 from rvpo_lab.suite.markdown import number, table

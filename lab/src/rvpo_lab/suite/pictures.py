@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rvpo.report.drawing import looks_of
 from rvpo.report.figures import Level, levels_figure
-from rvpo.report.svg import NamedFigure
+from rvpo.report.images import NamedFigure
 from rvpo.stats import bootstrap_interval
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.markdown import label

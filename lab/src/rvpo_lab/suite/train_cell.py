@@ -14,13 +14,14 @@ from typing import Any
 from rvpo.integrations.trl.config import RVPOConfig
 from rvpo.integrations.trl.run import RVPOScriptArguments, run
 from rvpo.integrations.trl.trainer import RVPOTrainer
+from rvpo.report.runs import columns_of_log
 
 # TRL is first imported by trl_trainer, behind the check of its version.
 import torch  # isort: skip
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback  # isort: skip
 from trl import ModelConfig  # isort: skip
 
-from rvpo_lab.suite.cell_file import CellRecord, columns_of_log, write_cell
+from rvpo_lab.suite.cell_file import CellRecord, write_cell
 from rvpo_lab.suite.plan import Cell, Settings, find_contender
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.task import Row, Task, axis
