@@ -4,12 +4,12 @@ import json
 import math
 import re
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 import yaml
 
-from judging.fault_server import FaultServer, blocks
+from judging.fault_server import FaultServer
+from recipe_parts import TEMPLATE, TRUTH, by_hash
 from rvpo.cli import train
 from rvpo.cli.main import main
 
@@ -101,19 +101,7 @@ def test_every_other_configuration_is_read():
 
 # --- With a tiny policy ---
 
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'][:80] }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 SYSTEM = "You may call tools."
-TRUTH = '<think> x </think>\n<tool_call>\n{"name": "add", "parameters": {"a": 1}}\n</tool_call>'
-
-
-def by_hash(body):
-    """A judge to whom chance answers meet some criteria and not others."""
-    answer, criteria = blocks(body)
-    listed = [{"id": name, "reason": "", "met": crc32(f"{answer}{text}".encode()) % 3 > 0} for name, text in criteria]
-    return json.dumps({"verdicts": listed})
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +143,23 @@ def dry_run(project, server, setting, method):
     rows = project / ("rar.jsonl" if setting in RAR else "rlla.parquet")
     here = [*words(setting, method), str(CONFIGS / "with" / "dry_run.yaml"), "here.yaml"]
     here += ["--model_name_or_path", str(project / "policy"), "--dataset_name", str(rows), "--output_dir", "run"]
+    here += ["--vllm_tensor_parallel_size", "1"]  # no vLLM here
     return [*here, "--disable_tqdm", "true", "--log_completions", "false"]
+
+
+@pytest.fixture(scope="module")
+def logs():
+    """Configuration -> the log of its dry run."""
+    return {}
+
+
+def log_of(logs, command):
+    """The log of a dry run. Recipes that differ in what it replaces alone, as model and memory, share one."""
+    configuration = repr(train.configure(train.read(command)))
+    if configuration not in logs:
+        assert main(["train", *command]) == 0
+        logs[configuration] = list(map(json.loads, Path("run/metrics.jsonl").read_text().splitlines()))
+    return logs[configuration]
 
 
 @pytest.fixture
@@ -167,10 +171,8 @@ def elsewhere(project, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("setting", "method"), RECIPES)
 @pytest.mark.usefixtures("elsewhere")
-def test_one_step_of_every_recipe(project, server, setting, method):
-    assert main(["train", *dry_run(project, server, setting, method)]) == 0
-    log = map(json.loads, Path("run/metrics.jsonl").read_text().splitlines())
-    (step,) = (entry for entry in log if "loss" in entry)
+def test_one_step_of_every_recipe(project, server, logs, setting, method):
+    (step,) = (entry for entry in log_of(logs, dry_run(project, server, setting, method)) if "loss" in entry)
     _, k, reward = METHODS[method]
     assert (math.inf if step["rvpo/k"] is None else step["rvpo/k"]) == k[0]
     assert math.isfinite(step["loss"])
@@ -184,3 +186,14 @@ def test_one_step_of_every_recipe(project, server, setting, method):
     else:  # each prompt has two to four of them
         assert {"rubric/essential", "rubric/important"} <= channels
         assert channels <= {f"rubric/{kind}" for kind in ("essential", "important", "optional", "pitfall")}
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_recipes_share_a_dry_run_only_where_their_methods_and_rewards_are_the_same(project, server):
+    configurations = {
+        (setting.split("_")[0].split("-")[0], method, repr(train.configure(train.read(command))))
+        for setting, method in RECIPES
+        for command in [dry_run(project, server, setting, method)]
+    }
+    assert len(configurations) == 8 + 7  # methods of RaR and of RLLA
+    assert len({configuration for *_, configuration in configurations}) == 8 + 7

@@ -1,97 +1,210 @@
-"""A run that is killed, or interrupted, and goes on from its last checkpoint as if nothing had happened."""
+"""Runs that are killed, or interrupted, and go on from their last checkpoint as if nothing had happened, by the same
+or another number of processes; one, two and four processes are the same run."""
 
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import graders
 import pytest
+from packaging.version import Version
 from recording import read_records
 from transformers.trainer_utils import get_last_checkpoint
 
+from rvpo.cli.main import main
+
 SCRIPT = Path(__file__).parent / "scripts" / "train_recorded.py"
-OPTIONS = {
-    "max_steps": 5,
-    "save_strategy": "steps",
-    "save_steps": 2,
-    "k_schedule": "linear",
-    "k": 0.5,
-    "k_end": 2.0,
-    "method": "rvpo_policy",
-    "method_options": {"anchor": "average"},
-    "channel_targets": {"sure_warm": 0.9, "rubric/accuracy": 0.8},
-    "target_rate": 0.5,
+STEPS = 5
+SCHEDULE = {"max_steps": STEPS, "k_schedule": "linear", "k": 0.5, "k_end": 2.0}
+SAVED = {"save_strategy": "steps", "save_steps": 2}
+MOVING = {"method": "rvpo_policy", "method_options": {"anchor": "average"}}
+# 3 prompts x 4 rollouts: with four processes of 3 every group lies on two of them, with fewer the rest is gradient
+# accumulation.
+SPREAD = {**SCHEDULE, "rollouts_per_step": 12, "per_device_train_batch_size": 3}
+
+TARGETS = {
+    "rewards": ["sure_warm", "rubric"],
+    "options": {
+        **SCHEDULE,
+        **SAVED,
+        **MOVING,
+        "channel_targets": {"sure_warm": 0.9, "rubric/accuracy": 0.8},
+        "target_rate": 0.5,
+    },
 }
-REWARDS = ["sure_warm", "rubric"]
+PAPER = {"rewards": ["rubric", "sure_warm", "gappy"], "options": SPREAD, "fixed": True}
+AVERAGE = {"rewards": ["rubric", "sure_warm"], "options": {**SPREAD, **SAVED, **MOVING}, "fixed": True}
+
+has_rollout_func = pytest.mark.skipif(
+    Version(version("trl")) < Version("1.0"), reason="TRL has no rollout_func, which makes rollouts the same anywhere"
+)
+
+
+def launches(place):
+    """Processes, their runs one after the other, and how they end."""
+
+    def checkpoint(name):
+        return str(place / name / "checkpoint-2")
+
+    yield 1, [{"name": "unbroken", **TARGETS}], 0
+    yield 1, [{"name": "broken", **TARGETS, "kill_at": 3}], -signal.SIGKILL
+    yield 1, [{"name": "mended", **TARGETS, "resume": checkpoint("broken")}], 0
+    if Version(version("trl")) < Version("1.0"):
+        return
+    killed = {**AVERAGE, "kill_at": 3}
+    from4to2 = {"name": "from4to2", **AVERAGE, "resume": checkpoint("killed4")}
+    from1to2 = {"name": "from1to2", **AVERAGE, "resume": checkpoint("average1")}
+    yield 1, [{"name": "paper1", **PAPER}, {"name": "average1", **AVERAGE}], 0
+    yield 4, [{"name": "paper4", **PAPER}, {"name": "killed4", **killed}], -signal.SIGKILL
+    yield 2, [{"name": "paper2", **PAPER}, from4to2, from1to2, {"name": "killed2", **killed}], -signal.SIGKILL
+    yield 1, [{"name": "from2to1", **AVERAGE, "resume": checkpoint("killed2")}], 0
 
 
 @pytest.fixture(scope="module")
 def place(policy, rows, tmp_path_factory):
-    """A folder with rows, for runs in processes of their own."""
+    """A folder with rows, and the records of all runs: NAME-RANK.jsonl and NAME-RANK.log.json."""
     folder = tmp_path_factory.mktemp("resume")
     rows.to_json(folder / "rows.jsonl")
+    order = {"policy": str(policy), "rows": str(folder / "rows.jsonl"), "out": str(folder)}
+    listed = list(launches(folder))
+    order["launches"] = [{"processes": processes, "runs": runs} for processes, runs, _ in listed]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), json.dumps(order)],
+        env=os.environ | {"TRL_EXPERIMENTAL_SILENCE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == [code for *_, code in listed], done.stderr[-4000:]
     return folder
 
 
-def start(place, policy, name, **run):
-    """Start a training process."""
-    order = {"policy": str(policy), "rows": str(place / "rows.jsonl"), "out": str(place)}
-    order["runs"] = [{"name": name, "rewards": REWARDS, "options": OPTIONS, **run}]
-    with (place / f"{name}.err").open("a") as errors:
-        return subprocess.Popen([sys.executable, str(SCRIPT), json.dumps(order)], stderr=errors, stdout=errors)
+def generations(place, name, processes=1):
+    """Each generation of a run as a whole: the records of its processes one after the other."""
+    ranks = [read_records(place / f"{name}-{rank}.jsonl") for rank in range(processes)]
+    keys = ("prompts", "completions", "scalars", "advantages")
+    return [
+        {"step": parts[0]["step"], **{key: [value for part in parts for value in part[key]] for key in keys}}
+        for parts in zip(*ranks, strict=True)
+    ]
 
 
-def log_of(place, name):
-    history = json.loads((place / f"{name}-0.log.json").read_text())["history"]
+def logged(place, name, rank=0):
+    """Step -> what was logged of it."""
+    history = json.loads((place / f"{name}-{rank}.log.json").read_text())["history"]
     return {entry["step"]: entry for entry in history if "rvpo/k" in entry}
 
 
-@pytest.fixture(scope="module")
-def runs(place, policy):
-    """An unbroken run, and one that was killed after step 3 and resumed from its last checkpoint."""
-    unbroken = start(place, policy, "unbroken")
-    killed = start(place, policy, "broken", kill_at=3)
-    assert killed.wait(timeout=120) == -signal.SIGKILL
-    before = read_records(place / "broken-0.jsonl")
-    (place / "broken-0.jsonl").unlink()
-    checkpoint = get_last_checkpoint(str(place / "broken"))
-    assert Path(checkpoint).name == "checkpoint-2"
-    assert start(place, policy, "broken", resume=checkpoint).wait(timeout=120) == 0
-    assert unbroken.wait(timeout=120) == 0
-    return read_records(place / "unbroken-0.jsonl"), before, read_records(place / "broken-0.jsonl")
+# --- One process ---
 
 
-def test_a_killed_run_goes_on_with_the_same_rollouts_rewards_and_advantages(runs):
-    unbroken, before, after = runs
+def test_a_killed_run_goes_on_with_the_same_rollouts_rewards_and_advantages(place):
+    assert Path(get_last_checkpoint(str(place / "broken"))).name == "checkpoint-2"
+    unbroken, before, after = (generations(place, name) for name in ("unbroken", "broken", "mended"))
     assert [generation["step"] for generation in unbroken] == [0, 1, 2, 3, 4]
-    assert [generation["step"] for generation in before] == [0, 1, 2]
-    assert [generation["step"] for generation in after] == [2, 3, 4]
-    for whole, part in zip(unbroken[:3] + unbroken[2:], before + after, strict=True):
-        assert part["completions"] == whole["completions"]
-        assert part["scalars"] == whole["scalars"]
-        assert part["advantages"] == whole["advantages"]
+    assert before == unbroken[:3]
+    assert after == unbroken[2:]
 
 
-def test_a_killed_run_goes_on_with_the_same_multipliers(runs, place):
-    whole, resumed = log_of(place, "unbroken"), log_of(place, "broken")
+def test_a_killed_run_goes_on_with_the_same_multipliers(place):
+    whole, resumed = logged(place, "unbroken"), logged(place, "mended")
     for name in ("sure_warm", "rubric/accuracy"):
         course = [whole[step][f"channels/{name}/multiplier"] for step in range(1, 6)]
         assert [resumed[step][f"channels/{name}/multiplier"] for step in range(1, 6)] == course
         assert len(set(course)) == 5
-    file = get_last_checkpoint(str(place / "broken")) + "/rvpo_state.json"
+    file = get_last_checkpoint(str(place / "mended")) + "/rvpo_state.json"
     assert json.loads(Path(file).read_text())["multipliers"]["sure_warm"] > 0.1
 
 
-def test_a_killed_run_goes_on_with_the_same_k(runs, place):
-    whole, resumed = log_of(place, "unbroken"), log_of(place, "broken")
+def test_a_killed_run_goes_on_with_the_same_k(place):
+    whole, resumed = logged(place, "unbroken"), logged(place, "mended")
     assert set(whole) == set(resumed) == {1, 2, 3, 4, 5}
     for step, entry in resumed.items():
         assert entry["rvpo/k"] == whole[step]["rvpo/k"] == pytest.approx(0.5 + 1.5 * (step - 1) / 5)
 
+
+# --- Several processes ---
+
+
+def assert_equal_metrics(entry, expected):
+    """Every metric of rvpo is the same number; the loss and its gradient are, to the order of their sums."""
+    assert entry.keys() == expected.keys()
+    ours = [name for name in expected if name.startswith(("rvpo/", "channels/"))]
+    assert len(ours) > 20
+    for name in ours:
+        same = entry[name] == expected[name] or (math.isnan(entry[name]) and math.isnan(expected[name]))
+        assert same, (name, entry[name], expected[name])
+    for name in ("loss", "grad_norm"):
+        assert entry[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-6), name
+
+
+@has_rollout_func
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_have_the_advantages_of_one(place, processes):
+    single = generations(place, "paper1")
+    assert [generation["step"] for generation in single] == list(range(STEPS))
+    # Prompts, completions, rewards and advantages, in order and to the last bit.
+    assert_equal_generations(generations(place, f"paper{processes}", processes), single)
+    for generation in single:
+        assert len(generation["advantages"]) == 12
+        assert len({round(value, 6) for value in generation["advantages"]}) > 6
+
+
+def assert_equal_generations(several, single):
+    """TRL gathers the rewards, so that every process has those of all."""
+    for generation, expected in zip(several, single, strict=True):
+        for key in ("step", "prompts", "completions", "advantages"):
+            assert generation[key] == expected[key]
+
+
+@has_rollout_func
+@pytest.mark.parametrize(("processes", "rank"), [(2, 0), (2, 1), (4, 0), (4, 3)])
+def test_several_processes_log_the_metrics_of_one(place, processes, rank):
+    single, several = logged(place, "paper1"), logged(place, f"paper{processes}", rank)
+    assert set(single) == set(several) == set(range(1, STEPS + 1))
+    for step, entry in several.items():
+        assert entry["rvpo/k"] == pytest.approx(0.5 + 1.5 * (step - 1) / STEPS)
+        if rank == 0:
+            assert_equal_metrics(entry, single[step])
+
+
+@has_rollout_func
+def test_the_rubrics_are_ragged_and_have_gaps(place):
+    prompts = [prompt for generation in generations(place, "paper1") for prompt in generation["prompts"]]
+    assert len({len(graders.criteria(prompt)) for prompt in prompts}) > 2
+    assert any(
+        value > 0 for entry in logged(place, "paper1").values() for key, value in entry.items() if "missing" in key
+    )
+
+
+@has_rollout_func
+@pytest.mark.parametrize(("name", "processes"), [("from4to2", 2), ("from1to2", 2), ("from2to1", 1)])
+def test_a_run_goes_on_with_another_number_of_processes(place, name, processes):
+    whole, rest = generations(place, "average1"), generations(place, name, processes)
+    assert [generation["step"] for generation in rest] == [2, 3, 4]
+    assert_equal_generations(rest, whole[2:])
+    log = logged(place, name)
+    for step in (3, 4, 5):
+        assert_equal_metrics(log[step], logged(place, "average1")[step])
+
+
+@has_rollout_func
+def test_what_was_killed_had_gone_the_same_way(place):
+    whole = generations(place, "average1")
+    assert_equal_generations(generations(place, "killed4", 4), whole[:3])
+    assert_equal_generations(generations(place, "killed2", 2), whole[:3])
+    assert not (place / "killed4-0.log.json").exists()
+
+
+# --- Ctrl-C ---
 
 SLOW = """
 import time
@@ -103,17 +216,20 @@ def slow(**columns):
 """
 
 
-def test_ctrl_c_saves_and_tells_a_command_that_resumes(place, policy, tmp_path):
+def test_ctrl_c_saves_and_tells_a_command_that_resumes(policy, rows, tmp_path, monkeypatch):
     (tmp_path / "my_rewards.py").write_text(SLOW)
+    rows.to_json(tmp_path / "rows.jsonl")
     options = {"max_steps": 200, "k_schedule": "linear", "k": 0.5, "k_end": 2.0, "use_cpu": "true", "bf16": "false"}
     options |= {"gradient_checkpointing": "false", "report_to": "none", "disable_tqdm": "true", "logging_steps": 1}
     options |= {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8, "seed": 3}
-    options |= {"model_name_or_path": policy, "dataset_name": place / "rows.jsonl", "output_dir": tmp_path / "run"}
-    command = [sys.executable, "-m", "rvpo.cli.main", "train", "--reward_funcs", "my_rewards.slow"]
-    command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    options |= {"model_name_or_path": policy, "dataset_name": "rows.jsonl", "output_dir": tmp_path / "run"}
+    words = ["train", "--reward_funcs", "my_rewards.slow"]
+    words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=out, stderr=err)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rvpo.cli.main", *words], cwd=tmp_path, stdout=out, stderr=err
+        )
         deadline = time.monotonic() + 120
         while "'loss'" not in (tmp_path / "out").read_text() and time.monotonic() < deadline:
             assert process.poll() is None, (tmp_path / "err").read_text()
@@ -130,10 +246,12 @@ def test_ctrl_c_saves_and_tells_a_command_that_resumes(place, policy, tmp_path):
     assert advice, printed
     assert advice[0] == f"--resume_from_checkpoint last --output_dir {tmp_path / 'run'}"
 
-    end = str(stopped + 2)
-    command[command.index("--max_steps") + 1] = end
-    done = subprocess.run([*command, *advice[0].split()], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    # Here, as tests/cli has it that the command is this function.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
+    assert main([*words, "--max_steps", str(stopped + 2), *advice[0].split()]) == 0
+    monkeypatch.delitem(sys.modules, "my_rewards")
     history = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [entry["step"] for entry in history if "rvpo/k" in entry]
     assert steps == list(range(1, stopped + 3))

@@ -12,14 +12,15 @@ import json
 import math
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
 from judging.fault_server import FaultServer
+from recipe_parts import TEMPLATE, TRUTH, by_hash
 from rvpo.errors import ConfigError
-from test_recipes import TEMPLATE, TRUTH, by_hash
 
 pytest.importorskip("verl")
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "paper" / "verl"
@@ -38,16 +39,26 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def compose():
+    """Hydra's, which reads each of the forty files of verl's configuration once, not for every recipe."""
     hydra = pytest.importorskip("hydra")
-    with hydra.initialize_config_dir(str(FOLDER), version_base=None):
+    from omegaconf import OmegaConf
+
+    read, files = OmegaConf.load, {}
+
+    def load(file):
+        if file.name not in files:
+            files[file.name] = read(file)
+        return copy.deepcopy(files[file.name])
+
+    with pytest.MonkeyPatch.context() as patch, hydra.initialize_config_dir(str(FOLDER), version_base=None):
+        patch.setattr(OmegaConf, "load", load)
         yield hydra.compose
 
 
 @pytest.fixture(scope="module")
 def recipe(compose):
-    """A copy of a row's configuration; each is composed once."""
-    composed = functools.cache(lambda task, size, method: compose(task, [f"size={size}", f"method={method}"]))
-    return lambda *row: copy.deepcopy(composed(*row))
+    """The configuration of a row; each is composed once, and not to be changed."""
+    return functools.cache(lambda task, size, method: compose(task, [f"size={size}", f"method={method}"]))
 
 
 def test_the_files_are_the_rows_of_the_paper():
@@ -129,8 +140,27 @@ def scores(function, texts, task):
     return asyncio.run(all_of_them())
 
 
-@pytest.mark.parametrize(("task", "size", "method"), ROWS)
-def test_a_dry_run_of_every_recipe(recipe, folder, server, tmp_path, task, size, method):
+def merged(below, above):
+    """Nested dicts, the second over the first."""
+    both = {key: merged(below[key], value) for key, value in above.items() if isinstance(value, dict)}
+    return {**below, **above, **both}
+
+
+class DryRun(NamedTuple):
+    advantages: torch.Tensor
+    loss: float
+    gradient: float
+    """Norm over all weights."""
+
+
+@pytest.fixture(scope="module")
+def dry_runs():
+    """Configuration -> its dry run."""
+    return {}
+
+
+def dry_run(config, task, model, number):
+    """Sample, score, and compute verl's advantages and its policy loss, as a recipe says."""
     import rvpo.integrations.verl.plugin  # noqa: F401
 
     with warnings.catch_warnings():
@@ -139,18 +169,10 @@ def test_a_dry_run_of_every_recipe(recipe, folder, server, tmp_path, task, size,
         from verl.trainer.ppo import core_algos, ray_trainer
         from verl.trainer.ppo.reward import get_custom_reward_fn
         from verl.utils.config import omega_conf_to_dataclass
-    from transformers import Qwen2ForCausalLM
 
     from rvpo.integrations.verl import hooks as verl_hooks
 
-    config = recipe(task, size, method)
-    config.actor_rollout_ref.model.path = str(folder)
-    if task != "rlla":
-        config.reward.custom_reward_function.reward_kwargs.judge.update(
-            base_url=server.url, store=str(tmp_path / "v.sqlite")
-        )
-    model = Qwen2ForCausalLM.from_pretrained(config.actor_rollout_ref.model.path)
-    number, prompts = config.actor_rollout_ref.rollout.n, [[5, 6, 7], [8, 9, 10]]
+    prompts = [[5, 6, 7], [8, 9, 10]]
     ids = sample(model, prompts, number)
     texts = [" ".join(map(str, row)) for row in ids[:, 3:].tolist()]
     if task == "rlla":  # random tokens make no call: half of the answers are given the form
@@ -175,8 +197,6 @@ def test_a_dry_run_of_every_recipe(recipe, folder, server, tmp_path, task, size,
     finally:
         verl_hooks._TRAINER.set(None)
     advantages = data.batch["advantages"]
-    assert advantages.isfinite().all()
-    assert advantages[:, 0].std() > 0.1
 
     logits = model(ids).logits[:, 2:-1]
     log_probs = torch.log_softmax(logits, -1).gather(2, ids[:, 3:, None])[..., 0]
@@ -185,8 +205,35 @@ def test_a_dry_run_of_every_recipe(recipe, folder, server, tmp_path, task, size,
         old_log_prob=log_probs.detach(), log_prob=log_probs, advantages=advantages, response_mask=mask, config=actor
     )
     loss.backward()
-    assert math.isfinite(loss.item())
-    assert sum(weight.grad.norm().item() for weight in model.parameters() if weight.grad is not None) > 0
+    gradients = [weight.grad.norm() for weight in model.parameters() if weight.grad is not None]
+    return DryRun(advantages, loss.item(), float(sum(gradients)))
+
+
+@pytest.mark.parametrize(("task", "size", "method"), ROWS)
+def test_a_dry_run_of_every_recipe(recipe, folder, server, dry_runs, tmp_path, task, size, method):
+    from omegaconf import OmegaConf
+    from transformers import Qwen2ForCausalLM
+
+    replaced = {
+        "actor_rollout_ref": {"model": {"path": str(folder)}, "rollout": {"tensor_model_parallel_size": 1}},
+        "data": {"train_files": None, "val_files": None},
+        "trainer": {"experiment_name": None},
+    }
+    # Recipes that differ in what is replaced alone share a dry run.
+    configuration = str(merged(OmegaConf.to_container(recipe(task, size, method)), replaced))
+    if configuration not in dry_runs:
+        if task != "rlla":
+            judge = {"base_url": server.url, "store": str(tmp_path / "v.sqlite")}
+            replaced["reward"] = {"custom_reward_function": {"reward_kwargs": {"judge": judge}}}
+        config = OmegaConf.merge(recipe(task, size, method), replaced)
+        model = Qwen2ForCausalLM.from_pretrained(config.actor_rollout_ref.model.path)
+        dry_runs[configuration] = dry_run(config, task, model, config.actor_rollout_ref.rollout.n)
+    run = dry_runs[configuration]
+    assert run.advantages.isfinite().all()
+    assert run.advantages[:, 0].std() > 0.1
+    assert math.isfinite(run.loss)
+    assert run.gradient > 0
+    assert len(dry_runs) <= 8 + 7  # methods of RaR and of RLLA
 
 
 def test_rars_single_reward_is_none_of_tool_calling(compose):

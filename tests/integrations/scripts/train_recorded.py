@@ -1,11 +1,15 @@
 """Train with deterministic graders and write every generation, and the log, to a file for each process.
 
-Run alone or under a launcher: `python train_recorded.py '{"policy": ..., "rows": ..., "runs": [...]}'`.
+Under a launcher: `python train_recorded.py '{"policy": ..., "rows": ..., "out": ..., "runs": [...]}'`. Alone, with
+"launches": [{"processes": 2, "runs": [...]}, ...] in the place of "runs": each launch in new processes, forked from
+this one, which has imported everything and does nothing else. Their exit codes are printed, negative for a signal.
 """
 
+import gc
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -75,9 +79,37 @@ def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt
     (out / f"{name}-{rank}.log.json").write_text(json.dumps({"history": trainer.state.log_history, **end}))
 
 
-if __name__ == "__main__":
-    order = json.loads(sys.argv[1])
+def run_all(order):
     for run in order["runs"]:
         train(order, **run)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def run_rank(rank, order, port):
+    if order["processes"] > 1:
+        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": order["processes"]}
+        places |= {"LOCAL_WORLD_SIZE": order["processes"], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in places.items()})
+    run_all(order)
+
+
+def launch(order):
+    """Run in new processes, all of which end if one does; return the exit code of the first to fail, or 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        torch.multiprocessing.start_processes(run_rank, (order, port), nprocs=order["processes"], start_method="fork")
+    except torch.multiprocessing.ProcessExitedException as error:
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    order = json.loads(sys.argv[1])
+    gc.freeze()  # accelerate collects all garbage after each run
+    if "launches" in order:
+        print(json.dumps([launch({**order, **launched}) for launched in order["launches"]]))
+    else:
+        run_all(order)

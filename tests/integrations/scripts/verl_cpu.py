@@ -10,9 +10,9 @@ Every update is written to $VERL_CPU_RECORD as one line of JSON: what it was tra
 import json
 import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
-import ray
 import torch
 
 from rvpo.integrations.verl.plugin import AfterImport
@@ -27,48 +27,42 @@ def load(folder):
     return AutoModelForCausalLM.from_pretrained(folder).float()
 
 
-@ray.remote(num_cpus=0)
-class Sampler:
-    """In the place of a vLLM server."""
-
-    def __init__(self, folder, seed):
-        torch.manual_seed(seed)
-        self.model, self.step = load(folder), 0
-
-    def take(self, weights, step):
-        self.model.load_state_dict(weights)
-        self.step = step
-
-    def sample(self, prompt, longest):
-        ids = torch.tensor([prompt])
-        with torch.no_grad():
-            found = self.model.generate(
-                ids, attention_mask=torch.ones_like(ids), do_sample=True, max_new_tokens=longest
-            )
-        return found[0, len(prompt) :].tolist(), self.step
-
-
 class Client:
-    """In the place of verl's LLMServerClient; travels to the agent loop workers."""
+    """In the place of verl's LLMServerClient and its vLLM server; travels to the agent loop worker, and samples there.
 
-    def __init__(self, sampler, longest):
-        self.sampler, self.longest = sampler, longest
+    The weights are read from a file, as often as the trainer writes them.
+    """
+
+    def __init__(self, folder, weights, longest):
+        self.folder, self.weights, self.longest, self.model, self.read = folder, weights, longest, None, None
 
     async def generate(self, request_id, *, prompt_ids, sampling_params, **kwargs):
         from verl.workers.rollout.replica import TokenOutput
 
-        ids, step = await self.sampler.sample.remote(list(prompt_ids), self.longest)
-        steps = {"global_steps": step, "min_global_steps": step, "max_global_steps": step}
-        return TokenOutput(token_ids=ids, extra_fields=steps)
+        if self.model is None:
+            torch.manual_seed(1)
+            self.model = load(self.folder)
+        written = self.weights.stat().st_mtime_ns
+        if self.read != written:
+            saved = torch.load(self.weights)
+            self.model.load_state_dict(saved["weights"])
+            self.step, self.read = saved["step"], written
+        ids = torch.tensor([list(prompt_ids)])
+        with torch.no_grad():
+            answer = self.model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=True, max_new_tokens=self.longest
+            )
+        steps = {"global_steps": self.step, "min_global_steps": self.step, "max_global_steps": self.step}
+        return TokenOutput(token_ids=answer[0, len(prompt_ids) :].tolist(), extra_fields=steps)
 
 
 def log_probs(model, data):
     """Log-probabilities of the responses' tokens, one row a tensor."""
-    found = []
+    rows = []
     for prompt, response in zip(data["prompts"].unbind(), data["responses"].unbind(), strict=True):
         logits = model(torch.cat([prompt, response])[None]).logits[0, len(prompt) - 1 : -1]
-        found.append(torch.log_softmax(logits, -1).gather(1, response[:, None])[:, 0])
-    return found
+        rows.append(torch.log_softmax(logits, -1).gather(1, response[:, None])[:, 0])
+    return rows
 
 
 def record(batch, data, step, tokenizer):
@@ -104,8 +98,8 @@ def without_gpu(trainer_base):
             self.optimizer = torch.optim.AdamW(
                 self.model.parameters(), lr=self.config.actor_rollout_ref.actor.optim.lr
             )
-            self.sampler = Sampler.remote(model, 1)
-            client = Client(self.sampler, self.config.actor_rollout_ref.rollout.response_length)
+            self.weights = Path(os.environ["VERL_CPU_RECORD"]).with_name("weights.pt")
+            client = Client(model, self.weights, self.config.actor_rollout_ref.rollout.response_length)
             self.ref_in_actor = False
             self.teacher_model_manager = self.distillation_config = None
             self.resource_pool_manager = SimpleNamespace(get_n_gpus=lambda: 1)
@@ -116,7 +110,9 @@ def without_gpu(trainer_base):
             self._load_checkpoint()
 
         def _sync(self, step):
-            ray.get(self.sampler.take.remote(self.model.state_dict(), step))
+            new = self.weights.with_suffix(".new")
+            torch.save({"step": step, "weights": self.model.state_dict()}, new)
+            new.replace(self.weights)
 
         def _put(self, batch, **rows):
             fields = {name: torch.nested.as_nested_tensor(row, layout=torch.jagged) for name, row in rows.items()}
