@@ -16,6 +16,7 @@ import pytest
 import torch
 from accelerate import PartialState
 
+import mentions
 from rvpo import compute_advantages
 from rvpo.errors import RewardError
 from rvpo.integrations.rows import advantages_of_rows
@@ -138,8 +139,6 @@ def test_axolotls_trainer_takes_the_mixin(execute, tmp_path):
     from trl import GRPOConfig, GRPOTrainer
 
     from rvpo.llm.tokenizer import load_tokenizer
-    from rvpo_lab.tasks import notes
-    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
     class AxolotlGRPOTrainer(GRPOTrainer):
         pass
@@ -148,7 +147,7 @@ def test_axolotls_trainer_takes_the_mixin(execute, tmp_path):
         pass
 
     snippet = execute("Axolotl", axolotl__core__trainers__grpo__trainer={"AxolotlGRPOTrainer": AxolotlGRPOTrainer})
-    policy = build_policy(tmp_path / "policy", word_tokenizer(notes.words()), hidden_size=32, layers=1)
+    policy = mentions.tiny_policy(tmp_path / "policy")
     args = AxolotlGRPOConfig(
         output_dir=str(tmp_path / "run"), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none",
         disable_tqdm=True, dataloader_pin_memory=False, per_device_train_batch_size=4, num_generations=4,
@@ -156,9 +155,9 @@ def test_axolotls_trainer_takes_the_mixin(execute, tmp_path):
     )  # fmt: skip
     trainer = snippet.RVPOTrainer(
         model=str(policy),
-        reward_funcs=[notes.brevity_reward, notes.mention_reward],
+        reward_funcs=[mentions.brevity_reward, mentions.mention_reward],
         args=args,
-        train_dataset=Dataset.from_list(notes.prompts(4, seed=1)),
+        train_dataset=Dataset.from_list(mentions.prompts(4, seed=1)),
         processing_class=load_tokenizer(policy),
     )
     trainer.train()

@@ -14,6 +14,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+import mentions
 from rvpo.audit import audit_log
 from rvpo.audit.batches import read_batches
 from rvpo.audit.columns import find_columns
@@ -71,11 +72,9 @@ def trl_run(tmp_path_factory):
     from datasets import Dataset
 
     from rvpo.llm.tokenizer import load_tokenizer
-    from rvpo_lab.tasks import notes
-    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
-    policy = build_policy(tmp_path_factory.mktemp("policy"), word_tokenizer(notes.words()), hidden_size=32, layers=1)
-    rows = Dataset.from_list(list({row["prompt"]: row for row in notes.prompts(40, seed=1)}.values())[:16])
+    policy = mentions.tiny_policy(tmp_path_factory.mktemp("policy"))
+    rows = Dataset.from_list(list({row["prompt"]: row for row in mentions.prompts(40, seed=1)}.values())[:16])
 
     def train(trainer, config, rewards, **options):
         folder = tmp_path_factory.mktemp("run")

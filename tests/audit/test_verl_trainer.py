@@ -18,12 +18,11 @@ except ImportError as error:
     sys.exit(f"skip: {error}")
 import numpy as np
 import torch
-from rvpo_lab.tasks import notes
 from rvpo_lab.tasks.policy import word_tokenizer
 
 folder = sys.argv[1]
 trainer = object.__new__(RayPPOTrainer)  # its __init__ asks for a cluster
-trainer.tokenizer = word_tokenizer(notes.words())
+trainer.tokenizer = word_tokenizer("mention : rain tea owl salt moon silk iron moss lamp reed clay plum".split())
 trainer._init_dump_executor()
 draw = np.random.default_rng(0)
 words = len(trainer.tokenizer)

@@ -157,7 +157,7 @@ def test_the_status_of_a_process_that_fails_is_the_commands(folder, capfd):
         "--model_name_or_path",
         "gone",
         "--reward_funcs",
-        "rvpo_lab.tasks.notes.brevity_reward",
+        "my_rewards.brevity",
         "--use_cpu",
         "true",
         "--bf16",

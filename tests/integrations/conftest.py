@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import mentions
+
 SCRIPTS = Path(__file__).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
@@ -19,12 +21,8 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session")
 def policy(tmp_path_factory):
-    """A random Qwen2 policy of one layer over the words of the notes task."""
-    from rvpo_lab.tasks import notes
-    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
-
-    folder = tmp_path_factory.mktemp("policy")
-    return build_policy(folder, word_tokenizer(notes.words()), hidden_size=32, layers=1)
+    """A random Qwen2 policy of one layer."""
+    return mentions.tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +30,7 @@ def rows():
     """Sixteen prompts, each once."""
     from datasets import Dataset
 
-    from rvpo_lab.tasks import notes
-
-    unique = {row["prompt"]: row for row in notes.prompts(40, seed=1)}
+    unique = {row["prompt"]: row for row in mentions.prompts(40, seed=1)}
     return Dataset.from_list(list(unique.values())[:16])
 
 

@@ -208,11 +208,10 @@ def test_what_was_killed_had_gone_the_same_way(place):
 
 SLOW = """
 import time
-from rvpo_lab.tasks.notes import mention_reward
 
-def slow(**columns):
+def slow(completions, **columns):
     time.sleep(0.2)
-    return mention_reward(**columns)
+    return [float(len(text)) for text in completions]
 """
 
 

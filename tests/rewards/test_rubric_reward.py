@@ -202,7 +202,7 @@ def test_training_stops_where_too_much_is_missing(policy, tmp_path, capsys):
 
 
 def test_a_rubric_reward_needs_its_judge():
-    from rvpo.integrations.trl.run import load_reward
+    from rvpo.integrations.trl.rewards import load_reward
 
     with pytest.raises(ConfigError, match="set 'judge'"):
         load_reward("rubric")

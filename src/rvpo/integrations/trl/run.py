@@ -3,16 +3,15 @@
 run(script, args, model)   # dataclasses of TRL's habits: RVPOScriptArguments, RVPOConfig, ModelConfig
 """
 
-import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rvpo.errors import ConfigError, unknown_name
+from rvpo.errors import ConfigError
 from rvpo.integrations.method_config import as_mapping
 from rvpo.integrations.trl.config import RVPOConfig
 from rvpo.integrations.trl.trainer import RVPOTrainer
@@ -24,21 +23,12 @@ from transformers.trainer_utils import get_last_checkpoint  # isort: skip
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config  # isort: skip
 
 from rvpo.data.rar import POLARITY_RULES
+from rvpo.integrations.trl.rewards import BUILT_IN_REWARDS, JUDGED_REWARDS, load_reward
 from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_rows
 from rvpo.integrations.trl.summary import print_summary, write_log
 from rvpo.llm.tokenizer import load_tokenizer
 
-__all__ = ["BUILT_IN_REWARDS", "RVPOScriptArguments", "run"]
-
-BUILT_IN_REWARDS = {
-    "tool_format": "rvpo.rewards.tool_calling.format_reward",
-    "tool_correctness": "rvpo.rewards.tool_calling.correctness_reward",
-    "accuracy_reward": "trl.rewards.accuracy_reward",
-    "think_format_reward": "trl.rewards.think_format_reward",
-}
-
-JUDGED_REWARDS = {"rubric": None, "rubric_explicit": "explicit", "rubric_implicit": "implicit"}
-"""Rewards of an LLM judge, which the option `judge` configures, with the aggregate of each."""
+__all__ = ["RVPOScriptArguments", "StopGracefully", "run"]
 
 
 @dataclass
@@ -98,42 +88,6 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
         """Take one reward in YAML without the brackets of a list."""
         given: Any = self.reward_funcs
         self.reward_funcs = [given] if isinstance(given, str) else given
-
-
-def load_reward(name: str, judge: Mapping[str, Any] | None = None) -> Callable[..., Any]:
-    """Return a reward by built-in name or dotted path; a class is called without arguments."""
-    if name in JUDGED_REWARDS:
-        return _judged_reward(name, judge)
-    path = BUILT_IN_REWARDS.get(name, name)
-    if "." not in path:
-        raise unknown_name(
-            "reward", name, [*BUILT_IN_REWARDS, *JUDGED_REWARDS, "a dotted path such as my_module.my_reward"]
-        )
-    module_name, _, attribute = path.rpartition(".")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        reward: Callable[..., Any] = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"cannot load reward {name!r}: {error}") from error
-    if not callable(reward):
-        raise ConfigError(f"reward {name!r} is {type(reward).__name__}, not a function")
-    if isinstance(reward, type):
-        reward = reward()
-        if not hasattr(reward, "__name__"):
-            reward.__name__ = attribute  # TRL names the reward by it
-    return reward
-
-
-def _judged_reward(name: str, judge: Mapping[str, Any] | None) -> Callable[..., Any]:
-    """Return a reward of the configured judge."""
-    if judge is None:
-        raise ConfigError(f"reward {name!r} needs a judge: set 'judge' to a mapping with at least its model")
-    try:
-        from rvpo.rewards.rubric import RubricReward
-    except ImportError as error:
-        raise ConfigError(f"reward {name!r} needs the judge's client ({error}): pip install 'rvpo[judge]'") from error
-    return RubricReward(judge, aggregate=JUDGED_REWARDS[name], name=name)
 
 
 class StopGracefully(TrainerCallback):

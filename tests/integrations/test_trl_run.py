@@ -1,22 +1,20 @@
-"""The command line: what it prints and returns, in a real run of a tiny policy and with input that is wrong."""
+"""`rvpo train`: what it writes, prints and returns, in real runs of a tiny policy and with input that is wrong."""
 
 import json
 import signal
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from rvpo import __version__
-from rvpo.cli import train
+import mentions
 from rvpo.cli.main import main
+from rvpo.integrations.trl import run as trl_run
 
 YAML = """
 model_name_or_path: policy
 dataset_name: rows.jsonl
 dataset_columns: {topics: task.topics}
-reward_funcs: [rvpo_lab.tasks.notes.brevity_reward, my_rewards.mention, my_rewards.Wordy]
+reward_funcs: [mentions.brevity_reward, my_rewards.mention, my_rewards.Wordy]
 output_dir: run
 k_schedule: linear
 k: 0.5
@@ -41,7 +39,7 @@ dataloader_pin_memory: false
 REWARDS = """
 import os, time
 from rvpo import scalar_reward, vector_reward
-from rvpo_lab.tasks.notes import mention_reward as mention
+from mentions import mention_reward as mention
 
 calls = 0
 
@@ -65,26 +63,14 @@ value = 3
 """
 
 
-@pytest.fixture(scope="session")
-def tiny_policy(tmp_path_factory):
-    from rvpo_lab.tasks import notes
-    from rvpo_lab.tasks.policy import build_policy, word_tokenizer
-
-    return build_policy(
-        tmp_path_factory.mktemp("cli") / "policy", word_tokenizer(notes.words()), hidden_size=32, layers=1
-    )
-
-
 @pytest.fixture
-def project(tmp_path, tiny_policy, monkeypatch):
+def project(tmp_path, policy, monkeypatch):
     """A folder with configuration, rows, rewards and a policy, that is the current one."""
-    from rvpo_lab.tasks import notes
-
-    rows = [{"prompt": row["prompt"], "task": {"topics": row["topics"]}} for row in notes.prompts(8, seed=1)]
+    rows = [{"prompt": row["prompt"], "task": {"topics": row["topics"]}} for row in mentions.prompts(8, seed=1)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "my_rewards.py").write_text(REWARDS)
     (tmp_path / "run.yaml").write_text(YAML)
-    (tmp_path / "policy").symlink_to(tiny_policy)
+    (tmp_path / "policy").symlink_to(policy)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
@@ -123,7 +109,7 @@ def test_a_run_from_yaml_writes_the_model_the_metrics_and_a_table(project, capsy
 
 def test_the_command_line_comes_before_yaml_and_config_may_be_one_word(project):
     words = ["--output_dir", "other", "--max_steps", "1", "--k_schedule", "constant", "--k", "3"]
-    words += ["--reward_funcs", "rvpo_lab.tasks.notes.brevity_reward"]
+    words += ["--reward_funcs", "mentions.brevity_reward"]
     (project / "run.yaml").write_text(without("k_end"))
     assert main(["train", "--config=run.yaml", *words]) == 0
     assert not (project / "run").exists()
@@ -137,9 +123,7 @@ def test_the_command_line_comes_before_yaml_and_config_may_be_one_word(project):
     ["reward_funcs: {}", "reward_funcs: [{}]"],
 )
 def test_one_reward_may_be_written_without_a_list(project, yaml):
-    (project / "run.yaml").write_text(
-        f"{without('reward_funcs')}\n{yaml.format('rvpo_lab.tasks.notes.brevity_reward')}\n"
-    )
+    (project / "run.yaml").write_text(f"{without('reward_funcs')}\n{yaml.format('mentions.brevity_reward')}\n")
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
     assert "channels/brevity_reward/mean" in logged(project / "run")[0]
 
@@ -169,7 +153,7 @@ def test_the_model_is_loaded_as_configured(project, words):
 
 
 def test_a_release_of_trl_without_quantization_is_served(project, monkeypatch):
-    class Before(train.RVPOTrainer):
+    class Before(trl_run.RVPOTrainer):
         """The arguments of GRPOTrainer up to TRL 1.0."""
 
         def __init__(self, model, reward_funcs, args, train_dataset, eval_dataset, processing_class, peft_config):
@@ -183,7 +167,7 @@ def test_a_release_of_trl_without_quantization_is_served(project, monkeypatch):
                 peft_config=peft_config,
             )
 
-    monkeypatch.setattr(train, "RVPOTrainer", Before)
+    monkeypatch.setattr(trl_run, "RVPOTrainer", Before)
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
 
 
@@ -230,47 +214,6 @@ def test_a_signal_ends_the_step_and_saves(project, monkeypatch, capsys, number, 
 def test_a_second_ctrl_c_stops_at_once(project, monkeypatch):
     assert signalled(project, monkeypatch, signal.SIGINT, signal.SIGINT) == 130
     assert not list((project / "run").glob("checkpoint-*"))
-
-
-# --- Help ---
-
-
-def rvpo(*words, cwd=None):
-    """Run the installed command in a process of its own."""
-    command = [str(Path(sys.executable).with_name("rvpo")), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
-
-
-def test_help_names_every_command_and_has_examples():
-    done = rvpo("--help")
-    assert done.returncode == 0
-    assert done.stderr == ""
-    for text in ("train", "quickstart", "examples:", "rvpo train --config"):
-        assert text in done.stdout
-
-
-def test_help_of_train_has_examples_and_the_options_of_rvpo_and_trl(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["train", "--help"])
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    for text in ("examples:", "--resume_from_checkpoint last", "--k_schedule", "--num_generations", "tool_format"):
-        assert text in shown
-
-
-def test_the_version_is_printed(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["--version"])
-    assert stopped.value.code == 0
-    assert capsys.readouterr().out == f"rvpo {__version__}\n"
-
-
-@pytest.mark.parametrize("words", [[], ["trian"]])
-def test_a_missing_or_unknown_command_is_status_2(capsys, words):
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
 
 
 # --- Input that is wrong ---
@@ -338,14 +281,6 @@ def test_wrong_input_is_one_line_and_status_2(project, capsys, words, message):
     assert message in ours[0]
     assert said[-1] == ours[0]
     assert "Traceback" not in "\n".join(said)
-
-
-def test_wrong_input_of_the_installed_command_is_one_line_and_status_2(project):
-    done = rvpo("train", "--config", "gone.yaml", cwd=project)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("rvpo: error: ")
-    assert len(done.stderr.splitlines()) == 1
 
 
 def test_an_error_of_the_users_own_reward_is_not_hidden(project):
