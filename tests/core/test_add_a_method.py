@@ -104,7 +104,7 @@ def test_a_built_in_method_handed_over_as_ones_own_gives_the_same(name):
     assert method.name == name
     rewards = np.random.default_rng(0).random((3, 5, 4))
     expected = compute_advantages(rewards, method=name)
-    for way in (method, f"rvpo.core.aggregations:{name}"):
+    for way in (method, f"{method.function.__module__}:{name}"):
         own = compute_advantages(rewards, method=way, k=method.default_k, whiten=method.whitens, ranges=(0, 1))
         np.testing.assert_array_equal(own.advantages, expected.advantages)
 

@@ -19,6 +19,11 @@ from rvpo.core.aggregations import soft_min
 
 NAN = float("nan")
 ALL = sorted(METHODS)
+BY_GROUP = [name for name in ALL if not METHODS[name].of_batch]
+"""Methods that see no more than a group."""
+IN_RANGE = [name for name in ALL if METHODS[name].needs_range]
+LINEAR = ["corr_grpo", "dara", "gd2po", "gdpo", "sa_mrpo", "saw"]
+"""Methods whose advantages are proportional to the weights."""
 ON_ZSCORES = ["cvar", "gd2po", "gdpo", "hard_min", "mean_variance", "rvpo"]
 """Methods that see rewards only as z-scores."""
 
@@ -63,6 +68,8 @@ OPTIONS = {
     "gd2po": {"threshold": [0.0, 0.3217, 0.7853, 1.0]},  # no ratio of sums is just one of these
     "tchebycheff": {"ideal": [0.0, 1.0]},
     "rvpo_policy": {"utility": ["softmin", "log"], "signal": ["reward", "zscore"], "total": ["mean", "sum"]},
+    "sa_mrpo": {"gamma": [0.0, 0.25, 0.5, 1.0, 2.0]},
+    "dara": {"cap": [1.0, 1.5, 5.0], "symmetric": [True, False]},
 }
 
 
@@ -131,7 +138,7 @@ def test_permuting_channels_with_their_weights_changes_nothing(case, random):
     close(advantages_of(rewards[..., order], **shuffled), advantages_of(rewards, **chosen))
 
 
-@given(batches(), st.randoms(use_true_random=False), st.sampled_from(["rvpo_policy", "tchebycheff"]))
+@given(batches(), st.randoms(use_true_random=False), st.sampled_from(IN_RANGE))
 def test_permuting_channels_with_their_ranges_changes_nothing(rewards, random, method):
     channels = rewards.shape[2]
     ranges = np.array([(-3, 3), (0, 1), (0, 4), (-1, 2)], dtype=float)[:channels]
@@ -187,7 +194,7 @@ def test_a_common_scale_does_not_matter_to_methods_that_divide_by_a_spread(case)
 def test_the_scale_of_weights_scales_the_sums_and_does_not_matter_to_the_others(case, scale):
     rewards, chosen = case
     weights = chosen.pop("weights", np.ones(rewards.shape[2]))
-    linear = chosen["method"] in ("corr_grpo", "gd2po", "gdpo") or chosen.get("total") == "sum"
+    linear = chosen["method"] in LINEAR or chosen.get("total") == "sum"
     eps = 1e-4 if linear else 0.0
     one, other = (raw(rewards, weights=w, eps=eps, **chosen) for w in (weights, scale * weights))
     close(other, scale * one if linear else one)
@@ -399,7 +406,7 @@ def test_the_policy_level_gives_the_lower_channel_the_larger_weight(case, data):
 # --- independence ---------------------------------------------------------------------------------------------
 
 
-@given(cases(prompts=(2, 4)))
+@given(cases(BY_GROUP, prompts=(2, 4)))
 def test_before_whitening_a_prompt_does_not_depend_on_the_others(case):
     rewards, chosen = case
     together = raw(rewards, **chosen)
@@ -531,7 +538,7 @@ KS = [0.0, 1e-300, 1e-12, 1.0, 1e6, math.inf]
 @given(data=st.data(), k=st.sampled_from(KS), eps=st.sampled_from([0.0, 1e-6, 1e-4]))
 def test_nothing_but_numbers_comes_out(method, data, k, eps):
     shape = tuple(data.draw(st.integers(1, 4)) for _ in range(3))
-    floats = WITHIN_1 if method in ("rvpo_policy", "tchebycheff") else ANYWHERE
+    floats = WITHIN_1 if method in IN_RANGE else ANYWHERE
     elements = data.draw(st.sampled_from([VERDICTS, floats]))
     rewards = data.draw(hnp.arrays(np.float64, shape, elements=elements, fill=st.nothing()))
     chosen = data.draw(settings_of([method], shape[0], shape[2])) | {"k": k, "eps": eps}

@@ -50,6 +50,7 @@ RUNS = {
             "target_rate": 1.0,
         },
     },
+    "of the batch": {"rewards": ["graded", "sure_warm"], "options": {**SPLIT, "method": "saw", "max_steps": 1}},
     "interrupted": {"rewards": ["sure_warm"], "options": {**SPLIT, "max_steps": 9}, "interrupt_rank": 1},
 }
 
@@ -110,6 +111,17 @@ def test_each_rank_trains_on_its_slice_of_what_one_process_computes(out):
         expected = compute_advantages(values, group_size=4, k=k_at(pair[0]["step"]), weights=weights).advantages
         np.testing.assert_array_equal(float32(pair[0]["advantages"]), float32(expected[:6]))
         np.testing.assert_array_equal(float32(pair[1]["advantages"]), float32(expected[6:]))
+
+
+def test_a_statistic_of_the_batch_is_over_the_rollouts_of_all_ranks(out):
+    (pair,) = records(out, "of the batch")
+    values, _, weights = table(pair, ["graded", "sure_warm"])
+    expected = compute_advantages(values, group_size=4, method="saw", weights=weights).advantages
+    np.testing.assert_array_equal(float32(joined(pair, "advantages")), float32(expected))
+    # What rank 0 alone holds has another statistic: its own groups do not give its advantages.
+    of_a_rank = compute_advantages(values[:4], group_size=4, method="saw", weights=weights, whiten=False).unwhitened
+    whole = compute_advantages(values, group_size=4, method="saw", weights=weights, whiten=False).unwhitened
+    assert abs(of_a_rank - whole[:1]).max() > 1e-3
 
 
 def test_the_rollouts_of_a_prompt_lie_on_both_ranks_and_differ(out):

@@ -32,7 +32,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from rvpo.core.advantages import compute_advantages
-from rvpo.core.methods import METHODS, find_method
+from rvpo.core.batch_statistics import moments_of_rewards
+from rvpo.core.methods import METHODS, Method, find_method
 from rvpo.core.schedules import constant, linear
 from rvpo.core.zscores import divide, group_statistics
 from rvpo.errors import ConfigError, unknown_name
@@ -464,11 +465,11 @@ def instance_advantages(
     options = dict(contender.options)
     if options.get("anchor") == "batch":
         options["anchor"] = np.repeat(_channel_means(rewards), groups, axis=0)
-    result = compute_advantages(
-        rewards.reshape(-1, rollouts, channels), method=contender.method, k=k, whiten=False, **options
-    )
+    method = find_method(contender.method)
+    options = _batch_statistics(method, rewards, options.get("ddof", 1)) | options
+    result = compute_advantages(rewards.reshape(-1, rollouts, channels), method=method, k=k, whiten=False, **options)
     advantages: Float[np.ndarray, "I N"] = result.advantages.reshape(instances, -1)
-    if not find_method(contender.method).whitens:
+    if not method.whitens:
         return advantages
     kept = result.kept.reshape(instances, -1, 1).astype(np.float64)
     deviations, _, std = group_statistics(
@@ -476,6 +477,21 @@ def instance_advantages(
     )
     whitened: Float[np.ndarray, "I N 1"] = divide(deviations, std + options.get("eps", 1e-4), std > 0)
     return whitened[..., 0]
+
+
+def _batch_statistics(method: Method, rewards: Float[np.ndarray, "I P G M"], ddof: int) -> dict[str, np.ndarray]:
+    """Return the method's statistics of each instance's batch, `(I P, M)`."""
+    instances, groups, rollouts, channels = rewards.shape
+    if not method.of_batch:
+        return {}
+    flat, equal = rewards.reshape(-1, rollouts, channels), np.ones((1, channels))
+    moments = moments_of_rewards(flat, weights=equal, ranges=np.tile([0.0, 1.0], (channels, 1)), ddof=ddof)
+    shape = (instances, groups, 1, channels)
+    of_instances = moments._replace(
+        count=moments.count.reshape(shape), mean=moments.mean.reshape(shape), std=moments.std.reshape(shape)
+    )
+    found = {name: statistic(of_instances)[:, 0, 0, :] for name, statistic in method.of_batch.items()}
+    return {name: np.repeat(values, groups, axis=0) for name, values in found.items()}
 
 
 def _channel_means(rewards: Float[np.ndarray, "I P G M"]) -> Float[np.ndarray, "I M"]:

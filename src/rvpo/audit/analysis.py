@@ -24,10 +24,9 @@ from rvpo.audit.findings import advise, find, limits
 from rvpo.audit.groups import NAMINGS, ChannelNames, Groups, TooManyChannelsError
 from rvpo.audit.readers import open_log
 from rvpo.audit.result import AuditResult
-from rvpo.audit.signals import KS, LOGGED, PLAIN_SUM, AnyMethod, make_signals
+from rvpo.audit.signals import BY_GROUP, KS, LOGGED, PLAIN_SUM, AnyMethod, make_signals
 from rvpo.audit.sums import BlockSums, Layout, PairSums, Sums, group_sums
 from rvpo.core.inputs import outside
-from rvpo.core.methods import METHODS
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.text import shown, shown_names
 
@@ -53,7 +52,7 @@ def audit_log(
     rewards: Sequence[str] = (),
     steps: tuple[float, float] | None = None,
     by_tag: bool = False,
-    methods: Sequence[AnyMethod] = tuple(METHODS),
+    methods: Sequence[AnyMethod] = BY_GROUP,
     ks: Sequence[float] = KS,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,
@@ -98,7 +97,7 @@ def audit_groups(
     groups: Iterable[Groups] | Callable[[], Iterable[Groups]],
     names: Sequence[str],
     *,
-    methods: Sequence[AnyMethod] = tuple(METHODS),
+    methods: Sequence[AnyMethod] = BY_GROUP,
     ks: Sequence[float] = KS,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     seed: int = 0,

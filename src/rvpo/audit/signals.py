@@ -8,18 +8,21 @@ import numpy as np
 from jaxtyping import Float
 
 from rvpo.core.advantages import aggregate_block, compute_advantages
-from rvpo.core.methods import Aggregation, Method, find_method
+from rvpo.core.methods import METHODS, Aggregation, Method, find_method
 from rvpo.core.schedules import check_k
 from rvpo.core.zscores import Channels
 from rvpo.errors import ConfigError
 
-__all__ = ["KS", "LOGGED", "PLAIN_SUM", "AnyMethod", "Signal", "make_signals"]
+__all__ = ["BY_GROUP", "KS", "LOGGED", "PLAIN_SUM", "AnyMethod", "Signal", "make_signals"]
 
 KS = (0.5, 1.0, 2.0, 5.0)
 LOGGED = "logged"
 """Name of the advantage that the run itself used."""
 PLAIN_SUM = "gdpo"
 """The method that the others are compared with where no advantage was logged."""
+
+BY_GROUP = tuple(name for name, method in METHODS.items() if not method.of_batch)
+"""The built-in methods that see no more than a group; a log does not tell the batches that the others weigh by."""
 
 AnyMethod = str | Method | Aggregation
 """A name in `rvpo.METHODS`, "package.module:function", a function, or a `rvpo.Method`."""
@@ -65,6 +68,11 @@ def make_signals(methods: Sequence[AnyMethod], ks: Sequence[float], *, logged: b
     for given in dict.fromkeys(methods):
         method = find_method(given)
         name = given if isinstance(given, str) else method.name
+        if method.of_batch:
+            raise ConfigError(
+                f"method {name!r} weighs channels by the batch of a training step, and a log is read in blocks; "
+                "leave it out of the audit"
+            )
         for k in dict.fromkeys(ks) if method.takes_k else (None,):
             if _accepts(method, k):
                 signals.append(Signal(name if k is None else f"{name} k={k:g}", method, name, k))

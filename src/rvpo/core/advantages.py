@@ -9,7 +9,7 @@ One of two channels met is worth less than the mean of both says: that is the va
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,18 @@ from jaxtyping import Bool, Float
 
 from rvpo.core.aggregations import Aggregate
 from rvpo.core.arrays import Array, as_array, compute_dtype, device, namespace
+from rvpo.core.batch_statistics import join, moments_of
 from rvpo.core.diagnostics import AdvantageStats, GroupStats, group_stats, summarise
-from rvpo.core.inputs import Batch, check_batch, check_settings, outside, refuse, token_counts, with_anchor
+from rvpo.core.inputs import (
+    Batch,
+    check_batch,
+    check_settings,
+    outside,
+    refuse,
+    token_counts,
+    with_anchor,
+    with_batch_statistics,
+)
 from rvpo.core.methods import Aggregation, Method, find_method
 from rvpo.core.zscores import STD_EPS, Channels, divide, standardize
 from rvpo.errors import ConfigError
@@ -107,9 +117,9 @@ def compute_advantages(
         whiten: True: over sequences, if the method has that step ("grpo", "dvao", "corr_grpo" normalise
             inside the group instead); "sequence" or "token": for every method; False: for none.
         lengths: number of tokens of each response, `(P, G)` or `(N,)`, for `whiten="token"`.
-        options: of the method: `share` (cvar), `threshold` (gd2po), `ideal` (tchebycheff), `utility`, `signal`,
-            `total` and `anchor` (rvpo_policy; anchor "group", "batch", or channel means on [0, 1] as `(M,)` or
-            `(P, M)`, for example a moving average).
+        options: of the method: `share` (cvar), `threshold` (gd2po), `ideal` (tchebycheff), `gamma` (sa_mrpo), `cap` and
+            `symmetric` (dara), `utility`, `signal`, `total` and `anchor` (rvpo_policy; anchor "group", "batch", or
+            channel means on [0, 1] as `(M,)` or `(P, M)`, for example a moving average).
 
     Returns:
         `advantages` in the rewards' shape without M, array type, device and float type; `stats`.
@@ -129,12 +139,19 @@ def compute_advantages(
     if ranges is None and method.needs_range:
         ranges = (0.0, 1.0)
     batch = check_batch(rewards, group_size, weights, ranges)
-    options = with_anchor(options, batch)
+    bounds = _blocks(batch.rewards)
+    standardized = partial(_channels, batch, ddof=ddof, eps=eps, mask_dead=dead_channels == "mask")
+    options = with_batch_statistics(with_anchor(options, batch), batch, method.of_batch)
+    if missing := [name for name in method.of_batch if name not in options]:
+        moments = join([moments_of(standardized(start, stop)) for start, stop in bounds])
+        options |= {name: method.of_batch[name](moments) for name in missing}
+    by_prompt = [name for name in ("anchor", *method.of_batch) if name in options and options[name].shape[0] > 1]
 
     blocks = []
-    for start, stop in _blocks(batch.rewards):
-        channels = _channels(batch, start, stop, ddof=ddof, eps=eps, mask_dead=dead_channels == "mask")
-        aggregate = aggregate_block(method, channels, float(k), _of_block(options, start, stop))
+    for start, stop in bounds:
+        channels = standardized(start, stop)
+        of_block = options | {name: options[name][start:stop, ...] for name in by_prompt}
+        aggregate = aggregate_block(method, channels, float(k), of_block)
         kept = channels.scored if aggregate.kept is None else channels.scored & aggregate.kept
         blocks.append((aggregate.advantages, kept, *group_stats(channels, aggregate)))
     advantages, kept, *groups = (xp.concat(parts, axis=0) for parts in zip(*blocks, strict=True))
@@ -243,14 +260,6 @@ def _sum_is_finite(values: Float[Array, "P G M"]) -> bool:
     xp = namespace(values)
     with np.errstate(invalid="ignore", over="ignore"):
         return bool(xp.isfinite(xp.sum(values)))
-
-
-def _of_block(options: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
-    """Return the options of prompts start to stop."""
-    anchor = options.get("anchor")
-    if anchor is None or anchor.shape[0] == 1:
-        return options
-    return options | {"anchor": anchor[start:stop, ...]}
 
 
 def aggregate_block(method: Method, channels: Channels, k: float, options: dict[str, Any]) -> Aggregate:

@@ -1,8 +1,8 @@
-"""From many reward channels to one advantage per rollout: every method, each a short function.
+"""From many reward channels to one advantage per rollout: each method a short function.
 
 All have the same signature, `(channels, k, **options) -> Aggregate`, and read the channels' z-scores or
-rewards of one batch (P prompts, G rollouts, M channels). Each treats groups independently of one another;
-whitening over the batch comes after them, in `rvpo.core.advantages`.
+rewards of some prompts (P prompts, G rollouts, M channels). Each treats groups independently of one another;
+whitening over the batch comes after them, in `rvpo.core.advantages`. `rvpo.core.reweighted` has three more.
 
 pi denotes the importance prior: the given weights, normalised over the channels active in the rollout.
 """
@@ -29,6 +29,7 @@ __all__ = [
     "prior",
     "rvpo",
     "rvpo_policy",
+    "scaled_sum",
     "soft_min",
     "tchebycheff",
 ]
@@ -58,12 +59,12 @@ def prior(channels: Channels) -> Float[Array, "#P #G M"]:
     return weights / xp.where(total > 0, total, 1.0)
 
 
-def group_prior(channels: Channels) -> Float[Array, "P 1 M"]:
-    """Return the weights normalised over the channels that any rollout of the group has."""
+def scaled_sum(channels: Channels, weights: Float[Array, "#P #G M"]) -> Aggregate:
+    """Sum of the z-scores times weights, which are shared out over the channels that any rollout of the group has."""
     xp = namespace(channels.z)
-    weights = channels.weights * xp.astype(channels.count > 0, channels.z.dtype)
-    total = xp.sum(weights, axis=2, keepdims=True)
-    return divide(weights, total, total > 0)
+    counted = weights * xp.astype(channels.count > 0, channels.z.dtype)
+    total = xp.sum(counted, axis=2, keepdims=True)
+    return Aggregate(xp.sum(weights * channels.z, axis=2), divide(counted, total, total > 0))
 
 
 def lowest(values: Float[Array, "P G M"], active: Float[Array, "#P #G M"]) -> Float[Array, "P G 1"]:
@@ -150,8 +151,7 @@ def gdpo(channels: Channels, k: float = 0.0) -> Aggregate:
     The weights are not normalised. A missing channel adds nothing to the sum. Without missing values this
     is M times RVPO's limit for k = 0, and so equal to it after whitening but for eps. k is unused.
     """
-    xp = namespace(channels.z)
-    return Aggregate(xp.sum(channels.weights * channels.z, axis=2), group_prior(channels))
+    return scaled_sum(channels, channels.weights)
 
 
 def weighted_sum(
@@ -232,13 +232,14 @@ def gd2po(channels: Channels, k: float = 0.0, *, threshold: float = 0.8) -> Aggr
         raise ConfigError(f"gd2po needs a threshold in [0, 1], got {threshold}")
     xp = namespace(channels.z)
     terms = channels.weights * channels.z
-    total, magnitude = xp.sum(terms, axis=2), xp.sum(xp.abs(terms), axis=2)
+    total, shares, _ = scaled_sum(channels, channels.weights)
+    magnitude = xp.sum(xp.abs(terms), axis=2)
     mixed = xp.any(terms > 0, axis=2) & xp.any(terms < 0, axis=2)
     kept = ~(mixed & (xp.abs(total) < threshold * magnitude))
     scored = xp.astype(channels.scored, terms.dtype)
     both = scored * xp.astype(kept, terms.dtype)
     share = xp.sum(both, axis=1, keepdims=True) / xp.clip(xp.sum(scored, axis=1, keepdims=True), min=1.0)
-    return Aggregate(total * share, group_prior(channels), kept)
+    return Aggregate(total * share, shares, kept)
 
 
 def cvar(channels: Channels, k: float = 0.0, *, share: float = 1 / 3) -> Aggregate:

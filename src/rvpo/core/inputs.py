@@ -1,5 +1,6 @@
 """Checks of what `compute_advantages` is given: bad input is an error that names the place, never a number."""
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,16 @@ from rvpo.core.arrays import Array, compute_dtype, device, namespace
 from rvpo.core.schedules import check_k
 from rvpo.errors import ConfigError, RewardError
 
-__all__ = ["Batch", "check_batch", "check_settings", "outside", "refuse", "token_counts", "with_anchor"]
+__all__ = [
+    "Batch",
+    "check_batch",
+    "check_settings",
+    "outside",
+    "refuse",
+    "token_counts",
+    "with_anchor",
+    "with_batch_statistics",
+]
 
 RANGE_TOLERANCE = 1e-6
 
@@ -130,21 +140,35 @@ def with_anchor(options: dict[str, Any], batch: Batch) -> dict[str, Any]:
     if isinstance(anchor, str) and anchor == "group":
         return {name: value for name, value in options.items() if name != "anchor"}
     xp = namespace(batch.rewards)
-    prompts, _, channels = batch.rewards.shape
     if isinstance(anchor, str):
         if anchor != "batch":
             raise ConfigError(f"anchor must be 'group', 'batch' or channel means on [0, 1], got {anchor!r}")
         assert batch.ranges is not None  # rvpo_policy, the only method with an anchor, always has ranges
         means = _batch_means(batch.rewards)
         return options | {"anchor": (means - batch.ranges[0, ...]) / (batch.ranges[1, ...] - batch.ranges[0, ...])}
-    anchor = _as_floats(anchor, batch.rewards)
-    if anchor.shape not in ((channels,), (prompts, channels)):
-        raise RewardError(
-            f"anchor must have shape ({channels},) or ({prompts}, {channels}), got {tuple(anchor.shape)}"
-        )
+    anchor = _of_channels("anchor", anchor, batch)
     if bool(xp.any(outside(anchor, 0.0, 1.0) | xp.isnan(anchor))):
         raise RewardError(f"anchor must hold channel means on the common scale [0, 1], got {anchor}")
-    return options | {"anchor": xp.reshape(anchor, (-1, 1, channels))}
+    return options | {"anchor": anchor}
+
+
+def with_batch_statistics(options: dict[str, Any], batch: Batch, names: Iterable[str]) -> dict[str, Any]:
+    """Return the options with those that are statistics of the batch, where given, as arrays (#P, 1, M)."""
+    xp = namespace(batch.rewards)
+    given = {name: _of_channels(name, options[name], batch) for name in names if name in options}
+    for name, values in given.items():
+        if not bool(xp.all((values >= 0) & (values < xp.inf))):
+            raise RewardError(f"{name} must be finite and >= 0, got {values}")
+    return options | given
+
+
+def _of_channels(name: str, values: Any, batch: Batch) -> Float[Array, "#P 1 M"]:
+    """Return what is given for each channel, or for each prompt and channel, as an array."""
+    prompts, _, channels = batch.rewards.shape
+    array = _as_floats(values, batch.rewards)
+    if array.shape not in ((channels,), (prompts, channels)):
+        raise RewardError(f"{name} must have shape ({channels},) or ({prompts}, {channels}), got {tuple(array.shape)}")
+    return namespace(array).reshape(array, (-1, 1, channels))
 
 
 def _batch_means(rewards: Float[Array, "P G M"]) -> Float[Array, "1 1 M"]:

@@ -1,13 +1,14 @@
 """Every method as an object, in one table; a method of your own is one more object, or just its function."""
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from rvpo.core import aggregations
+from rvpo.core import aggregations, batch_statistics, reweighted
 from rvpo.core.aggregations import Aggregate
+from rvpo.core.batch_statistics import BatchStatistic
 from rvpo.errors import ConfigError, unknown_name
 
 __all__ = ["METHODS", "Aggregation", "Method", "find_method"]
@@ -30,6 +31,8 @@ class Method:
     """Rewards are compared between channels, so they need a range: [0, 1] where none is declared."""
     default_k: float = 1.0
     """k where none is given."""
+    of_batch: Mapping[str, BatchStatistic] = field(default_factory=dict)
+    """Options that are statistics of the whole batch, made by these functions where they are not given."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError unless the function can be called as a method's."""
@@ -68,6 +71,9 @@ METHODS: dict[str, Method] = {
     "gd2po": Method(aggregations.gd2po),
     "tchebycheff": Method(aggregations.tchebycheff, takes_k=True, needs_range=True),
     "cvar": Method(aggregations.cvar),
+    "sa_mrpo": Method(reweighted.sa_mrpo, needs_range=True, of_batch={"saturation": batch_statistics.saturation}),
+    "saw": Method(reweighted.saw, needs_range=True, of_batch={"variation": batch_statistics.variation}),
+    "dara": Method(reweighted.dara, of_batch={"density": batch_statistics.density}),
 }
 """Every method by its public name."""
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from rvpo.core.advantages import AdvantageResult
+from rvpo.core.batch_statistics import moments_of_rewards
 from rvpo.core.diagnostics import by_label, group_conflict, group_forecast
-from rvpo.core.methods import find_method
+from rvpo.core.methods import Method, find_method
 from rvpo.integrations.method_config import MethodConfig
 from rvpo.integrations.targets import dual_ascent, unit_targets
 from rvpo.rewards.channels import ChannelMatrix
@@ -52,7 +53,8 @@ def batch_options(
     Raises what `unit_targets` does.
     """
     options = config.advantage_options() | {"weights": matrix.weights}
-    if find_method(options["method"]).needs_range:
+    method = find_method(options["method"])
+    if method.needs_range:
         options["ranges"] = matrix.ranges
     if options.get("anchor") == "average":
         options["anchor"] = average_anchor(matrix, group_size, state.anchor, decay=config.anchor_decay, move=move)
@@ -61,7 +63,26 @@ def batch_options(
     state.multipliers = dual_ascent(state.multipliers, targets, means, rate=config.target_rate if move else 0.0)
     if targets:
         options["weights"] = matrix.weights + _by_prompt(state.multipliers, matrix)
-    return options
+    return _batch_statistics(method, matrix, group_size, options) | options
+
+
+def _batch_statistics(
+    method: Method, matrix: ChannelMatrix, group_size: int, options: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Return the method's statistics of the batch, `(P, M)`, by name or tag, where columns differ between prompts.
+
+    Where they do not, `compute_advantages` makes them, by column.
+    """
+    if not method.of_batch or (matrix.labels == matrix.labels[:1]).all():
+        return {}
+    moments = moments_of_rewards(
+        matrix.values.reshape(-1, group_size, matrix.values.shape[1]),
+        weights=np.atleast_2d(options["weights"]),
+        ranges=matrix.ranges,
+        ddof=options["ddof"],
+        labels=matrix.labels,
+    )
+    return {name: statistic(moments)[:, 0, :] for name, statistic in method.of_batch.items()}
 
 
 def unit_means(matrix: ChannelMatrix, group_size: int) -> dict[str, float]:

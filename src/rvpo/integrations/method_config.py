@@ -44,7 +44,8 @@ class MethodConfig:
     k_end: float | None = _option(None, "Risk coefficient at the end of the run, for linear.")
     method_options: dict[str, Any] | str | None = _option(
         None,
-        "Options of the method as JSON: share (cvar), threshold (gd2po), ideal (tchebycheff), "
+        "Options of the method as JSON: share (cvar), threshold (gd2po), ideal (tchebycheff), gamma (sa_mrpo), "
+        "cap and symmetric (dara), "
         "utility, signal, total and anchor (rvpo_policy; anchor group, batch or average).",
     )
     anchor_decay: float = _option(0.9, "Decay per generation of the moving average for rvpo_policy's anchor average.")

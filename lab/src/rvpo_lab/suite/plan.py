@@ -64,6 +64,9 @@ CONTENDERS = {
         Contender("gd2po", "GD2PO", {"method": "gd2po"}),
         Contender("tchebycheff", "Tcheby k=2", {"method": "tchebycheff", "k": 2.0}),
         Contender("cvar", "CVaR 1/3", {"method": "cvar"}),
+        Contender("sa_mrpo", "SA-MRPO", {"method": "sa_mrpo"}),
+        Contender("saw", "SAW", {"method": "saw"}),
+        Contender("dara", "DARA", {"method": "dara"}),
     )
 }
 """Every contender by name."""
