@@ -11,7 +11,7 @@ from rvpo.audit import Groups, audit_groups
 from rvpo.audit.estimates import HORIZON, verdict
 from rvpo.audit.groups import ChannelNames, groups_of_maps
 from rvpo.audit.result import Estimate
-from rvpo.audit.signals import KS, make_signals
+from rvpo.audit.signals import BY_GROUP, KS, make_signals
 from rvpo.audit.sums import BlockSums, Layout, PairSums, group_sums
 from rvpo.core.diagnostics import conflict, forecast
 from rvpo.core.methods import METHODS
@@ -27,7 +27,7 @@ def some_rewards(missing=0.05):
     return values
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", BY_GROUP)
 def test_a_forecast_is_the_covariance_per_unit_of_advantage(method):
     values = some_rewards()
     ranges = {"ranges": (0, 1)} if method in ("rvpo_policy", "tchebycheff") else {}
@@ -269,7 +269,7 @@ def test_groups_without_anything_to_audit_are_errors(values, message):
 
 
 def test_every_method_and_k_is_a_signal():
-    names = [signal.name for signal in make_signals(METHODS, KS, logged=True)]
+    names = [signal.name for signal in make_signals(BY_GROUP, KS, logged=True)]
     assert names[0] == "logged"
     assert {"grpo", "rvpo k=0.5", "rvpo_policy k=5", "cvar"} <= set(names)
     assert len(names) == 1 + 7 + 4 * len(KS)
@@ -278,6 +278,12 @@ def test_every_method_and_k_is_a_signal():
         "rvpo k=1",
         "rvpo k=inf",
     ]
+
+
+def test_a_method_that_weighs_by_the_batch_of_a_step_is_refused():
+    for method in set(METHODS) - set(BY_GROUP):
+        with pytest.raises(ConfigError, match=f"'{method}' weighs channels by the batch of a training step"):
+            audit_groups([log(some_rewards())], list("abcd"), methods=["gdpo", method])
 
 
 def test_an_audit_is_found_by_names():

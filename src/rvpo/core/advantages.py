@@ -117,8 +117,8 @@ def compute_advantages(
         whiten: True: over sequences, if the method has that step ("grpo", "dvao", "corr_grpo" normalise
             inside the group instead); "sequence" or "token": for every method; False: for none.
         lengths: number of tokens of each response, `(P, G)` or `(N,)`, for `whiten="token"`.
-        options: of the method: `share` (cvar), `threshold` (gd2po), `ideal` (tchebycheff), `gamma` (sa_mrpo), `cap` and
-            `symmetric` (dara), `utility`, `signal`, `total` and `anchor` (rvpo_policy; anchor "group", "batch", or
+        options: of the method: `share` (cvar), `threshold` (gd2po), `ideal` (tchebycheff), `gamma` (sa_mrpo), `cap`
+            and `symmetric` (dara), `utility`, `signal`, `total` and `anchor` (rvpo_policy; anchor "group", "batch", or
             channel means on [0, 1] as `(M,)` or `(P, M)`, for example a moving average).
 
     Returns:
