@@ -130,6 +130,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
+    if arguments[:1] == ["instructions"]:
+        from rvpo_lab.cli.instructions import main as instructions
+
+        return instructions(arguments[1:])
     options = parser().parse_args(arguments)
     if options.command == "report":
         report_on_suites(options.folders, tasks=options.task, out=options.out, figures=options.figures)
