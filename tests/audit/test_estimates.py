@@ -75,18 +75,18 @@ def test_health_of_channels_by_hand():
 def test_conflict_with_the_rest_is_that_of_the_diagnostics():
     values = some_rewards(missing=0.0)
     result = audit_groups([Groups(values)], list("abcd"), methods=["gdpo"], draws=10)
-    np.testing.assert_allclose([one.rest.value for one in result.channels], conflict(values), rtol=1e-9)
+    np.testing.assert_allclose([channel.rest.value for channel in result.channels], conflict(values), rtol=1e-9)
 
 
 def test_pairs_are_mean_correlations_of_groups_where_both_vary():
     values = some_rewards(missing=0.0)
     result = audit_groups([Groups(values)], list("abcd"), methods=["gdpo"], draws=10)
-    pair = next(one for one in result.pairs if (one.first, one.second) == ("a", "c"))
+    pair = next(pair for pair in result.pairs if (pair.first, pair.second) == ("a", "c"))
     live = [group[:, [0, 2]] for group in values if (group[:, [0, 2]].std(axis=0) > 0).all()]
-    each = [np.corrcoef(group.T)[0, 1] for group in live]
-    assert pair.groups == len(each)
-    assert pair.correlation == pytest.approx(np.mean(each))
-    assert pair.error == pytest.approx(np.std(each, ddof=1) / math.sqrt(len(each)), rel=0.02)
+    correlations = [np.corrcoef(group.T)[0, 1] for group in live]
+    assert pair.groups == len(correlations)
+    assert pair.correlation == pytest.approx(np.mean(correlations))
+    assert pair.error == pytest.approx(np.std(correlations, ddof=0) / math.sqrt(len(correlations) - 1))
 
 
 def test_noise_is_the_spread_among_equal_answers():
@@ -104,11 +104,11 @@ def test_length_correlations_are_means_over_groups():
     length = np.random.default_rng(0).random(values.shape[:2])
     result = audit_groups([Groups(values, length=length)], list("abcd"), methods=["gdpo"], draws=10)
     live = [(group[:, 1], row) for group, row in zip(values, length, strict=True) if group[:, 1].std() > 0]
-    each = [np.corrcoef(reward, row)[0, 1] for reward, row in live]
-    assert result.channel("b").length.value == pytest.approx(np.mean(each))
+    correlations = [np.corrcoef(reward, row)[0, 1] for reward, row in live]
+    assert result.channel("b").length.value == pytest.approx(np.mean(correlations))
     advantages = compute_advantages(values, method="gdpo", whiten=False).advantages
-    each = [np.corrcoef(*pair)[0, 1] for pair in zip(advantages, length, strict=True)]
-    assert result.method("gdpo").bias.value == pytest.approx(np.mean(each))
+    correlations = [np.corrcoef(*pair)[0, 1] for pair in zip(advantages, length, strict=True)]
+    assert result.method("gdpo").bias.value == pytest.approx(np.mean(correlations))
 
 
 def test_an_outlook_moves_the_recent_mean_on_the_logit_scale():
@@ -123,14 +123,14 @@ def test_an_outlook_moves_the_recent_mean_on_the_logit_scale():
 def test_a_channel_on_another_scale_has_the_same_outlook():
     values = some_rewards(missing=0.0)
     wide = values * np.array([1, 6, 1, 1]) - np.array([0, 3, 0, 0])
-    one, other = (
+    plain, scaled = (
         audit_groups([Groups(v)], list("abcd"), methods=["rvpo", "rvpo_policy"], ks=[2.0], draws=10)
         for v in (values, wide)
     )
     for signal in ("rvpo k=2", "rvpo_policy k=2"):
-        found, expected = (audit.channel("b").forecasts[signal] for audit in (other, one))
-        assert found.outlook.value == pytest.approx(expected.outlook.value, abs=1e-3)
-        assert found.change.value == pytest.approx(6 * expected.change.value, rel=1e-3)
+        wide, narrow = (audit.channel("b").forecasts[signal] for audit in (scaled, plain))
+        assert wide.outlook.value == pytest.approx(narrow.outlook.value, abs=1e-3)
+        assert wide.change.value == pytest.approx(6 * narrow.change.value, rel=1e-3)
 
 
 def test_intervals_are_those_of_a_plain_bootstrap():
@@ -144,9 +144,9 @@ def test_intervals_are_those_of_a_plain_bootstrap():
 
 def test_the_same_seed_gives_the_same_audit():
     groups = Groups(some_rewards())
-    one, same, other = (audit_groups([groups], list("abcd"), draws=50, seed=seed).to_dict() for seed in (0, 0, 1))
-    assert one == same
-    assert one != other
+    first, same, other = (audit_groups([groups], list("abcd"), draws=50, seed=seed).to_dict() for seed in (0, 0, 1))
+    assert first == same
+    assert first != other
 
 
 def test_groups_of_unequal_size_are_as_groups_filled_with_missing_rollouts():
@@ -176,13 +176,13 @@ def test_criteria_of_one_kind_are_one_channel_but_weigh_one_by_one():
     assert (result.channel("a/x").share.value, result.channel("b").share.value) == (1.0, 1.0)
     first = np.array([list(column) for column in prompts[0].values()]).T[None]
     second = np.array(prompts[1]["b"])[None, :, None]
-    made = [compute_advantages(one, method="gdpo", whiten=False).advantages[0] for one in (first, second)]
+    made = [compute_advantages(group, method="gdpo", whiten=False).advantages[0] for group in (first, second)]
     scale = math.sqrt((made[0].var(ddof=1) + made[1][:3].var(ddof=1)) / 2)
     criteria = [np.cov(prompts[0][name], made[0])[0, 1] for name in ("a/x:1", "a/x:2")]
     assert result.channel("a/x").forecasts["gdpo"].change.value == pytest.approx(np.mean(criteria) / scale)
     assert result.channel("a/x").forecasts["gdpo"].weight == pytest.approx(1 / 3)
-    # Both criteria of a/x vary beside b: the mean of two correlations, one -1 and one 0.
-    pair = next(one for one in result.pairs if {one.first, one.second} == {"a/x", "b"})
+    # Both criteria of a/x vary beside b: the mean of the two correlations -1 and 0.
+    pair = next(pair for pair in result.pairs if {pair.first, pair.second} == {"a/x", "b"})
     assert pair.groups == 2
 
 
@@ -218,8 +218,8 @@ def test_verdicts(change, recent, expected):
 def test_one_group_has_no_interval_and_no_verdict():
     result = audit_groups([Groups(some_rewards()[:1])], list("abcd"), methods=["gdpo"])
     forecasts = [channel.forecasts["gdpo"] for channel in result.channels]
-    assert {one.verdict for one in forecasts} == {"unknown"}
-    assert all(math.isnan(one.change.low) for one in forecasts)
+    assert {forecast.verdict for forecast in forecasts} == {"unknown"}
+    assert all(math.isnan(forecast.change.low) for forecast in forecasts)
 
 
 def test_a_course_follows_the_steps():
@@ -292,6 +292,6 @@ def test_an_audit_is_found_by_names():
         result.channel("e")
     with pytest.raises(ConfigError, match="unknown method 'grpo'"):
         result.method("grpo")
-    assert [one.name for one in result.by_outlook("gdpo")] == sorted(
+    assert [channel.name for channel in result.by_outlook("gdpo")] == sorted(
         "abcd", key=lambda name: result.channel(name).forecasts["gdpo"].outlook.value
     )

@@ -41,9 +41,9 @@ def test_a_channel_without_spread_is_dead(seed, value, why):
 def test_a_channel_that_all_meet_is_solved_and_not_first():
     values = rewards(np.random.default_rng(0))
     values[..., 1] = 1.0
-    found = {finding.kind: finding for finding in audit(log(values), 5).findings}
-    assert found["solved"].channels == ("c1",)
-    assert "dead" not in found
+    by_kind = {finding.kind: finding for finding in audit(log(values), 5).findings}
+    assert by_kind["solved"].channels == ("c1",)
+    assert "dead" not in by_kind
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -64,10 +64,10 @@ def test_many_noisy_channels_are_four_lines():
     values = rewards(draw, channels=6)
     text = np.arange(values[..., 0].size).reshape(values.shape[:2])
     text[:, 1] = text[:, 0]  # equal answers, rewarded anew
-    noisy = [one for one in audit(log(values, text=text), 6).findings if one.kind == "noise"]
+    noisy = [finding for finding in audit(log(values, text=text), 6).findings if finding.kind == "noise"]
     assert len(noisy) == 4
     assert noisy[3].text.startswith("noisy, too: c")
-    assert sorted(name for one in noisy for name in one.channels) == [f"c{index}" for index in range(6)]
+    assert sorted(name for finding in noisy for name in finding.channels) == [f"c{index}" for index in range(6)]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -85,7 +85,8 @@ def test_clean_logs_raise_no_alarm():
     alarms = []
     for seed in range(100):
         groups, channels = clean(seed)
-        alarms += [(seed, one.text) for one in audit(groups, channels, draws=200).findings if one.kind in ALARMS]
+        findings = audit(groups, channels, draws=200).findings
+        alarms += [(seed, finding.text) for finding in findings if finding.kind in ALARMS]
     assert alarms == []
 
 
@@ -98,7 +99,7 @@ def test_a_channel_against_the_rest_that_is_often_met_is_in_conflict():
     assert result.channel("c4").forecasts["gdpo"].verdict == "stalls"
 
 
-def test_what_the_log_cannot_tell_is_said():
+def test_what_the_log_cannot_tell_is_listed():
     values = rewards(np.random.default_rng(0), prompts=12)
     result = audit_groups([Groups(values)], list("abcde"), methods=["gdpo"], draws=50)
     words = [limit.split(":")[0] for limit in result.limits]
@@ -112,7 +113,7 @@ def test_rare_success_is_discounted_by_the_papers_form_and_taken_up_by_the_polic
     values = rewards(draw, prompts=200, channels=8, rates=(0.6, 0.8))
     values[..., 0] = draw.random(values.shape[:2]) < 0.08
     result = audit(log(values), 8, methods=["gdpo", "rvpo", "rvpo_policy"], ks=[2.0])
-    discount = next(one for one in result.findings if one.kind == "discount")
+    discount = next(finding for finding in result.findings if finding.kind == "discount")
     assert discount.channels == ("c0",)
     assert "rvpo k=2 discounts rare success on c0" in discount.text
     assert result.advice.method == "rvpo_policy"
@@ -120,21 +121,20 @@ def test_rare_success_is_discounted_by_the_papers_form_and_taken_up_by_the_polic
     assert result.method("rvpo_policy k=2").ahead.low > 0
 
 
-def test_dead_channels_that_cap_the_advantage_are_told_with_the_cap():
+def test_dead_channels_that_cap_the_advantage_come_with_the_cap():
     values = rewards(np.random.default_rng(0), channels=4)
     values[..., :2] = 1.0
-    text = next(one.text for one in audit(log(values), 4).findings if one.kind == "cap")
+    text = next(finding.text for finding in audit(log(values), 4).findings if finding.kind == "cap")
     shares = np.mean([(values[..., j].std(axis=1) == 0).mean() for j in range(4)])
     assert f"under rvpo k=2 hardly an advantage exceeds {-np.log(shares) / 2:.2f}" in text
 
 
-def test_lost_rewards_are_told_once():
+def test_lost_rewards_are_named_once():
     draw = np.random.default_rng(0)
     values = rewards(draw)
     values[..., 1][draw.random(values.shape[:2]) < 0.4] = np.nan
-    found = [one for one in audit(log(values), 5).findings if one.kind == "missing"]
-    assert len(found) == 1
-    assert found[0].text.startswith("c1 lack up to 38 %")
+    (finding,) = [finding for finding in audit(log(values), 5).findings if finding.kind == "missing"]
+    assert finding.text.startswith("c1 lack up to 38 %")
 
 
 def test_one_reward_needs_no_method():

@@ -97,22 +97,22 @@ def test_two_audits_side_by_side():
     after[..., 0] = np.maximum(after[..., 0], draw.random(after.shape[:2]) < 0.5)
     after[..., 1] = 0.0
     names = ["up", "down", "same"]
-    one, other = (audit_groups([log(values)], names, methods=["gdpo"], draws=100) for values in (before, after))
-    found = compare(one, other)
-    assert [change.name for change in found.changes] == ["down", "same", "up"]
-    assert found.headline.startswith("1 of 3 rewards higher, 1 lower; the largest fall: down -")
-    assert [finding.kind for finding in found.new] == ["dead"]
-    assert found.gone == []
-    assert compare(one, one).headline == "no reward differs: 3 compared"
+    first, second = (audit_groups([log(values)], names, methods=["gdpo"], draws=100) for values in (before, after))
+    comparison = compare(first, second)
+    assert [change.name for change in comparison.changes] == ["down", "same", "up"]
+    assert comparison.headline.startswith("1 of 3 rewards higher, 1 lower; the largest fall: down -")
+    assert [finding.kind for finding in comparison.new] == ["dead"]
+    assert comparison.gone == []
+    assert compare(first, first).headline == "no reward differs: 3 compared"
     some = audit_groups([log(after[..., 1:])], ["down", "other"], methods=["gdpo"], draws=10)
-    told = compare(one, some)
-    assert (told.only_before, told.only_after) == (("up", "same"), ("other",))
-    assert "Channels here only: up, same." in Tags(audit_page(one, told)).texts
-    assert json.loads(json.dumps(told.to_dict(), allow_nan=False))["only_after"] == ["other"]
-    assert {one.kind for one in compare(some, one).gone} == {"dead"}
+    partly = compare(first, some)
+    assert (partly.only_before, partly.only_after) == (("up", "same"), ("other",))
+    assert "Channels here only: up, same." in Tags(audit_page(first, partly)).texts
+    assert json.loads(json.dumps(partly.to_dict(), allow_nan=False))["only_after"] == ["other"]
+    assert {finding.kind for finding in compare(some, first).gone} == {"dead"}
     renamed = audit_groups([log(before)], ["a", "b", "c"], methods=["gdpo"], draws=10)
     with pytest.raises(ConfigError, match="nothing to compare: up, down and same in one log, a, b and c in the other"):
-        compare(one, renamed)
+        compare(first, renamed)
 
 
 def test_points_of_a_course():

@@ -133,21 +133,21 @@ def test_a_run_of_our_trainer_has_its_channels_and_not_their_means(trl_run):
 
     @vector_reward("short", "even", range=(0, 1))
     def judged(completions, **kwargs):
-        return [[float(len(one) < 30), float(len(one) % 2)] for one in completions]
+        return [[float(len(text) < 30), float(len(text) % 2)] for text in completions]
 
     @vector_reward(range=(0, 1))
     def rubric(completions, prompts, **kwargs):
         return [
-            {f"form/short:{prompt}": float(len(one) < 25), "tone": None if len(one) % 3 else 1.0}
-            for prompt, one in zip(prompts, completions, strict=True)
+            {f"form/short:{prompt}": float(len(text) < 25), "tone": None if len(text) % 3 else 1.0}
+            for prompt, text in zip(prompts, completions, strict=True)
         ]
 
     folder = trl_run(RVPOTrainer, RVPOConfig, [judged, rubric])
     result = audit_log(folder, **QUICK)
     assert sorted(channel.name for channel in result.channels) == ["even", "form/short", "short", "tone"]
-    told = " ".join(result.reading)
-    assert "judged (the mean of short and even)" in told
-    assert "rubric (the mean of rubric/channels)" in told
+    reading = " ".join(result.reading)
+    assert "judged (the mean of short and even)" in reading
+    assert "rubric (the mean of rubric/channels)" in reading
     assert result.channel("tone").missing.value > 0
 
 
@@ -217,7 +217,7 @@ def test_a_folder_of_verls_v1_trainer_has_the_score_alone_and_rollouts_of_severa
     rows["inputs"] = ["the same text"] * 24
     uid = [f"sample-{index // 4}_{index % 4}_{output}" for index in range(24) for output in range(2)]
     given = [[value for value in rows[name] for _ in range(2)] for name in ("inputs", "outputs", "gts")]
-    scores = [score for one in rows["scores"] for score in (-9.0, one)]
+    scores = [score for last in rows["scores"] for score in (-9.0, last)]
     write(*given, scores, {"uid": uid}, str(tmp_path), 1)
     result = audit_log(tmp_path, **QUICK)
     assert [channel.name for channel in result.channels] == ["score"]
@@ -298,9 +298,9 @@ def test_channel_names():
 
 
 def test_messages_are_texts_of_one_length(tmp_path):
-    said = [[{"role": "assistant", "content": "x" * length}] for length in (1, 2, 3, 3)]
+    messages = [[{"role": "assistant", "content": "x" * length}] for length in (1, 2, 3, 3)]
     file = table(
-        tmp_path, {"prompt": [[{"role": "user", "content": "hi"}]] * 4, "completion": said, "a": [0.0, 1, 2, 2]}
+        tmp_path, {"prompt": [[{"role": "user", "content": "hi"}]] * 4, "completion": messages, "a": [0.0, 1, 2, 2]}
     )
     result = audit_log(file, **QUICK)
     assert result.groups == 1
@@ -359,11 +359,11 @@ def test_a_log_longer_than_the_window_is_the_same(tmp_path, monkeypatch):
     monkeypatch.setitem(read_batches.__kwdefaults__, "rows", 30)
     found = audit_log(file, **QUICK)
     assert (found.groups, found.rollouts) == (200, 800)
-    for one, same in zip(found.channels, expected.channels, strict=True):
-        assert one.forecasts["gdpo"].change == pytest.approx(same.forecasts["gdpo"].change)
+    for channel, same in zip(found.channels, expected.channels, strict=True):
+        assert channel.forecasts["gdpo"].change == pytest.approx(same.forecasts["gdpo"].change)
 
 
-def test_groups_whose_rows_lie_too_far_apart_are_counted_and_told(tmp_path, monkeypatch):
+def test_groups_whose_rows_lie_too_far_apart_are_counted(tmp_path, monkeypatch):
     whole = columns(prompts=20)
     del whole["step"]
     halves = np.argsort(np.arange(80) % 4 >= 2, kind="stable")  # two rows of every group, then the other two
@@ -477,7 +477,7 @@ def test_a_name_that_is_no_column_comes_with_the_nearest(tmp_path):
         open_log(table(tmp_path, {"prompt": ["p"], "a": [1.0]}), steps=(1, 2))
 
 
-def test_a_folder_that_holds_no_log_is_told(tmp_path):
+def test_a_folder_that_holds_no_log_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="there is no file or folder"):
         open_log(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="holds no table, and neither completions"):

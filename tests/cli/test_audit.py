@@ -53,12 +53,12 @@ def test_page_and_json_are_written(tmp_path, capsys):
 
 
 def test_two_logs_are_compared(tmp_path, capsys):
-    one, other = write_csv(tmp_path / "one.csv"), write_csv(tmp_path / "two.csv", seed=1)
+    first, second = write_csv(tmp_path / "one.csv"), write_csv(tmp_path / "two.csv", seed=1)
     data = tmp_path / "both.json"
-    assert main([str(one), "--compare", str(other), "--json", str(data), "--methods", "gdpo"]) == 0
+    assert main([str(first), "--compare", str(second), "--json", str(data), "--methods", "gdpo"]) == 0
     assert "two.csv: no reward differs: 2 compared" in " ".join(capsys.readouterr().out.split())
     compared = json.loads(data.read_text())["compared"]
-    assert compared["after"]["source"] == str(other)
+    assert compared["after"]["source"] == str(second)
     assert {change["name"] for change in compared["changes"]} == {"good", "bad"}
 
 

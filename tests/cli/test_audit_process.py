@@ -35,7 +35,7 @@ NUMBERS = np.random.default_rng(0).random(400).tolist()
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("cut.parquet", lambda folder: parquet(folder, NUMBERS)[:-100], "cannot be read as parquet"),
         ("mixed.jsonl", lambda folder: jsonl([*NUMBERS, "good"]), "row 401: column 'a' holds 'good'"),
@@ -44,14 +44,14 @@ NUMBERS = np.random.default_rng(0).random(400).tolist()
         ("nan.parquet", lambda folder: parquet(folder, [float("nan")] * 8), "none of the 8 rollouts has a value"),
     ],
 )
-def test_a_broken_file_is_one_line_and_status_2(tmp_path, name, content, told):
+def test_a_broken_file_is_one_line_and_status_2(tmp_path, name, content, message):
     file = tmp_path / name
     file.write_bytes(content(tmp_path))
     status, out, err = rvpo("audit", file)
     assert (status, out) == (2, "")
     assert err.count("\n") == 1
     assert err.startswith("rvpo: error: ")
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
 
 
