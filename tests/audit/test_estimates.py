@@ -13,8 +13,9 @@ from rvpo.audit.groups import ChannelNames, groups_of_maps
 from rvpo.audit.result import Estimate
 from rvpo.audit.signals import BY_GROUP, KS, make_signals
 from rvpo.audit.sums import BlockSums, Layout, PairSums, group_sums
+from rvpo.core import aggregations
 from rvpo.core.diagnostics import conflict, forecast
-from rvpo.core.methods import METHODS
+from rvpo.core.methods import METHODS, Method
 from rvpo.errors import ConfigError
 
 NAN = math.nan
@@ -284,6 +285,67 @@ def test_a_method_that_weighs_by_the_batch_of_a_step_is_refused():
     for method in set(METHODS) - set(BY_GROUP):
         with pytest.raises(ConfigError, match=f"'{method}' weighs channels by the batch of a training step"):
             audit_groups([log(some_rewards())], list("abcd"), methods=["gdpo", method])
+
+
+def of_my_own(channels, k):
+    """RVPO under another name."""
+    return aggregations.rvpo(channels, k)
+
+
+def of_unit_range(channels, k=0.0):
+    """The policy level at its own k, under another name."""
+    return aggregations.rvpo_policy(channels, 2.0)
+
+
+def test_a_method_of_ones_own_is_audited_as_a_built_in_one():
+    groups, path = Groups(some_rewards()), f"{__name__}:of_my_own"
+    methods = ["rvpo", path, of_my_own, Method(of_unit_range, needs_range=True), "rvpo_policy"]
+    result = audit_groups([groups], list("abcd"), methods=methods, ks=[2.0], draws=10)
+    names = ["rvpo k=2", f"{path} k=2", "of_my_own k=2", "of_unit_range", "rvpo_policy k=2"]
+    assert [signal.name for signal in result.methods] == names
+    assert [(signal.method, signal.k) for signal in result.methods[1:4]] == [
+        (path, 2.0),
+        ("of_my_own", 2.0),
+        ("of_unit_range", None),
+    ]
+    for channel in result.channels:
+        built_in, by_path, function, unit, policy = (channel.forecasts[name] for name in names)
+        assert built_in == by_path == function
+        assert unit == policy
+
+
+def of_infinities(channels, k=0.0):
+    """Not finite for a group of eight."""
+    advantages = channels.z[..., 0] + (np.inf if channels.z.shape[1] == 8 else 0.0)
+    return aggregations.Aggregate(advantages, np.ones((1, 1, channels.z.shape[2])))
+
+
+def of_a_wrong_k(channels, k):
+    """Refuses k = 3."""
+    if k == 3:
+        raise ConfigError("k is not 3")
+    return aggregations.rvpo(channels, k)
+
+
+@pytest.mark.parametrize(
+    ("methods", "ks", "message"),
+    [
+        ([of_infinities], [1.0], "'of_infinities' returned an advantage that is not finite"),
+        ([of_a_wrong_k], [1.0, 3.0], "k is not 3"),
+        (["mean_variance"], [math.inf], "at least one method and a k that it takes"),
+        (["gdpo"], [], None),
+        (["rvpo"], [], "at least one method and a k that it takes"),
+        (["gdpo", Method(aggregations.gdpo)], [1.0], "names of their own, got gdpo, gdpo"),
+        (["no_module:function"], [1.0], "cannot load method 'no_module:function'"),
+    ],
+)
+def test_methods_that_cannot_be_used_are_errors(methods, ks, message):
+    groups = [Groups(rewards(np.random.default_rng(0), prompts=4, channels=2))]
+    if message is None:
+        assert audit_groups(groups, ["a", "b"], methods=methods, ks=ks, draws=10).reference == "gdpo"
+        return
+    with pytest.raises(ConfigError, match=message):
+        audit_groups(groups, ["a", "b"], methods=methods, ks=ks, draws=10)
 
 
 def test_an_audit_is_found_by_names():

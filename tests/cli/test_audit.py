@@ -52,6 +52,21 @@ def test_page_and_json_are_written(tmp_path, capsys):
     assert again.read_text() == data.read_text()
 
 
+@pytest.mark.parametrize(("channels", "more"), [(20, None), (21, "and 1 more, in --html and --json")])
+def test_the_terminal_shows_20_channels_under_4_signals(tmp_path, capsys, channels, more):
+    names = [f"c{index}" for index in range(channels)]
+    draw = np.random.default_rng(0)
+    rows = [",".join([f"p{row // 4}", *map(str, draw.integers(0, 2, channels))]) for row in range(80)]
+    (tmp_path / "log.csv").write_text("\n".join([",".join(["prompt", *names]), *rows]))
+    assert main([str(tmp_path / "log.csv"), "--methods", "grpo,gdpo,cvar,dvao,gd2po"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    shown = [line for line in lines if line and line[0] in names and line[-1] in ("r", "s", "f", "!", "?")]
+    assert len(shown) == 20
+    assert {len(line) for line in shown} == {1 + 3 + 2 * 4}
+    assert (more in out) if more else ("more, in" not in out)
+
+
 def test_two_logs_are_compared(tmp_path, capsys):
     first, second = write_csv(tmp_path / "one.csv"), write_csv(tmp_path / "two.csv", seed=1)
     data = tmp_path / "both.json"
