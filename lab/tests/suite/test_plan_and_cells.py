@@ -6,7 +6,8 @@ import math
 import pytest
 
 from rvpo.errors import ConfigError
-from rvpo_lab.cli.bench import parser, seeds_of
+from rvpo_lab.cli.bench import parser
+from rvpo_lab.cli.seeds import seeds_of
 from rvpo_lab.suite.cell_file import read_cell, write_cell
 from rvpo_lab.suite.plan import Cell, Settings, cells, find_contender, keep_settings, read_settings
 from rvpo_lab.suite.schedule import Standing

@@ -11,13 +11,14 @@ from rvpo_lab.cli.live import LiveView
 from rvpo_lab.cli.report import add_parser as add_report
 from rvpo_lab.cli.report import report_on_suites
 from rvpo_lab.cli.scores import print_scores
+from rvpo_lab.cli.seeds import seeds_of
 from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings, cells, keep_settings
 from rvpo_lab.suite.results import MEANS_FILE, channel_means, read_cells
 from rvpo_lab.suite.schedule import run_cells
 from rvpo_lab.tasks.benchmark import BENCHMARKS
 from rvpo_lab.tasks.catalog import TASKS
 
-__all__ = ["BENCHMARKS", "BUDGETS", "main", "seeds_of"]
+__all__ = ["BENCHMARKS", "BUDGETS", "main"]
 
 NINE = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy", "corr_grpo", "gd2po", "tchebycheff"]
 BUDGETS = {
@@ -38,21 +39,6 @@ examples:
 
 A suite that was stopped goes on with the same command; finished cells are never trained again.
 """
-
-
-def seeds_of(text: str) -> list[int]:
-    """Return seeds from "3" (how many), "0-4" or "1,5".
-
-    >>> seeds_of("3"), seeds_of("2-4"), seeds_of("1,5")
-    ([0, 1, 2], [2, 3, 4], [1, 5])
-    """
-    try:
-        if "," in text:
-            return [int(part) for part in text.split(",")]
-        first, dash, last = text.partition("-")
-        return list(range(int(first), int(last) + 1)) if dash else list(range(int(first)))
-    except ValueError:
-        raise ConfigError(f"seeds are a number, a range 0-4 or a list 1,5; got {text!r}") from None
 
 
 def _names(text: str) -> list[str]:

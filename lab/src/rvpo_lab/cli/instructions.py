@@ -152,7 +152,7 @@ def _rates_of(settings: Settings, policy: str, options: argparse.Namespace, dead
 
 
 def _train(settings: Settings, policy: str, options: argparse.Namespace, deadline: float | None) -> int:
-    from rvpo_lab.cli.bench import seeds_of
+    from rvpo_lab.cli.seeds import seeds_of
     from rvpo_lab.instructions.program import Pace, Workers, run_cells
     from rvpo_lab.instructions.table import markdown
 

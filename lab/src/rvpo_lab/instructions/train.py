@@ -21,10 +21,11 @@ import torch  # isort: skip
 from transformers import AutoModelForCausalLM, PrinterCallback, ProgressCallback, TrainerCallback  # isort: skip
 from trl import ModelConfig  # isort: skip
 
+from rvpo.report.runs import columns_of_log
 from rvpo_lab.instructions.cells import METHODS, Cell, Settings
 from rvpo_lab.instructions.sampler import Sampler, fits
 from rvpo_lab.instructions.task import grade, rows
-from rvpo_lab.suite.cell_file import CellRecord, columns_of_log, write_cell
+from rvpo_lab.suite.cell_file import CellRecord, write_cell
 from rvpo_lab.suite.train_cell import Interrupted, groups_of_rewards
 
 __all__ = ["Progress", "divergence", "train_cell"]
