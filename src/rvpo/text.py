@@ -26,13 +26,15 @@ NOTHING = "-"
 """Stands where there is no number."""
 
 
-def number(value: float, digits: int = 2) -> str:
+def number(value: float | None, digits: int = 2) -> str:
     """Return a number with fixed digits.
 
-    >>> number(0.456), number(-0.001), number(float("nan"))
-    ('0.46', '0.00', '-')
+    >>> number(0.456), number(-0.001), number(float("nan")), number(None)
+    ('0.46', '0.00', '-', '-')
     """
-    return f"{round(value, digits) + 0.0:.{digits}f}" if math.isfinite(value) else NOTHING
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def signed(value: float, digits: int = 3) -> str:

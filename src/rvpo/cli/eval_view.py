@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from rvpo.text import NOTHING, number, span
+
 __all__ = ["EvalView", "print_summaries"]
 
 LINE_EVERY = 20.0
@@ -75,9 +77,9 @@ def print_summaries(summaries: Sequence[Summary], console: Console | None = None
     """Print the scores of one model in full, or of several side by side, and what is missing from them."""
     console = console or Console(highlight=False)
     console.print(_scores(summaries[0]) if len(summaries) == 1 else _overview(summaries, console.width))
-    for one in summaries:
-        for line in notes(one):
-            console.print(Text(f"{one['label']}: {line}" if len(summaries) > 1 else line))
+    for summary in summaries:
+        for line in notes(summary):
+            console.print(Text(f"{summary['label']}: {line}" if len(summaries) > 1 else line))
 
 
 def _scores(summary: Summary) -> Table:
@@ -88,9 +90,9 @@ def _scores(summary: Summary) -> Table:
         table.add_column(head, justify="right")
     for name in summary["shown"]:
         entry = summary["scores"][name]
-        unclipped = [_number(entry.get("unclipped"))] if has_clipped else []
-        missing = str(entry["missing"]) if entry["missing"] else "-"
-        shown = [_number(entry["value"]), *unclipped, _range(entry["interval"]), str(entry["items"]), missing]
+        unclipped = [number(entry.get("unclipped"), 3)] if has_clipped else []
+        missing = str(entry["missing"]) if entry["missing"] else NOTHING
+        shown = [number(entry["value"], 3), *unclipped, _range(entry["interval"]), str(entry["items"]), missing]
         table.add_row(Text(name), *shown)
     return table
 
@@ -98,16 +100,17 @@ def _scores(summary: Summary) -> Table:
 def _overview(summaries: Sequence[Summary], width: int) -> Table:
     """Return a line for each model: the headline with its interval, and as many other scores as there is room for."""
     first = summaries[0]
-    headline, room = first["headline"], width - max(len(one["label"]) for one in summaries) - len("0.000 to 0.000") - 4
+    widest = max(len(summary["label"]) for summary in summaries)
+    headline, room = first["headline"], width - widest - len("0.000 to 0.000") - 4
     others = [name for name in first["shown"] if name != headline][: max(room // COLUMN - 1, 0)]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(str(first["benchmark"])), title_justify="left")
     table.add_column("model", no_wrap=True)
     for head in (headline, "95 % interval", *others):
         table.add_column(Text(head.replace("axis:", "").replace("_", " ")), justify="right", overflow="fold")
-    for one in summaries:
-        interval = _range(one["scores"][headline]["interval"])
-        values = [_number(one["scores"].get(name, {}).get("value")) for name in (headline, *others)]
-        table.add_row(Text(one["label"]), values[0], interval, *values[1:])
+    for summary in summaries:
+        interval = _range(summary["scores"][headline]["interval"])
+        values = [number(summary["scores"].get(name, {}).get("value"), 3) for name in (headline, *others)]
+        table.add_row(Text(summary["label"]), values[0], interval, *values[1:])
     return table
 
 
@@ -116,18 +119,18 @@ def notes(summary: Summary) -> list[str]:
     headline = summary["headline"]
     entry, answers, lines = summary["scores"][headline], summary["answers"], []
     if entry["missing"]:
-        number = entry["missing"] + entry["items"]
-        share = f"{headline} is missing for {entry['missing']} of {number} answers ({entry['missing'] / number:.1%})"
+        asked = entry["missing"] + entry["items"]
+        share = f"{headline} is missing for {entry['missing']} of {asked} answers ({entry['missing'] / asked:.1%})"
         ends = entry["bounds"]
         kind = "unclipped mean" if "unclipped" in entry else "mean"
         lines.append(share if ends is None else f"{share}; with them the {kind} is anywhere from {_range(ends)}")
     verdicts = summary.get("verdicts")
     if verdicts is not None and verdicts["missing"]:
-        lost = ", ".join(f"{number} {name}" for name, number in verdicts["outcomes"].items() if name in LOST)
+        lost = ", ".join(f"{count} {name}" for name, count in verdicts["outcomes"].items() if name in LOST)
         share = f"{verdicts['missing']} of {verdicts['asked']} verdicts ({verdicts['missing_share']:.1%})"
         lines.append(f"{share} are missing: {lost}")
     if answers["lost"]:
-        why = "; ".join(f"{number}: {reason}" for reason, number in answers["lost_because"].items())
+        why = "; ".join(f"{count}: {reason}" for reason, count in answers["lost_because"].items())
         lines.append(f"{answers['lost']} of {answers['asked']} answers are lost ({why})")
     if summary.get("unparsed"):
         lines.append(f"{summary['unparsed']} of {answers['asked']} answers name no letter, and count as wrong")
@@ -140,9 +143,5 @@ LOST = ("unparsed", "refused", "failed", "unanswered")
 """Outcomes of a criterion that are no verdict."""
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def _range(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+    return NOTHING if ends is None else span(ends[0], ends[1], 3)

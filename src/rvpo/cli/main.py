@@ -9,7 +9,7 @@ from types import ModuleType
 
 from rvpo import __version__
 from rvpo.cli.laboratory import laboratory_command
-from rvpo.errors import RvpoError
+from rvpo.errors import ConfigError, RvpoError
 
 __all__ = ["main"]
 
@@ -30,6 +30,8 @@ LABORATORY = {
     "tables": "the paper's tables from your results, beside the paper's numbers",
 }
 """Those that rvpo-lab brings."""
+EXTRAS = {"train": "trl", "data": "judge", "eval": "evals", "compare": "evals"}
+"""The extra of rvpo that brings what a command imports, where it has another name."""
 
 EXAMPLES = """
 examples:
@@ -76,7 +78,18 @@ def _listed(commands: Mapping[str, str]) -> str:
 
 
 def _module(command: str) -> ModuleType:
-    return laboratory_command(command) if command in LABORATORY else import_module(f"rvpo.cli.{command}")
+    """Return the module of a command; ConfigError names what to install for it."""
+    if command in LABORATORY:
+        return laboratory_command(command)
+    try:
+        return import_module(f"rvpo.cli.{command}")
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("rvpo"):
+            raise
+        extra = EXTRAS.get(command, command)
+        raise ConfigError(
+            f"rvpo {command} needs {error.name}, not installed here: pip install 'rvpo[{extra}]'"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def curves_figure(
     With `limits` all panels share that vertical axis, else each has its own. `threshold` is a dotted line in each. A
     curve of one step is its marker; without panels the figure is an empty strip.
     """
-    used = {one.method for panel in panels for one in panel.curves}
+    used = {curve.method for panel in panels for curve in panel.curves}
     shown = [look for name, look in looks.items() if name in used]
     head = 17.0 * legend_rows(shown)[0] + 14
     gap, left, between = 52.0, 34.0, 36.0
@@ -101,11 +101,11 @@ def curves_figure(
 
 def _curves(axes: Axes, panel: Panel, looks: Mapping[str, Look]) -> None:
     title(axes, panel.title, pad=6)
-    for one in panel.curves:
-        look = looks[one.method]
-        if one.runs > 1:
-            axes.fill_between(one.steps, one.low, one.high, color=look.colour, alpha=0.13, linewidth=0)
-        axes.add_line(line(look, one.steps, one.mean, every=max(len(one.steps) // 10, 1)))
+    for curve in panel.curves:
+        look = looks[curve.method]
+        if curve.runs > 1:
+            axes.fill_between(curve.steps, curve.low, curve.high, color=look.colour, alpha=0.13, linewidth=0)
+        axes.add_line(line(look, curve.steps, curve.mean, every=max(len(curve.steps) // 10, 1)))
 
 
 def _scales(axes: Axes, limits: tuple[float, float] | None, threshold: float | None) -> None:
@@ -127,18 +127,18 @@ def weights_figure(maps: Sequence[WeightMap], looks: Mapping[str, Look], *, colu
 
     All maps share one scale, from 0 to the highest weight. The number beside a row is its last weight.
     """
-    channels = sorted({name for one in maps for name in one.channels})
-    weights = [value for one in maps for row in one.values for value in row if math.isfinite(value)]
-    highest = max(weights, default=0.0) or 1.0
+    channels = sorted({name for weights in maps for name in weights.channels})
+    known = [value for weights in maps for row in weights.values for value in row if math.isfinite(value)]
+    highest = max(known, default=0.0) or 1.0
     left, end, head, height, gap = 112.0, 38.0, 36.0, 16.0 * len(channels), 54.0
     figure = bare_figure(head + math.ceil(len(maps) / columns) * (height + gap) + 4)
     _scale_of_weights(figure, left, highest)
     width = (WIDTH - left) / columns - end
-    for index, one in enumerate(maps):
+    for index, weights in enumerate(maps):
         row, column = divmod(index, columns)
         axes = axes_at(figure, left + column * (width + end), head + 18 + row * (height + gap), width, height)
-        title(axes, looks[one.method].label, pad=6)
-        _heat(axes, one, channels, highest)
+        title(axes, looks[weights.method].label, pad=6)
+        _heat(axes, weights, channels, highest)
         axes.set_yticks(range(len(channels)), [plain(name, 20) for name in channels] if column == 0 else None)
         axes.tick_params(axis="y", labelleft=column == 0)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2.5, 5, 10]))
@@ -147,13 +147,13 @@ def weights_figure(maps: Sequence[WeightMap], looks: Mapping[str, Look], *, colu
     return figure
 
 
-def _heat(axes: Axes, one: WeightMap, channels: Sequence[str], highest: float) -> None:
+def _heat(axes: Axes, weights: WeightMap, channels: Sequence[str], highest: float) -> None:
     """Draw the rows of one heat map; a cell spans the steps since the one before."""
-    rows = dict(zip(one.channels, one.values, strict=True))
-    first = one.steps[0] - (one.steps[1] - one.steps[0] if len(one.steps) > 1 else 1)
-    edges = np.asarray([max(first, 0) if one.steps[0] > 0 else first, *one.steps])
+    rows = dict(zip(weights.channels, weights.values, strict=True))
+    first = weights.steps[0] - (weights.steps[1] - weights.steps[0] if len(weights.steps) > 1 else 1)
+    edges = np.asarray([max(first, 0) if weights.steps[0] > 0 else first, *weights.steps])
     for place, name in enumerate(channels):
-        values = np.asarray(rows.get(name, (math.nan,) * len(one.steps)), dtype=float)
+        values = np.asarray(rows.get(name, (math.nan,) * len(weights.steps)), dtype=float)
         known = values[np.isfinite(values)]
         shades = np.tile(to_rgba(BLUE), (1, len(values), 1))
         shades[0, :, 3] = np.clip(np.where(np.isfinite(values), values, 0.0) / highest, 0.0, 1.0)
@@ -299,13 +299,13 @@ def _advantages(figure: Figure, given: Sequence[Preference]) -> None:
     left, width = 258.0, WIDTH - 268
     write(figure, left, 84, "Advantages, by method", fontsize=12, weight="bold")
     axes = axes_at(figure, left, 100, width, 156)
-    _pair_of_bars(axes, [(one.a, one.b) for one in given], lambda value: signed(value, 2))
-    ends = [0.0, *(value for one in given for value in (one.a, one.b))]
+    _pair_of_bars(axes, [(preference.a, preference.b) for preference in given], lambda value: signed(value, 2))
+    ends = [0.0, *(value for preference in given for value in (preference.a, preference.b))]
     room = 0.14 * (max(ends) - min(ends))
     axes.axhline(0, color=INK, alpha=0.5, linewidth=0.8)
     axes.spines["bottom"].set_visible(False)
     axes.set(xlim=(-0.5, len(given) - 0.5), ylim=(min(ends) - room, max(ends) + room), xticks=[], yticks=[])
-    for place, one in enumerate(given):
+    for place, preference in enumerate(given):
         x = left + (place + 0.5) * width / len(given)
-        write(figure, x, 272, one.label, ha="center", fontsize=11.5, weight="bold")
-        write(figure, x, 288, one.verdict, ha="center", fontsize=11.5)
+        write(figure, x, 272, preference.label, ha="center", fontsize=11.5, weight="bold")
+        write(figure, x, 288, preference.verdict, ha="center", fontsize=11.5)

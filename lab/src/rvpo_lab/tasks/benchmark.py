@@ -33,7 +33,7 @@ AGGREGATES = {
     "prompt_mean": "mean over prompts of the mean value of a prompt's criteria",
     "channel_mean": "mean over channels of their means over all prompts",
     "lowest": "mean of the lowest third of the channels",
-    "neglected": "share of channels with a mean below 0.3",
+    "neglected": f"share of channels with a mean below {NEGLECTED}",
     "all_met": "share of prompts all of whose criteria have their full value",
     "channel:NAME": "mean of a channel over all criteria of that kind",
 }
@@ -48,14 +48,14 @@ def build(task: Task, *, number: int = PROMPTS, repeats: int = 1, seed: int = 0)
         questions=[
             question(unit, repeat, row["prompt"], seed) for unit, row in rows.items() for repeat in range(repeats)
         ],
-        score=each(lambda one, answer: record(one, task, rows[one.unit], answer)),
+        score=each(lambda asked, answer: record(asked, task, rows[asked.unit], answer)),
         summarize=summarize,
         item_score="prompt_mean",
         about={"repeats": repeats, "seed": seed},
     )
 
 
-def record(one: Question, task: Task, row: Row, answer: Answer) -> Record:
+def record(asked: Question, task: Task, row: Row, answer: Answer) -> Record:
     """Return the record of an answer: `values` by criterion, their mean, whether all are met, and channel by channel.
 
     Of a lost answer everything is missing.
@@ -66,13 +66,13 @@ def record(one: Question, task: Task, row: Row, answer: Answer) -> Record:
         by_channel.setdefault(f"{CHANNEL}{kind(criterion)}", []).append(value)
     if answer.text is None:
         names = ["prompt_mean", "all_met", *by_channel]
-        return unknown_record(one, dict.fromkeys(names, (0.0, 1.0))) | {"values": dict.fromkeys(graded)}
+        return unknown_record(asked, dict.fromkeys(names, (0.0, 1.0))) | {"values": dict.fromkeys(graded)}
     scores = {
         "prompt_mean": sum(graded.values()) / len(graded),
         "all_met": float(min(graded.values()) >= FULL),
         **{name: sum(values) / len(values) for name, values in by_channel.items()},
     }
-    return {"id": one.id, "unit": one.unit, "scores": scores, "bounds": {}, "missing": 0, "values": graded}
+    return {"id": asked.id, "unit": asked.unit, "scores": scores, "bounds": {}, "missing": 0, "values": graded}
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
@@ -97,12 +97,12 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
 def _channels(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """Return the mean of each channel; every criterion of the kind counts once, as in the suite."""
     values = [
-        {"unit": one["unit"], "scores": {name: value}, "bounds": {name: [0.0, 1.0]}}
-        for one in records
-        for criterion, value in one["values"].items()
+        {"unit": answer["unit"], "scores": {name: value}, "bounds": {name: [0.0, 1.0]}}
+        for answer in records
+        for criterion, value in answer["values"].items()
         for name in (f"{CHANNEL}{kind(criterion)}",)
     ]
-    names = sorted({name for one in values for name in one["scores"]})
+    names = sorted({name for scored in values for name in scored["scores"]})
     return {name: mean_score(values, name) for name in names}
 
 
