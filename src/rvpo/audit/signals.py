@@ -64,7 +64,9 @@ def make_signals(methods: Sequence[AnyMethod], ks: Sequence[float], *, logged: b
     """
     ks = [check_k(k) for k in ks]
     signals = [Signal(LOGGED)] if logged else []
-    for given in dict.fromkeys(methods):
+    for index, given in enumerate(methods):
+        if given in methods[:index]:
+            continue
         method = find_method(given)
         name = given if isinstance(given, str) else method.name
         if method.of_batch:
