@@ -3,10 +3,14 @@
 import json
 import signal
 import sys
+from importlib.metadata import version
 
+import pandas
 import pytest
+from packaging.version import Version
 
 import mentions
+from judging.fault_server import FaultServer
 from rvpo.cli.main import main
 from rvpo.integrations.trl import run as trl_run
 
@@ -188,6 +192,36 @@ def test_no_resuming_starts_anew(project):
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
     assert main(["train", "--config", "run.yaml", "--k", "1", "--resume_from_checkpoint", "false"]) == 0
     assert [entry["rvpo/k"] for entry in logged(project / "run")] == [1.0, 1.5]
+
+
+@pytest.fixture
+def judged(project):
+    """The words of a run whose rows have rubrics, by a judge that says why."""
+    rows = [json.loads(line) for line in (project / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        topics = row["task"]["topics"]
+        row["rubric"] = [{"id": topic, "text": f"says {topic}", "points": 1.0, "tags": []} for topic in topics]
+    (project / "rubrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with FaultServer() as server:
+        judge = json.dumps({"model": "m", "base_url": server.url})
+        yield ["--dataset_name", "rubrics.jsonl", "--reward_funcs", "rubric", "--judge", judge, "--max_steps", "1"]
+
+
+@pytest.mark.skipif(Version(version("trl")) < Version("1.0"), reason="the table of completions has no room for text")
+def test_the_judges_reasons_are_in_the_table_of_completions(project, judged):
+    words = ["--log_completions", "true", "--log_reasons", "true"]
+    assert main(["train", "--config", "run.yaml", *judged, *words]) == 0
+    (file,) = (project / "run" / "completions").glob("*.parquet")
+    table = pandas.read_parquet(file)
+    assert len(table) == 8
+    for prompt, reasons in zip(table["prompt"], table["rubric/reasons"], strict=True):
+        assert json.loads(reasons) == dict.fromkeys(prompt.split()[1:-1], "by rule")
+
+
+def test_reasons_that_nothing_would_show_are_refused(project, judged, capsys):
+    for words in (judged, ["--log_completions", "true"]):
+        assert main(["train", "--config", "run.yaml", "--log_reasons", "true", *words]) == 2
+        assert "log_reasons has no effect without log_completions and a judge's reward" in capsys.readouterr().err
 
 
 def signalled(project, monkeypatch, *numbers):

@@ -99,20 +99,21 @@ def chosen_result(folder: Path, checkpoint: str) -> "Result":
     from rvpo.evals.checkpoints import best_checkpoint
     from rvpo.evals.run import read_result, result_folders
 
-    results = [read_result(one) for one in result_folders(folder)]
-    if len({one.folder.parent for one in results}) > 1 or len({one.summary["benchmark"] for one in results}) > 1:
+    results = [read_result(place) for place in result_folders(folder)]
+    runs = {(result.folder.parent, result.summary["benchmark"]) for result in results}
+    if len(runs) > 1:
         raise ConfigError(f"{folder} has the results of several runs; name one of them, as {results[0].folder.parent}")
-    if len(results) > 1 and any(one.summary["step"] is None for one in results):
+    if len(results) > 1 and any(result.summary["step"] is None for result in results):
         raise ConfigError(f"the results in {folder} are not those of checkpoints; name one, as {results[0].folder}")
     if checkpoint in ("final", "best"):
-        summaries = [one.summary for one in results]
+        summaries = [result.summary for result in results]
         wanted = best_checkpoint(summaries) if checkpoint == "best" else summaries[-1]
-        return next(one for one in results if one.summary is wanted)
-    found = [one for one in results if str(one.summary["step"]) == checkpoint]
-    if not found:
-        steps = ", ".join(str(one.summary["step"]) for one in results)
+        return next(result for result in results if result.summary is wanted)
+    by_step = {str(result.summary["step"]): result for result in results}
+    if checkpoint not in by_step:
+        steps = ", ".join(by_step)
         raise ConfigError(f"{folder} has no checkpoint {checkpoint}: --checkpoint is final, best or one of {steps}")
-    return found[0]
+    return by_step[checkpoint]
 
 
 def _shared_score(groups: Mapping[str, Sequence["Result"]]) -> str:

@@ -84,11 +84,11 @@ def _read(file: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     included = own.pop(INCLUDE, None) or []
     if isinstance(included, str):
         included = [included]
-    if not isinstance(included, list) or not all(isinstance(one, str) for one in included):
+    if not isinstance(included, list) or not all(isinstance(name, str) for name in included):
         raise ConfigError(f"{file}: include must be a file or a list of files, got {included!r}")
     settings: dict[str, Any] = {}
-    for one in included:
-        settings = _merged(settings, _read(file.parent / one, (*above, file.resolve())))
+    for name in included:
+        settings = _merged(settings, _read(file.parent / name, (*above, file.resolve())))
     return _merged(settings, {str(key): value for key, value in own.items()})
 
 

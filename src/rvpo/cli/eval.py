@@ -73,10 +73,10 @@ def _parser(known: Mapping[str, Entry]) -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for name, entry in known.items():
-        one = commands.add_parser(name, help=entry.summary.replace("%", "%%"), description=entry.summary)
-        entry.add_options(one)
-        _add_model(one)
-        _add_sampling(one, entry)
+        parser = commands.add_parser(name, help=entry.summary.replace("%", "%%"), description=entry.summary)
+        entry.add_options(parser)
+        _add_model(parser)
+        _add_sampling(parser, entry)
     return top
 
 
@@ -175,8 +175,8 @@ def _targets(options: argparse.Namespace) -> list[Target]:
     label = options.label or _label(given, bool(options.base_url))
     out = options.out or Path("results") / options.benchmark / re.sub(r"[^\w.=+-]+", "-", label)
     if not options.checkpoints:
-        found = CHECKPOINT.fullmatch(Path(given).name)
-        step = options.step if options.step is not None or not found or options.base_url else int(found[1])
+        named = CHECKPOINT.fullmatch(Path(given).name)
+        step = options.step if options.step is not None or not named or options.base_url else int(named[1])
         return [Target(given, label, step, out)]
     return [
         Target(str(folder), f"{label} {folder.name}", step, out / folder.name)
@@ -193,20 +193,20 @@ def _label(model: str, is_served: bool) -> str:
 
 def _checkpoints(folder: Path, which: str) -> list[tuple[int, Path]]:
     """Return (step, folder) of the wanted checkpoints, by step."""
-    named = [(CHECKPOINT.fullmatch(one.name), one) for one in folder.glob("checkpoint-*") if one.is_dir()]
-    found = {int(match[1]): one for match, one in named if match}
-    if not found:
+    named = [(CHECKPOINT.fullmatch(place.name), place) for place in folder.glob("checkpoint-*") if place.is_dir()]
+    by_step = {int(match[1]): place for match, place in named if match}
+    if not by_step:
         raise ConfigError(f"{folder} has no folder checkpoint-N; leave out --checkpoints to evaluate a model's folder")
     if which == "all":
-        return sorted(found.items())
+        return sorted(by_step.items())
     try:
-        steps = [max(found)] if which == "last" else [int(text) for text in which.split(",")]
+        steps = [max(by_step)] if which == "last" else [int(text) for text in which.split(",")]
     except ValueError:
         raise ConfigError(f"--checkpoints takes all, last, or steps as 100,200; got {which!r}") from None
-    absent = [step for step in steps if step not in found]
+    absent = [step for step in steps if step not in by_step]
     if absent:
-        raise ConfigError(f"{folder} has no checkpoint {absent[0]}; it has {', '.join(map(str, sorted(found)))}")
-    return sorted((step, found[step]) for step in set(steps))
+        raise ConfigError(f"{folder} has no checkpoint {absent[0]}; it has {', '.join(map(str, sorted(by_step)))}")
+    return sorted((step, by_step[step]) for step in set(steps))
 
 
 async def _evaluate(

@@ -62,7 +62,7 @@ def _config_file(name: str) -> Path:
     folder = Path(str(resources.files("trl"))) / "accelerate_configs"
     file = folder / f"{name}.yaml"
     if not file.is_file():
-        raise unknown_name("accelerate_config", name, [one.stem for one in folder.glob("*.yaml")] + [NOT_LAUNCHED])
+        raise unknown_name("accelerate_config", name, [file.stem for file in folder.glob("*.yaml")] + [NOT_LAUNCHED])
     return file
 
 
@@ -72,8 +72,8 @@ def launch(words: Sequence[str], arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    again = ["--module", "rvpo.cli.main", "train", *arguments, "--accelerate_config", NOT_LAUNCHED]
-    parsed = launch_command_parser().parse_args([*words, *again])
+    command = ["--module", "rvpo.cli.main", "train", *arguments, "--accelerate_config", NOT_LAUNCHED]
+    parsed = launch_command_parser().parse_args([*words, *command])
     # Ctrl-C is for the processes: they save and end, and this one waits for them.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:

@@ -63,8 +63,8 @@ def read(arguments: Sequence[str]) -> Command:
 
 def configure(command: Command, *words: str) -> tuple[RVPOScriptArguments, RVPOConfig, ModelConfig]:
     """Return the configuration; raise ConfigError, or what TRL raises, for what does not fit."""
-    found = command.parser.parse_args_into_dataclasses(args=[*command.words, *words], return_remaining_strings=True)
-    return found[:3]  # type: ignore[no-any-return]
+    parsed = command.parser.parse_args_into_dataclasses(args=[*command.words, *words], return_remaining_strings=True)
+    return parsed[:3]  # type: ignore[no-any-return]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -21,10 +21,14 @@ JUDGED_REWARDS = {"rubric": None, "rubric_explicit": "explicit", "rubric_implici
 """Rewards of an LLM judge, which the option `judge` configures, with the aggregate of each."""
 
 
-def load_reward(name: str, judge: Mapping[str, Any] | None = None) -> Callable[..., Any]:
-    """Return a reward by built-in name or dotted path; a class is called without arguments."""
+def load_reward(name: str, judge: Mapping[str, Any] | None = None, *, log_reasons: bool = False) -> Callable[..., Any]:
+    """Return a reward by built-in name or dotted path; a class is called without arguments.
+
+    `judge` and `log_reasons` are `RubricReward`'s, and matter to JUDGED_REWARDS alone. Raises ConfigError for a reward
+    that cannot be loaded, or a judge's without a judge.
+    """
     if name in JUDGED_REWARDS:
-        return _judged_reward(name, judge)
+        return _judged_reward(name, judge, log_reasons)
     path = BUILT_IN_REWARDS.get(name, name)
     if "." not in path:
         raise unknown_name(
@@ -46,7 +50,7 @@ def load_reward(name: str, judge: Mapping[str, Any] | None = None) -> Callable[.
     return reward
 
 
-def _judged_reward(name: str, judge: Mapping[str, Any] | None) -> Callable[..., Any]:
+def _judged_reward(name: str, judge: Mapping[str, Any] | None, log_reasons: bool) -> Callable[..., Any]:
     """Return a reward of the configured judge."""
     if judge is None:
         raise ConfigError(f"reward {name!r} needs a judge: set 'judge' to a mapping with at least its model")
@@ -54,4 +58,4 @@ def _judged_reward(name: str, judge: Mapping[str, Any] | None) -> Callable[..., 
         from rvpo.rewards.rubric import RubricReward
     except ImportError as error:
         raise ConfigError(f"reward {name!r} needs the judge's client ({error}): pip install 'rvpo[judge]'") from error
-    return RubricReward(judge, aggregate=JUDGED_REWARDS[name], name=name)
+    return RubricReward(judge, aggregate=JUDGED_REWARDS[name], name=name, log_reasons=log_reasons)

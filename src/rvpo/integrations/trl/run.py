@@ -73,6 +73,13 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
             'example \'{"model": "Qwen/Qwen3-8B", "base_url": "http://localhost:8001/v1", "store": "v.sqlite"}\'.'
         },
     )
+    log_reasons: bool = field(
+        default=False,
+        metadata={
+            "help": "Put the judge's reasons into the table of completions, as columns REWARD/reasons: JSON from "
+            "channel to reason. About as large as the completions; needs log_completions and TRL 1.0 or newer."
+        },
+    )
     eval_dataset_name: str | None = field(
         default=None, metadata={"help": "Rows for evaluation; default: the test split of dataset_name."}
     )
@@ -149,12 +156,17 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     }.items():
         if not value:
             raise ConfigError(f"{name} is not set; give it in the config file or as --{name}")
+    if script.log_reasons and not (args.log_completions and set(script.reward_funcs or ()) & set(JUDGED_REWARDS)):
+        raise ConfigError(
+            "log_reasons has no effect without log_completions and a judge's reward, one of "
+            f"{', '.join(JUDGED_REWARDS)}; set them, or leave it out"
+        )
     init = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
     args.model_init_kwargs = {**init, **(args.model_init_kwargs or {})}
-    columns = as_mapping("dataset_columns", script.dataset_columns)
+    judge = as_mapping("judge", script.judge)
     common = {
         "config": script.dataset_config,
-        "columns": columns,
+        "columns": as_mapping("dataset_columns", script.dataset_columns),
         "streaming": script.dataset_streaming,
         "format": script.dataset_format,
         "polarity": script.dataset_polarity,
@@ -164,7 +176,7 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     options = {} if quantization is None else {"quantization_config": quantization}  # an argument from TRL 1.1 on
     return RVPOTrainer(
         model=model.model_name_or_path,
-        reward_funcs=[load_reward(name, as_mapping("judge", script.judge)) for name in script.reward_funcs or ()],
+        reward_funcs=[load_reward(name, judge, log_reasons=script.log_reasons) for name in script.reward_funcs or ()],
         args=args,
         train_dataset=load_rows(script.dataset_name, script.dataset_train_split, **common),
         eval_dataset=load_rows(script.eval_dataset_name or script.dataset_name, script.dataset_test_split, **common)

@@ -12,17 +12,17 @@
 
 `RVPOMixin` is the whole difference, and sits on any trainer that scores as `GRPOTrainer` does, for example
 `class RVPOGMPOTrainer(RVPOMixin, GMPOTrainer): ...` (and, for GMPO's own defaults beside RVPO's options,
-`@dataclass class RVPOGMPOConfig(GMPOConfig, RVPOConfig): ...`). It overrides two methods: one collects the
-channels, the other replaces the advantages that TRL computed. A base class that scores elsewhere is refused.
+`@dataclass class RVPOGMPOConfig(GMPOConfig, RVPOConfig): ...`). Two of its methods are the method:
+`_calculate_rewards` keeps the channels, `_generate_and_score_completions` replaces the advantages that TRL computed.
+The others log, save and restore what is known of the channels, and refuse a base class that scores elsewhere.
 """
 
 import asyncio
-import inspect
 import json
 import math
 import textwrap
 import weakref
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ from rvpo.core.advantages import AdvantageResult, compute_advantages
 from rvpo.errors import IntegrationError
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
 from rvpo.integrations.trl.config import RVPOConfig
-from rvpo.rewards.channels import ChannelMatrix, Declaration, Returned, assemble, check_rows, declaration
+from rvpo.integrations.trl.vector import VectorAdapter
+from rvpo.rewards.channels import ChannelMatrix, Returned, assemble, declaration
 
-# TRL is imported by trl_config, behind the check of its version.
+# TRL is first imported by the configuration, behind the check of its version.
 import torch  # isort: skip
 from accelerate.utils import gather_object  # isort: skip
 from trl import GRPOTrainer  # isort: skip
@@ -86,7 +87,7 @@ class RVPOMixin:
         """Score as TRL does, and keep every channel of every rollout of all processes."""
         functions = self.reward_funcs
         adapters = [
-            _Adapter(function, name, declares) if (declares := declaration(function)).is_vector else None
+            VectorAdapter(function, name, declares) if (declares := declaration(function)).is_vector else None
             for function, name in zip(functions, self.reward_func_names, strict=True)
         ]
         # TRL up to 1.12 does not see that an object with an asynchronous __call__ is to be awaited, and makes no
@@ -142,25 +143,6 @@ class RVPOMixin:
         output["advantages"] = advantages[start : start + local].to(output["advantages"])
         self._log_channels(matrix, result)
         return output
-
-    def close_rewards(self) -> None:
-        """Close the connections of rewards that hold some, in the loop they live in, and print what they spent."""
-        loop = getattr(self, "async_loop", None) or getattr(self, "async_reward_loop", None) or self._own_loop
-        for function in self.reward_funcs:
-            close = getattr(function, "close", None)
-            if close is None or loop is None or loop.is_closed():
-                continue
-            if loop.is_running():
-                asyncio.run_coroutine_threadsafe(close(), loop).result(timeout=60)
-            else:
-                loop.run_until_complete(close())
-
-    def _run_here(self, awaitable: Coroutine[Any, Any, list[float | None]]) -> list[float | None]:
-        """Await a vector reward where TRL would not; one loop for the whole run, as clients keep connections in it."""
-        if self._own_loop is None:
-            self._own_loop = asyncio.new_event_loop()
-            weakref.finalize(self, self._own_loop.close)
-        return self._own_loop.run_until_complete(awaitable)
 
     def _group_size(self) -> int:
         return self.num_generations if self.model.training else self.num_generations_eval
@@ -219,6 +201,25 @@ class RVPOMixin:
         if checkpoint:
             self._channel_state = ChannelState.load(Path(checkpoint))
 
+    def close_rewards(self) -> None:
+        """Close the connections of rewards that hold some, in the loop they live in, and print what they spent."""
+        loop = getattr(self, "async_loop", None) or getattr(self, "async_reward_loop", None) or self._own_loop
+        for function in self.reward_funcs:
+            close = getattr(function, "close", None)
+            if close is None or loop is None or loop.is_closed():
+                continue
+            if loop.is_running():
+                asyncio.run_coroutine_threadsafe(close(), loop).result(timeout=60)
+            else:
+                loop.run_until_complete(close())
+
+    def _run_here(self, awaitable: Coroutine[Any, Any, list[float | None]]) -> list[float | None]:
+        """Await a vector reward where TRL would not; one loop for the whole run, as clients keep connections in it."""
+        if self._own_loop is None:
+            self._own_loop = asyncio.new_event_loop()
+            weakref.finalize(self, self._own_loop.close)
+        return self._own_loop.run_until_complete(awaitable)
+
 
 class RVPOTrainer(RVPOMixin, GRPOTrainer):  # type: ignore[misc]
     """`GRPOTrainer` with Reward-Variance Policy Optimization (arXiv 2605.05750): same arguments, `RVPOConfig`.
@@ -240,35 +241,6 @@ class RVPOTrainer(RVPOMixin, GRPOTrainer):  # type: ignore[misc]
                 eprint       = {arXiv:2605.05750},
             }"""),
     }
-
-
-class _Adapter:
-    """A vector reward for one batch: TRL gets one number per completion to log, the rows are kept."""
-
-    def __init__(self, function: Callable[..., Any], name: str, declares: Declaration) -> None:
-        self.function, self.name, self.declares = function, name, declares
-        self.rows: list[dict[str, float]] = []
-
-    def as_scalar(self, run: Callable[[Any], list[float | None]] | None) -> Callable[..., Any]:
-        """Return a reward function of TRL's kind: awaited by TRL if this one is asynchronous, or else by `run`."""
-        function = self.function
-        asynchronous = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
-
-        async def keep_awaited(**kwargs: Any) -> list[float | None]:
-            return self._keep(await function(**kwargs), len(kwargs["completions"]))
-
-        def keep(**kwargs: Any) -> list[float | None]:
-            if asynchronous and run is not None:
-                return run(keep_awaited(**kwargs))
-            return self._keep(function(**kwargs), len(kwargs["completions"]))
-
-        return keep_awaited if asynchronous and run is None else keep
-
-    def _keep(self, returned: object, number: int) -> list[float | None]:
-        """Keep the rows; return the mean of each row's values, None without any."""
-        self.rows = check_rows(returned, self.name, self.declares, number)
-        present = [[value for value in row.values() if not math.isnan(value)] for row in self.rows]
-        return [sum(row) / len(row) if row else None for row in present]
 
 
 def _no_location(storage: Any) -> None:

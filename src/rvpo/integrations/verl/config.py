@@ -34,8 +34,9 @@ class VerlConfig(MethodConfig):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        given: object = self.channels
-        if not isinstance(given, Sequence) or isinstance(given, str) or not all(isinstance(one, str) for one in given):
+        given: Any = self.channels
+        is_list = isinstance(given, Sequence) and not isinstance(given, str)
+        if not is_list or not all(isinstance(name, str) for name in given):
             raise ConfigError(f"channels must be a list of names, got {given!r}")
         self.channels = list(given)
         if not self.channels or len(set(self.channels)) < len(self.channels):
@@ -57,7 +58,7 @@ class VerlConfig(MethodConfig):
         options = plain(algorithm.get("rvpo")) or {}
         if not isinstance(options, Mapping):
             raise ConfigError(f"algorithm.rvpo must be a mapping of options, got {options!r}")
-        known = [one.name for one in fields(cls)]
+        known = [option.name for option in fields(cls)]
         for name in options:
             if name not in known:
                 raise unknown_name("option algorithm.rvpo.", name, known)

@@ -142,12 +142,12 @@ def _unpacked(cell: Any, name: str, row: int) -> Any:
     if not isinstance(cell, str):
         return cell
     try:
-        found = json.loads(cell)
+        value = json.loads(cell)
     except json.JSONDecodeError as error:
         raise RewardError(f"channel {name!r}, rollout {row} of the batch, is text but no JSON: {error}") from None
-    if found is not None and not isinstance(found, Mapping):
-        raise RewardError(f"channel {name!r}, rollout {row} of the batch, is JSON of {found!r}, not of an object")
-    return found
+    if value is not None and not isinstance(value, Mapping):
+        raise RewardError(f"channel {name!r}, rollout {row} of the batch, is JSON of {value!r}, not of an object")
+    return value
 
 
 def _check_missing(rows: Sequence[Mapping[str, float]], name: str, most: float) -> None:

@@ -139,8 +139,8 @@ def _wrap(owner: Any, name: str, make: Callable[[Callable[..., Any]], Callable[.
         )
     wrapped = functools.wraps(original)(make(original))
     setattr(owner, name, wrapped)
-    for module in [one for key, one in sys.modules.items() if key.startswith("verl.")]:
-        if vars(module).get(name) is original:  # imported from there before
+    for path, module in list(sys.modules.items()):
+        if path.startswith("verl.") and vars(module).get(name) is original:  # imported from there before
             setattr(module, name, wrapped)
 
 
@@ -279,7 +279,7 @@ def _take_metrics() -> dict[str, float]:
         for name, value in metrics.items():
             values[name].append(value)
     _PENDING.clear()
-    return {name: float(np.mean(some)) for name, some in values.items()}
+    return {name: float(np.mean(by_batch)) for name, by_batch in values.items()}
 
 
 def restart_workers(reward_loop: ModuleType) -> None:

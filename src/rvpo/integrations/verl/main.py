@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_verl()
         _run(arguments)
     except RvpoError as error:
-        print(_told(error), file=sys.stderr)
+        print(_one_line(error), file=sys.stderr)
         return 2
     return 0
 
@@ -83,7 +83,7 @@ def _run(arguments: Sequence[str]) -> None:
         try:
             check(config)
         except RvpoError as error:
-            print(_told(error), file=sys.stderr)
+            print(_one_line(error), file=sys.stderr)
             raise SystemExit(2) from None  # Hydra would print a traceback of any other exception
         validate(config=config, **others)
 
@@ -98,7 +98,7 @@ def _run(arguments: Sequence[str]) -> None:
         sys.argv, main_ppo.validate_config = before, validate
 
 
-def _told(error: RvpoError) -> str:
+def _one_line(error: RvpoError) -> str:
     return f"verl_main: error: {' '.join(str(error).split())}"
 
 
