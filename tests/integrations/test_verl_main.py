@@ -24,7 +24,7 @@ def test_another_verl_is_refused(installed, monkeypatch, capsys):
     monkeypatch.setattr(verl_version, "version", version)
     assert verl_main.main(["algorithm.adv_estimator=rvpo"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("verl_main: error: verl ")
+    assert error.startswith("rvpo.integrations.verl.main: error: verl ")
     assert error.count("\n") == 1
     with pytest.raises(IntegrationError, match=r"verl>=0\.9\.1,<0\.10"):
         verl_version.check_verl()
@@ -48,6 +48,6 @@ def test_a_run_without_channels_ends_before_ray_starts(tmp_path, monkeypatch, ca
         verl_main.main(["algorithm.adv_estimator=rvpo", *quiet])
     assert end.value.code == 2
     error = capsys.readouterr().err
-    assert error.splitlines()[-1].startswith("verl_main: error: algorithm.rvpo.channels must name")
+    assert error.splitlines()[-1].startswith("rvpo.integrations.verl.main: error: algorithm.rvpo.channels must name")
     assert "Traceback" not in error
     assert not ray.is_initialized()

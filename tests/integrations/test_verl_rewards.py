@@ -70,7 +70,7 @@ def test_a_lost_verdict_is_null_and_the_score_is_not_0():
 
 @pytest.mark.parametrize("row", [{"ground_truth": "no JSON"}, {"extra_info": {}}, {"extra_info": {"prompt": None}}])
 def test_a_row_of_another_form_is_an_error_that_says_where_rows_come_from(row):
-    with pytest.raises(ConfigError, match="verl_rows writes such"):
+    with pytest.raises(ConfigError, match=r"rvpo\.integrations\.verl\.rows writes such"):
         ask("rest", {"model": "m"}, **row)
 
 
@@ -110,7 +110,7 @@ def test_rows_become_a_file_that_holds_all_that_the_score_function_needs(tmp_pat
 def test_rows_that_cannot_be_read_are_one_line(tmp_path, capsys):
     assert main([str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "rows.parquet")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("verl_rows: error: ")
+    assert error.startswith("rvpo.integrations.verl.rows: error: ")
     assert error.count("\n") == 1
 
 

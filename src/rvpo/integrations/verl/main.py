@@ -99,7 +99,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _one_line(error: RvpoError) -> str:
-    return f"verl_main: error: {' '.join(str(error).split())}"
+    return f"rvpo.integrations.verl.main: error: {' '.join(str(error).split())}"
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ async def rubric(
         solution_str: the answer.
         ground_truth: the rubric, JSON of a list of criteria.
         extra_info: with the conversation under `prompt`, as JSON.
-        judge: fields of `rvpo.judging.JudgeConfig`. Verdicts in its store are not asked for again.
+        judge: fields of `rvpo.judging.config.JudgeConfig`. Verdicts in its store are not asked for again.
         workers: processes that share `judge.concurrency`: `${reward.num_workers}`.
         kwargs: what else verl passes; not looked at.
 

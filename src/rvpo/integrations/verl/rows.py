@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         _write(verl_rows(loaded.rows), options.out)
     except RvpoError as error:
-        print(f"verl_rows: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"rvpo.integrations.verl.rows: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(f"{options.out}: {len(loaded.rows)} rows ({loaded.dropped} without prompt or rubric dropped)")
     return 0
