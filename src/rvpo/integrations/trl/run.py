@@ -69,7 +69,7 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
     judge: dict[str, Any] | str | None = field(
         default=None,
         metadata={
-            "help": "The judge of the rubric rewards: fields of rvpo.judging.config.JudgeConfig, as a mapping or JSON, "
+            "help": "The judge of the rubric rewards: fields of rvpo.judging.config.JudgeConfig as a mapping or JSON, "
             'for example \'{"model": "Qwen/Qwen3-8B", "base_url": "http://localhost:8001/v1", "store": "v.sqlite"}\'.'
         },
     )
