@@ -8,6 +8,7 @@
 One of two channels met is worth less than the mean of both says: that is the variance penalty.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -139,22 +140,13 @@ def compute_advantages(
     if ranges is None and method.needs_range:
         ranges = (0.0, 1.0)
     batch = check_batch(rewards, group_size, weights, ranges)
-    bounds = _blocks(batch.rewards)
     standardized = partial(_channels, batch, ddof=ddof, eps=eps, mask_dead=dead_channels == "mask")
+    blocks = _blocks(batch.rewards)
     options = with_batch_statistics(with_anchor(options, batch), batch, method.of_batch)
     if missing := [name for name in method.of_batch if name not in options]:
-        moments = join([moments_of(standardized(start, stop)) for start, stop in bounds])
+        moments = join([moments_of(standardized(block)) for block in blocks])
         options |= {name: method.of_batch[name](moments) for name in missing}
-    by_prompt = [name for name in ("anchor", *method.of_batch) if name in options and options[name].shape[0] > 1]
-
-    blocks = []
-    for start, stop in bounds:
-        channels = standardized(start, stop)
-        of_block = options | {name: options[name][start:stop, ...] for name in by_prompt}
-        aggregate = aggregate_block(method, channels, float(k), of_block)
-        kept = channels.scored if aggregate.kept is None else channels.scored & aggregate.kept
-        blocks.append((aggregate.advantages, kept, *group_stats(channels, aggregate)))
-    advantages, kept, *groups = (xp.concat(parts, axis=0) for parts in zip(*blocks, strict=True))
+    advantages, kept, groups = _aggregate(method, float(k), options, map(standardized, blocks))
 
     if recenter:
         advantages = _recenter(advantages, kept)
@@ -164,7 +156,26 @@ def compute_advantages(
         # What rounding is measured by: z-scores are of order 1, and so are sums of them, or as small as the weights.
         unit = xp.clip(xp.max(batch.weights), max=1.0)
         advantages = _whiten(advantages, kept, tokens, unit, ddof=ddof, eps=eps)
-    return AdvantageResult(_like_input(advantages, kept, rewards), unwhitened, kept, float(k), GroupStats(*groups))
+    return AdvantageResult(_like_input(advantages, kept, rewards), unwhitened, kept, float(k), groups)
+
+
+def _aggregate(
+    method: Method, k: float, options: dict[str, Any], blocks: Iterable[Channels]
+) -> tuple[Float[Array, "P G"], Bool[Array, "P G"], GroupStats]:
+    """Return the advantages of all blocks, which rollouts are kept, and, beside them, what describes the groups."""
+    by_prompt = [name for name in ("anchor", *method.of_batch) if name in options and options[name].shape[0] > 1]
+    advantages, kept, groups, start = [], [], [], 0
+    for channels in blocks:
+        stop = start + channels.z.shape[0]
+        of_block = {name: options[name][start:stop, ...] for name in by_prompt}
+        aggregate = aggregate_block(method, channels, k, options | of_block)
+        advantages.append(aggregate.advantages)
+        kept.append(channels.scored if aggregate.kept is None else channels.scored & aggregate.kept)
+        groups.append(group_stats(channels, aggregate))
+        start = stop
+    xp = namespace(advantages[0])
+    described = GroupStats(*(xp.concat(parts, axis=0) for parts in zip(*groups, strict=True)))
+    return xp.concat(advantages, axis=0), xp.concat(kept, axis=0), described
 
 
 def _recenter(advantages: Float[Array, "P G"], kept: Bool[Array, "P G"]) -> Float[Array, "P G"]:
@@ -206,53 +217,53 @@ def _like_input(advantages: Float[Array, "P G"], kept: Bool[Array, "P G"], rewar
     return xp.astype(advantages, rewards.dtype) if floating else advantages
 
 
-def _blocks(rewards: Float[Array, "P G M"]) -> list[tuple[int, int]]:
-    """Return bounds of blocks of prompts; one empty block for an empty batch."""
+def _blocks(rewards: Float[Array, "P G M"]) -> list[slice]:
+    """Return blocks of prompts; one empty block for an empty batch."""
     prompts, rollouts, channels = rewards.shape
     on_cpu = str(getattr(device(rewards), "type", device(rewards))) == "cpu"
     size = CPU_BLOCK if on_cpu else ACCELERATOR_BLOCK
     step = max(size // max(rollouts * channels, 1), 1)
-    return [(start, min(start + step, prompts)) for start in range(0, max(prompts, 1), step)]
+    return [slice(start, min(start + step, prompts)) for start in range(0, max(prompts, 1), step)]
 
 
-def _channels(batch: Batch, start: int, stop: int, *, ddof: int, eps: float, mask_dead: bool) -> Channels:
-    """Check and standardise prompts start to stop."""
+def _channels(batch: Batch, block: slice, *, ddof: int, eps: float, mask_dead: bool) -> Channels:
+    """Check and standardise a block of prompts."""
     xp = namespace(batch.rewards)
-    block = xp.astype(batch.rewards[start:stop, ...], compute_dtype(batch.rewards))
-    missing = None
-    if not _sum_is_finite(block):  # one cheap pass tells that nothing is missing or infinite
-        missing = xp.isnan(block)
-        block = xp.where(missing, 0.0, block)
-        if not _sum_is_finite(block):
-            refuse(
-                xp.isinf(block),
-                block,
-                start,
-                "is infinite; return None or NaN for 'no value', or a finite one",
-            )
+    rewards, missing = _checked(batch, block)
     low, width = xp.zeros_like(batch.weights[:1, ...]), xp.ones_like(batch.weights[:1, ...])
     if batch.ranges is not None:
-        low, high = batch.ranges[0, ...], batch.ranges[1, ...]
-        width = high - low
-        wrong = outside(block, low, high)
-        wrong = wrong if missing is None else wrong & ~missing
-        refuse(wrong, block, start, "lies outside its range; declare the channel's true range with ranges=")
-    weights = batch.weights if batch.weights.shape[0] == 1 else batch.weights[start:stop, ...]
+        low, width = batch.ranges[0, ...], batch.ranges[1, ...] - batch.ranges[0, ...]
+    weights = batch.weights if batch.weights.shape[0] == 1 else batch.weights[block, ...]
     with np.errstate(over="ignore", invalid="ignore"):
         channels = standardize(
-            block,
-            missing,
-            weights=weights,
-            low=low,
-            width=width,
-            ddof=ddof,
-            eps=eps,
-            mask_dead=mask_dead,
+            rewards, missing, weights=weights, low=low, width=width, ddof=ddof, eps=eps, mask_dead=mask_dead
         )
     if not _sum_is_finite(channels.mean) or not _sum_is_finite(channels.std):
-        limit = float(xp.finfo(block.dtype).max) ** 0.5 / block.shape[1]
-        refuse(xp.abs(block) > limit, block, start, f"is too large to square; rescale rewards beyond {limit:.0e}")
+        limit = float(xp.finfo(rewards.dtype).max) ** 0.5 / rewards.shape[1]
+        why = f"is too large to square; rescale rewards beyond {limit:.0e}"
+        refuse(xp.abs(rewards) > limit, rewards, block.start, why)
     return channels
+
+
+def _checked(batch: Batch, block: slice) -> tuple[Float[Array, "P G M"], Bool[Array, "P G M"] | None]:
+    """Return the rewards of a block with 0 where none is, and where that is; None: none is missing.
+
+    Raises RewardError for an infinite reward, and for one outside its range.
+    """
+    xp = namespace(batch.rewards)
+    rewards = xp.astype(batch.rewards[block, ...], compute_dtype(batch.rewards))
+    missing = None
+    if not _sum_is_finite(rewards):  # in one cheap pass: nothing is missing or infinite
+        missing = xp.isnan(rewards)
+        rewards = xp.where(missing, 0.0, rewards)
+        if not _sum_is_finite(rewards):
+            why = "is infinite; return None or NaN for 'no value', or a finite one"
+            refuse(xp.isinf(rewards), rewards, block.start, why)
+    if batch.ranges is not None:
+        wrong = outside(rewards, batch.ranges[0, ...], batch.ranges[1, ...])
+        wrong = wrong if missing is None else wrong & ~missing
+        refuse(wrong, rewards, block.start, "lies outside its range; declare the channel's true range with ranges=")
+    return rewards, missing
 
 
 def _sum_is_finite(values: Float[Array, "P G M"]) -> bool:

@@ -33,7 +33,7 @@ class Moments(NamedTuple):
     low: Float[Array, "*#B #P 1 M"]
     width: Float[Array, "*#B #P 1 M"]
     ddof: int
-    """What was taken from `count` under the standard deviation."""
+    """The variance inside a group is the sum of squares over `count - ddof`."""
     labels: Int[Array, "P M"] | None = None
     """What column j holds for prompt p, in [0, L), -1 where nothing, if prompts have channels of their own: a
     statistic is then one of each label. None: column j is channel j."""

@@ -143,9 +143,8 @@ def with_anchor(options: dict[str, Any], batch: Batch) -> dict[str, Any]:
     if isinstance(anchor, str):
         if anchor != "batch":
             raise ConfigError(f"anchor must be 'group', 'batch' or channel means on [0, 1], got {anchor!r}")
-        assert batch.ranges is not None  # rvpo_policy, the only method with an anchor, always has ranges
-        means = _batch_means(batch.rewards)
-        return options | {"anchor": (means - batch.ranges[0, ...]) / (batch.ranges[1, ...] - batch.ranges[0, ...])}
+        low, high = (0.0, 1.0) if batch.ranges is None else (batch.ranges[0, ...], batch.ranges[1, ...])
+        return options | {"anchor": (_batch_means(batch.rewards) - low) / (high - low)}
     anchor = _of_channels("anchor", anchor, batch)
     if bool(xp.any(outside(anchor, 0.0, 1.0) | xp.isnan(anchor))):
         raise RewardError(f"anchor must hold channel means on the common scale [0, 1], got {anchor}")

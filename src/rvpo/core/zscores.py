@@ -41,9 +41,9 @@ class Channels(NamedTuple):
     width: Float[Array, "1 1 M"]
     """Width of each channel's declared range; 1 where none is declared."""
     ddof: int
-    """What was taken from `count` under the standard deviation."""
+    """The variance inside a group is the sum of squares over `count - ddof`."""
     eps: float
-    """What was added to the standard deviation."""
+    """Added to the standard deviation by which z is divided."""
 
     @property
     def live(self) -> Bool[Array, "P 1 M"]:
