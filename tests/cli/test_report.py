@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from report.pages import logged, write_log
-from rvpo.cli.report import check_installed, main
+from rvpo.cli.report import main
 from rvpo.errors import ConfigError
 
 
@@ -66,9 +66,6 @@ def test_a_missing_extra_is_named_with_what_brings_it(run, tmp_path, monkeypatch
         main([str(run), "--out", str(tmp_path / "r.html")])
     with pytest.raises(ConfigError, match=wanted):
         main(["--picture", str(tmp_path / "n.svg")])
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ConfigError, match=r"matplotlib, pandas.*'rvpo\[report\]'"):
-        check_installed("pandas", "pyarrow")
 
 
 def test_help_shows_what_a_run_is_and_examples(capsys):

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["add_options", "check_installed", "main", "write_figure", "write_picture", "write_report"]
 
-PACKAGES = ("jinja2", "matplotlib")
-"""Packages that the extra `report` of rvpo brings, for figures and pages."""
+PACKAGES = ("jinja2", "matplotlib", "pyarrow")
+"""Packages that the extra `report` of rvpo brings."""
 
 DESCRIPTION = """\
 Write one self-contained HTML page from training runs: the rewards of each channel,
-its weight in the advantage, k, and where rewards are dead or missing, over training.
-It needs no network and prints on A4.
+its weight in the advantage, k, and where rewards are dead or missing, over training,
+and sample answers where completions were logged. It needs no network and prints on A4.
 
 RUN is the output folder of `rvpo train`, with metrics.jsonl. Several are shown in one
 page. Pages of suites and of the quickstart are made by `rvpo bench report`.
@@ -75,9 +75,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="save every figure there, as SVG and PNG")
 
 
-def check_installed(*others: str) -> None:
-    """Raise ConfigError unless the packages are there that figures and pages need, and these others."""
-    missing = [name for name in (*PACKAGES, *others) if find_spec(name) is None]
+def check_installed() -> None:
+    """Raise ConfigError unless the packages are there that reports need."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(
             f"a report needs {', '.join(missing)}, not installed here; get it by pip install 'rvpo[report]'"

@@ -15,7 +15,7 @@ from rvpo.report.images import NamedFigure, image, swatch
 from rvpo.report.neglect import preferences, sentence
 from rvpo.report.runs import TrainingRun
 from rvpo.report.training_parts import k_of_runs, runs_part, training_section
-from rvpo.text import NOTHING, capital, listed, number, percent, plural
+from rvpo.text import NOTHING, capital, listed, number, percent, plural, signed
 
 __all__ = ["FiguresAndPage", "make_report", "neglect_picture", "render"]
 
@@ -66,7 +66,14 @@ def render(template: str, *folders: Path, **given: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {"image": image, "swatch": swatch, "number": number, "listed": listed, "capital": capital}
+    filters = {
+        "image": image,
+        "swatch": swatch,
+        "number": number,
+        "signed": signed,
+        "listed": listed,
+        "capital": capital,
+    }
     environment.filters.update(filters, percent=lambda share: percent(share, 1))
     environment.globals.update(plural=plural, NOTHING=NOTHING, MOST_POINTS=MOST_POINTS, version=__version__)
     return environment.get_template(template).render(given)

@@ -1,4 +1,4 @@
-"""What a report is made from: the logs of `rvpo train`. The only module that reads."""
+"""What a report is made from: the logs of `rvpo train`."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError
+from rvpo.report.answers import LoggedPrompt, read_answers
 
 __all__ = [
     "METRICS_FILE",
@@ -34,6 +35,8 @@ class TrainingRun:
     steps: tuple[int, ...]
     log: Mapping[str, Sequence[float]]
     """Metric -> value at each step, NaN for none."""
+    answers: tuple[LoggedPrompt, ...] = ()
+    """Sample answers, where completions were logged."""
 
 
 def read_runs(folders: Sequence[Path]) -> list[TrainingRun]:
@@ -83,7 +86,7 @@ def read_run(folder: Path, name: str) -> TrainingRun:
         raise ConfigError(f"{file} must hold one JSON object a line, as `rvpo train` writes it: {error}") from error
     if not steps:
         raise ConfigError(f"{file} must hold logged steps of an RVPO trainer, with `rvpo/k`; it has none")
-    return TrainingRun(name, tuple(steps), log)
+    return TrainingRun(name, tuple(steps), log, read_answers(folder))
 
 
 def contents(folder: Path) -> str:

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         evaluate_every=max(options.steps // 10, 1),
         warm_start_steps=options.warm_start_steps,
     )
-    check_installed("pandas", "pyarrow")
+    check_installed()
     keep_settings(options.out, settings)
     print(INTRODUCTION, end="\n\n")
     with LiveView() as show:

@@ -38,7 +38,7 @@ def report_on_suites(
     folders: Sequence[Path], *, tasks: Sequence[str] = (), out: Path | None = None, figures: Path | None = None
 ) -> None:
     """Write the page of these folders, limited to these tasks of suites, and its figures if a folder is given."""
-    check_installed("pandas", "pyarrow")
+    check_installed()
     from rvpo_lab.report.inputs import read_inputs
     from rvpo_lab.report.page import make_suite_report
 
