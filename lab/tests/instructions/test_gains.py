@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from rvpo_lab.instructions.gains import Log, gains, gains_table, rates_table, ratios, read_log, shuffled
+from rvpo_lab.instructions.rollouts import write_log
+from rvpo_lab.suite.gains import Line, expected_gains
+
+
+@pytest.fixture(scope="module")
+def independent():
+    """Twelve independent criteria, the first met by one answer in ten."""
+    rates = np.array([0.1, *((2 * index + 1) / 22 for index in range(11))])
+    return rates, (np.random.default_rng(1).random((1500, 8, 12)) < rates).astype(float)
+
+
+def test_gain_of_a_single_channel_is_its_standard_deviation():
+    """cov(R, cR) / std(cR) = std(R), whatever the method makes of one channel."""
+    rewards = np.array([[[1.0], [0.0], [0.0], [0.0]]])
+    for method in ("gdpo", "rvpo", "rvpo_policy"):
+        assert gains(rewards, method, 2.0) == pytest.approx(np.sqrt(3) / 4)
+
+
+def test_absent_channels_have_no_gain_and_dead_ones_none_either():
+    rewards = np.array([[[1.0, np.nan, 1.0], [0.0, np.nan, 1.0]], [[1.0, 1.0, np.nan], [0.0, 0.0, np.nan]]])
+    found = gains(rewards, "gdpo", 1.0)
+    assert np.array_equal(np.isnan(found), [[False, True, False], [False, False, True]])
+    assert found[0, 2] == 0.0
+    assert found[1, 0] == found[1, 1]
+    # Group 1 has advantages +-a, group 2 +-2a: spread a sqrt(2.5), covariance a / 2 and a.
+    assert found[0, 0] == pytest.approx(0.5 / np.sqrt(2.5))
+    assert found[1, 0] == pytest.approx(1.0 / np.sqrt(2.5))
+
+
+def test_shuffling_keeps_every_pass_rate_and_breaks_dependence():
+    column = np.random.default_rng(0).random((300, 8, 1)) < 0.5
+    rewards = np.concatenate([column, column, np.full_like(column, np.nan, dtype=float)], axis=2).astype(float)
+    mixed = shuffled(rewards, 3)
+    assert np.array_equal(mixed.sum(axis=1), rewards.sum(axis=1), equal_nan=True)
+    assert np.corrcoef(mixed[:, :, 0].ravel(), mixed[:, :, 1].ravel())[0, 1] < 0.2
+
+
+def test_agreement_with_the_simulated_criteria(independent):
+    rates, rewards = independent
+    where = np.zeros((1500, 12), dtype=bool)
+    where[:, 0] = True
+    for method, k in (("rvpo", 2.0), ("rvpo_policy", 2.0)):
+        measured, after_shuffling = ratios(rewards, where, method, k)
+        expected = expected_gains(Line(method, method, method, k), [0.1], rates[1:]) / expected_gains(
+            Line("gdpo", "GDPO", "gdpo"), [0.1], rates[1:]
+        )
+        assert measured.low < measured.value < measured.high
+        assert measured.value == pytest.approx(expected[0], abs=0.06)
+        assert after_shuffling == pytest.approx(expected[0], abs=0.06)
+
+
+def test_the_sqrt_law(independent):
+    """What RVPO teaches against GDPO falls with the pass rate in the group, at k = 1 about as its root."""
+    log = Log([f"c{index}" for index in range(12)], independent[1][:300])
+    rows = [
+        line.split("|")[1:] for line in gains_table(log, (0.0, 0.15, 0.3, 0.7, 1.0), in_group=True).splitlines()[2:]
+    ]
+    found = {float(row[0]): float(row[2].split("[")[0]) for row in rows}
+    low, middle = found[0.12], found[0.25]
+    assert low < middle < 0.9
+    assert middle / low == pytest.approx(np.sqrt(2), rel=0.25)
+
+
+def test_log_and_tables(tmp_path):
+    comma = {"kind": "no_comma", "arguments": {}}
+    title = {"kind": "title", "arguments": {}}
+    lines = [
+        {"prompts": 2},
+        {
+            "instructions": json.dumps([comma, title]),
+            "answers": ["a, b", "<<a>> b", "<<a>>, b", "a"],
+            "tokens": [4] * 4,
+        },
+        {"instructions": json.dumps([comma]), "answers": ["a", "b", "c", "d"], "tokens": [1] * 4},
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_log(tmp_path / "answers.jsonl", tmp_path / "log.parquet")
+    log = read_log(tmp_path / "log.parquet")
+    assert log.names == ["no_comma", "title"]
+    nan = np.nan
+    assert np.array_equal(
+        log.rewards, [[[0, 0], [1, 1], [0, 1], [1, 0]], [[1, nan], [1, nan], [1, nan], [1, nan]]], equal_nan=True
+    )
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rates_table(log).splitlines()[2:]]
+    assert [row[:4] + row[5:] for row in rows] == [
+        ["title", "a title in double angle brackets", "1", "0.50", "1.00"],
+        ["no_comma", "no commas", "2", "0.75", "0.50"],
+    ]
