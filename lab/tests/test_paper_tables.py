@@ -3,7 +3,7 @@
 import pytest
 
 from evals.scripted import record
-from rvpo.evals.run import mean_score
+from rvpo.evals.benchmark import mean_score
 from rvpo_lab.paper_tables import DASH, QUOTED_AXES, QUOTED_HEALTHBENCH, Run, tables
 
 

@@ -157,7 +157,7 @@ def main():
             right, spoiled, doubled, refused = [], [], [], []
             for case in load_cases(category):
                 calls = accepted(case)
-                ask = question(case["id"], 0, "", 0)
+                ask = Question.of(case["id"], 0, "", 0)
 
                 def is_right(these, ask=ask, case=case, setting=setting, form=form, language=language):
                     text = said(form, case, these, language)
@@ -179,6 +179,6 @@ if __name__ == "__main__":
     from rvpo.evals.bfcl_forms import FORMS
     from rvpo.evals.bfcl_library import language_of, load_cases
     from rvpo.evals.bfcl_turns import Setting
-    from rvpo.evals.models import Answer, question
+    from rvpo.evals.models import Answer, Question
 
     main()

@@ -2,8 +2,9 @@
 
 import asyncio
 
+from rvpo.evals.benchmark import Benchmark
 from rvpo.evals.models import Answer
-from rvpo.evals.run import Benchmark, evaluate
+from rvpo.evals.run import evaluate
 
 
 class Scripted:

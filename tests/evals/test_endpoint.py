@@ -8,9 +8,9 @@ import pytest
 from judging.fault_server import FaultServer
 from rvpo.errors import JudgeError
 from rvpo.evals.endpoint import Endpoint
-from rvpo.evals.models import Sampling, question
+from rvpo.evals.models import Question, Sampling
 
-QUESTIONS = [question(f"q{at}", 0, [{"role": "user", "content": f"prompt {at}"}], 0) for at in range(30)]
+QUESTIONS = [Question.of(f"q{at}", 0, [{"role": "user", "content": f"prompt {at}"}], 0) for at in range(30)]
 
 
 def echo(body):
@@ -53,7 +53,9 @@ def test_what_a_request_carries():
     bodies = []
     sampling = Sampling(0.7, 0.9, 20, {"enable_thinking": False})
     with FaultServer(reply=lambda body: bodies.append(body) or "x") as server:
-        found = answers(server, [*QUESTIONS[:1], question("t", 0, "plain", 0)], sampling=sampling, extra={"top_k": 5})
+        found = answers(
+            server, [*QUESTIONS[:1], Question.of("t", 0, "plain", 0)], sampling=sampling, extra={"top_k": 5}
+        )
         answers(server, QUESTIONS[:1], sampling=Sampling(0.0))
     sent = {body["messages"][0]["content"]: body for body in bodies[:2]}
     assert sent["plain"]["messages"] == [{"role": "user", "content": "plain"}]

@@ -10,12 +10,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from rvpo.errors import ConfigError
-from rvpo.evals.models import LocalModel, Sampling, SeededChoice, fingerprint, question
+from rvpo.evals.models import LocalModel, Question, Sampling, SeededChoice, fingerprint
 from rvpo.llm.tokenizer import load_tokenizer
 from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
 WORDS = ["red", "green", "blue", "black", "white"]
-QUESTIONS = [question(f"q{at}", 0, " ".join(WORDS[: 1 + at % 5]), 0) for at in range(12)]
+QUESTIONS = [Question.of(f"q{at}", 0, " ".join(WORDS[: 1 + at % 5]), 0) for at in range(12)]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_an_answer_depends_neither_on_its_batch_nor_on_what_is_done(folder):
     assert single == whole
     rest = answers(LocalModel(folder, sampling, batch_size=5), done={f"q{at}" + "/0" for at in (0, 1, 2, 3, 4, 6)})
     assert rest == {name: whole[name] for name in ("q5/0", "q7/0", "q8/0", "q9/0", "q10/0", "q11/0")}
-    other = answers(LocalModel(folder, sampling), [question("q1", 1, QUESTIONS[1].prompt, 0)])
+    other = answers(LocalModel(folder, sampling), [Question.of("q1", 1, QUESTIONS[1].prompt, 0)])
     assert other["q1/1"] != whole["q1/0"]
 
 
@@ -78,7 +78,7 @@ def test_tokens_are_drawn_with_the_models_probabilities():
 
 
 def test_cut_answers_and_prompts_without_room_are_told(folder):
-    asked = [QUESTIONS[0], question("long", 0, "red " * 8, 0)]
+    asked = [QUESTIONS[0], Question.of("long", 0, "red " * 8, 0)]
     found = answers(LocalModel(folder, Sampling(0.0, max_tokens=505)), asked)
     assert found["q0/0"].tokens <= 505
     assert found["q0/0"].is_cut == (found["q0/0"].tokens == 505 and not found["q0/0"].lost)
@@ -106,7 +106,7 @@ def test_adapters_answer_as_the_merged_model(folder, tmp_path):
 
 
 def test_chat_messages_need_a_chat_template(folder, tmp_path):
-    chat = [question("c", 0, [{"role": "user", "content": "red green"}], 0)]
+    chat = [Question.of("c", 0, [{"role": "user", "content": "red green"}], 0)]
     with pytest.raises(ConfigError, match="has no chat template"):
         answers(LocalModel(folder), chat)
     shutil.copytree(folder, tmp_path / "chat")

@@ -6,17 +6,9 @@ import pytest
 
 from evals.scripted import Scripted, record, run
 from rvpo.errors import ConfigError, JudgeError
-from rvpo.evals.models import Answer, question
-from rvpo.evals.run import (
-    Benchmark,
-    differences,
-    each,
-    mean_score,
-    read_result,
-    result_folders,
-    units_of,
-    unknown_record,
-)
+from rvpo.evals.benchmark import Benchmark, mean_score, per_answer, units_of, unknown_record
+from rvpo.evals.models import Answer, Question
+from rvpo.evals.results import differences, read_result, result_folders
 
 FILES = ("about.json", "answers.jsonl", "items.jsonl", "summary.json")
 
@@ -32,8 +24,10 @@ def benchmark(number=10, repeats=1, **about):
     """Questions whose score is the length of the answer."""
     return Benchmark(
         name="lengths",
-        questions=[question(f"q{at}", repeat, f"prompt {at}", 0) for at in range(number) for repeat in range(repeats)],
-        score=each(length),
+        questions=[
+            Question.of(f"q{at}", repeat, f"prompt {at}", 0) for at in range(number) for repeat in range(repeats)
+        ],
+        score=per_answer(length),
         summarize=lambda records: {"headline": "length", "scores": {"length": mean_score(records, "length")}},
         item_score="length",
         about=about,

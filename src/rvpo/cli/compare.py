@@ -11,7 +11,7 @@ from rvpo.errors import ConfigError
 
 if TYPE_CHECKING:
     from rvpo.evals.paired import PairedComparison
-    from rvpo.evals.run import Result
+    from rvpo.evals.results import Result
 
 __all__ = ["chosen_result", "main", "named_folder", "write"]
 
@@ -97,7 +97,7 @@ def chosen_result(folder: Path, checkpoint: str) -> "Result":
     Raises ConfigError for a folder with results of several benchmarks or runs, or without that checkpoint.
     """
     from rvpo.evals.checkpoints import best_checkpoint
-    from rvpo.evals.run import read_result, result_folders
+    from rvpo.evals.results import read_result, result_folders
 
     results = [read_result(place) for place in result_folders(folder)]
     runs = {(result.folder.parent, result.summary["benchmark"]) for result in results}
@@ -129,7 +129,7 @@ def _notes(
     groups: Mapping[str, Sequence["Result"]], comparisons: Sequence["PairedComparison"], checkpoint: str
 ) -> list[str]:
     """Return what holds for the comparisons beside their own cautions."""
-    from rvpo.evals.run import differences
+    from rvpo.evals.results import differences
 
     notes = []
     if checkpoint == "best":

@@ -14,8 +14,8 @@ from rvpo.cli.eval_benchmarks import Entry, benchmarks
 from rvpo.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rvpo.evals.benchmark import Benchmark
     from rvpo.evals.models import Model, Sampling
-    from rvpo.evals.run import Benchmark
 
 __all__ = ["main"]
 

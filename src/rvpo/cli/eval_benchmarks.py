@@ -13,7 +13,7 @@ from rvpo.errors import ConfigError
 from rvpo.text import listed
 
 if TYPE_CHECKING:
-    from rvpo.evals.run import Benchmark
+    from rvpo.evals.benchmark import Benchmark
 
 __all__ = ["BENCHMARKS", "Entry", "benchmarks"]
 

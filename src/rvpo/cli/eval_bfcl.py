@@ -4,7 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rvpo.evals.run import Benchmark
+    from rvpo.evals.benchmark import Benchmark
 
 __all__ = ["add_options", "build"]
 

@@ -27,11 +27,11 @@ from statistics import NormalDist, variance
 from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, unknown_record
 from rvpo.evals.bfcl_forms import FORMS, turns_of
 from rvpo.evals.bfcl_library import VERSION, check_calls, language_of, load_cases, require
 from rvpo.evals.bfcl_turns import Conversations, Setting, check_transcript, read_transcript
-from rvpo.evals.models import Answer, Question, question
-from rvpo.evals.run import Benchmark, Record, each, mean_score, unknown_record
+from rvpo.evals.models import Answer, Question
 
 __all__ = ["CATEGORIES", "GROUPS", "WEIGHTS", "build", "record", "summarize"]
 
@@ -142,8 +142,10 @@ def build(
     several = {unit: one for unit, one in settings.items() if one.category in MULTI_TURN}
     return Benchmark(
         name="bfcl",
-        questions=[one for unit, setting in settings.items() for one in _questions(unit, setting, repeats, seed)],
-        score=each(lambda one, answer: record(one, settings[one.unit], answer)),
+        questions=[
+            question for unit, setting in settings.items() for question in _questions(unit, setting, repeats, seed)
+        ],
+        score=per_answer(lambda question, answer: record(question, settings[question.unit], answer)),
         summarize=summarize,
         item_score="accuracy",
         about={
@@ -180,18 +182,19 @@ def _drawn(cases: list[dict[str, Any]], category: str, number: int | None, seed:
 
 def _questions(unit: str, setting: Setting, repeats: int, seed: int) -> list[Question]:
     asked = setting.form.ask(setting.case, setting.category, turns_of(setting.case)[:1])
-    return [replace(question(unit, repeat, asked.prompt, seed), tools=asked.tools) for repeat in range(repeats)]
+    return [replace(Question.of(unit, repeat, asked.prompt, seed), tools=asked.tools) for repeat in range(repeats)]
 
 
-def record(one: Question, setting: Setting, answer: Answer) -> Record:
+def record(question: Question, setting: Setting, answer: Answer) -> Record:
     """Return the record of an answer: 1 or 0, its category, and `why` it is wrong (None if it is right)."""
     names = ("accuracy", CATEGORY + setting.category)
     about = {"category": setting.category}
     if answer.text is None:
-        return unknown_record(one, dict.fromkeys(names, (0.0, 1.0))) | about | {"why": None}
+        return unknown_record(question, dict.fromkeys(names, (0.0, 1.0))) | about | {"why": None}
     why = _why_wrong(setting, answer.text)
     scores = dict.fromkeys(names, float(why is None))
-    return {"id": one.id, "unit": one.unit, "scores": scores, "bounds": {}, "missing": 0} | about | {"why": why}
+    identity = {"id": question.id, "unit": question.unit}
+    return identity | {"scores": scores, "bounds": {}, "missing": 0} | about | {"why": why}
 
 
 def _why_wrong(setting: Setting, text: str) -> str | None:
@@ -211,14 +214,14 @@ def _why_wrong(setting: Setting, text: str) -> str | None:
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`.
+    """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`.
 
     `not_run` has the categories of which not all cases were asked, with how many were and how many there are;
     `wrong_because` counts the reasons of wrong answers. The headline is the largest aggregate that is whole.
     """
     units: dict[str, set[str]] = {}
-    for one in records:
-        units.setdefault(one["category"], set()).add(one["unit"])
+    for record in records:
+        units.setdefault(record["category"], set()).add(record["unit"])
     short = [name for name, number in CATEGORIES.items() if len(units.get(name, ())) < number]
     categories = {name: mean_score(records, CATEGORY + name) for name in CATEGORIES}
     spreads = {name: _spread(records, name) for name in units}
@@ -243,10 +246,10 @@ def _is_whole(aggregate: str, short: Sequence[str]) -> bool:
 def _spread(records: Sequence[Record], category: str) -> float:
     """Return the squared standard error of a category's mean over cases; NaN from fewer than two."""
     by_unit: dict[str, list[float]] = {}
-    for one in records:
-        value = one["scores"].get(CATEGORY + category)
+    for record in records:
+        value = record["scores"].get(CATEGORY + category)
         if value is not None:
-            by_unit.setdefault(one["unit"], []).append(value)
+            by_unit.setdefault(record["unit"], []).append(value)
     means = [sum(values) / len(values) for values in by_unit.values()]
     return variance(means) / len(means) if len(means) > 1 else math.nan
 
@@ -275,7 +278,7 @@ def _aggregate(
 
 def _reasons(records: Sequence[Record]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for one in records:
-        if one["why"] is not None:
-            found[one["why"]] = found.get(one["why"], 0) + 1
+    for record in records:
+        if record["why"] is not None:
+            found[record["why"]] = found.get(record["why"], 0) + 1
     return dict(sorted(found.items(), key=lambda item: -item[1]))

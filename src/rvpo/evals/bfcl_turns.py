@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from rvpo.evals.bfcl_forms import Form, Step, Turn, turns_of
 from rvpo.evals.bfcl_library import DOCUMENTS, Calls, Case, language_of, module
-from rvpo.evals.models import Answer, Finished, Model, Question, question
+from rvpo.evals.models import Answer, Finished, Model, Question
 
 __all__ = ["MOST_STEPS", "Conversations", "Setting", "World", "check_transcript", "read_transcript"]
 
@@ -157,8 +157,8 @@ def check_transcript(case: Case, category: str, turns: Sequence[Sequence[Calls]]
 class Conversation:
     """One case on its way: what is asked next, and what has been answered."""
 
-    def __init__(self, one: Question, setting: Setting) -> None:
-        self.one, self.setting = one, setting
+    def __init__(self, question: Question, setting: Setting) -> None:
+        self.question, self.setting = question, setting
         self.world = World(setting.case, setting.category)
         self.turns = turns_of(setting.case)
         self.at = self.tokens = self.count = 0
@@ -181,7 +181,9 @@ class Conversation:
         """Return the next thing to ask."""
         asked = self.setting.form.ask(self.setting.case, self.setting.category, self.turns[: self.at + 1])
         self.count += 1
-        return replace(question(f"{self.one.id}@{self.count}", 0, asked.prompt, self.one.seed), tools=asked.tools)
+        return replace(
+            Question.of(f"{self.question.id}@{self.count}", 0, asked.prompt, self.question.seed), tools=asked.tools
+        )
 
     def take(self, answer: Answer) -> None:
         """Take an answer in: run its calls, or go on to the next turn if it has none."""
@@ -225,8 +227,8 @@ class Conversations:
 
     async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
         """See `Model`; yields the answers to single turns first."""
-        single = [one for one in questions if one.unit not in self.settings]
-        several = [one for one in questions if one.unit in self.settings]
+        single = [question for question in questions if question.unit not in self.settings]
+        several = [question for question in questions if question.unit in self.settings]
         if single:
             async for finished in self.model.answers(single, done):
                 yield finished
@@ -235,12 +237,12 @@ class Conversations:
             for start in range(0, len(several), batch_size):
                 batch = several[start : start + batch_size]
                 # As a whole or not at all, like every batch of a local model.
-                if not all(one.id in done for one in batch):
+                if not all(question.id in done for question in batch):
                     finished = await self._converse(batch)
-                    yield [(one, answer) for one, answer in finished if one.id not in done]
+                    yield [(question, answer) for question, answer in finished if question.id not in done]
             return
         slots = asyncio.Semaphore(AT_ONCE)
-        tasks = [asyncio.create_task(self._alone(one, slots)) for one in several if one.id not in done]
+        tasks = [asyncio.create_task(self._alone(question, slots)) for question in several if question.id not in done]
         try:
             for task in asyncio.as_completed(tasks):
                 yield await task
@@ -249,16 +251,16 @@ class Conversations:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _alone(self, one: Question, slots: asyncio.Semaphore) -> Finished:
+    async def _alone(self, question: Question, slots: asyncio.Semaphore) -> Finished:
         async with slots:
-            return await self._converse([one])
+            return await self._converse([question])
 
     async def _converse(self, batch: Sequence[Question]) -> Finished:
-        held = [Conversation(one, self.settings[one.unit]) for one in batch]
-        while live := [one for one in held if not one.is_over]:
-            asked = [one.next() for one in live]
-            by_id = {step.id: one for step, one in zip(asked, live, strict=True)}
+        held = [Conversation(question, self.settings[question.unit]) for question in batch]
+        while live := [conversation for conversation in held if not conversation.is_over]:
+            asked = [conversation.next() for conversation in live]
+            by_id = {step.id: conversation for step, conversation in zip(asked, live, strict=True)}
             async for finished in self.model.answers(asked):
                 for step, answer in finished:
                     by_id[step.id].take(answer)
-        return [(one.one, one.answer()) for one in held]
+        return [(conversation.question, conversation.answer()) for conversation in held]

@@ -72,7 +72,7 @@ class Endpoint:
 
     async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
         """See `Model`; yields every answer as it comes."""
-        tasks = [asyncio.create_task(self._answer(one)) for one in questions if one.id not in done]
+        tasks = [asyncio.create_task(self._answer(question)) for question in questions if question.id not in done]
         try:
             for finished in asyncio.as_completed(tasks):
                 yield [await finished]
@@ -81,31 +81,33 @@ class Endpoint:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _answer(self, one: Question) -> tuple[Question, Answer]:
-        reply = await self.client.ask(self._request(one))
+    async def _answer(self, question: Question) -> tuple[Question, Answer]:
+        reply = await self.client.ask(self._request(question))
         if isinstance(reply, Refusal):
-            return one, Answer(None, lost=f"refused: {reply.reason}")
+            return question, Answer(None, lost=f"refused: {reply.reason}")
         if isinstance(reply, Failure):
-            return one, Answer(None, lost=f"failed: {reply.reason}")
+            return question, Answer(None, lost=f"failed: {reply.reason}")
         if not (reply.text or reply.calls or reply.prompt_tokens or reply.completion_tokens):
-            return one, Answer(None, lost="failed: a reply with neither text nor token counts")
+            return question, Answer(None, lost="failed: a reply with neither text nor token counts")
         tokens = reply.completion_tokens
-        text = native_text(reply.text, reply.calls) if one.tools else reply.text
-        return one, Answer(text, tokens, is_cut=tokens >= self.sampling.max_tokens)
+        text = native_text(reply.text, reply.calls) if question.tools else reply.text
+        return question, Answer(text, tokens, is_cut=tokens >= self.sampling.max_tokens)
 
-    def _request(self, one: Question) -> dict[str, Any]:
+    def _request(self, question: Question) -> dict[str, Any]:
         sampling = self.sampling
-        messages = [{"role": "user", "content": one.prompt}] if isinstance(one.prompt, str) else list(one.prompt)
+        prompt = question.prompt
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         request: dict[str, Any] = {
             "model": self.name,
             "messages": messages,
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_tokens,
         }
-        if one.tools:
-            request |= {"messages": [with_text_arguments(said) for said in messages], "tools": list(one.tools)}
+        if question.tools:
+            request["messages"] = [with_text_arguments(message) for message in messages]
+            request["tools"] = list(question.tools)
         if sampling.temperature > 0:
-            request["seed"] = one.seed
+            request["seed"] = question.seed
         if sampling.top_p < 1:
             request["top_p"] = sampling.top_p
         if sampling.template:

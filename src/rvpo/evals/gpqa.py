@@ -3,8 +3,8 @@
 The authors ask that no question is published, so none is here, and a results folder holds hashes in the place of
 questions. (It does hold what the model said, which may repeat one: keep it to yourself.)
 
-    accuracy            correct / answers; one without a readable letter counts as wrong, as published, and a lost one
-                        is missing
+    accuracy            correct / answers; an answer without a readable letter is wrong, as published, and a lost
+                        answer is missing
     accuracy_of_parsed  correct / answers with a readable letter
 
 The interval is Wilson's, with the number of questions as n, however often each is asked: repeats of a question are
@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
-from rvpo.evals.models import Answer, Question, question
-from rvpo.evals.run import Benchmark, Record, each, mean_score, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, unknown_record
+from rvpo.evals.models import Answer, Question
 from rvpo.llm.thoughts import without_thoughts
 
 __all__ = ["Choice", "apart_note", "build", "choices", "parse_letter", "record", "summarize", "wilson"]
@@ -78,19 +78,19 @@ def choices(row: Mapping[str, Any], place: Place, *, repeats: int, seed: int) ->
         raise ConfigError(f"{place}: GPQA needs {', '.join(COLUMNS)}; {', '.join(empty)} is absent or empty")
     text, *options = cells.values()
     unit = hashlib.sha256(text.encode()).hexdigest()[:16]
-    found = []
+    shuffled = []
     for repeat in range(repeats):
         order = random.Random(f"gpqa {seed} {unit} {repeat}").sample(range(len(options)), len(options))
         shown = tuple(options[place] for place in order)
-        correct = frozenset(letter for letter, one in zip(LETTERS, shown, strict=True) if one == options[0])
-        found.append(Choice(unit, text, shown, correct, str(row.get(DOMAIN) or "").strip() or None))
-    return found
+        correct = frozenset(letter for letter, option in zip(LETTERS, shown, strict=True) if option == options[0])
+        shuffled.append(Choice(unit, text, shown, correct, str(row.get(DOMAIN) or "").strip() or None))
+    return shuffled
 
 
-def prompt(one: Choice) -> list[dict[str, str]]:
+def prompt(choice: Choice) -> list[dict[str, str]]:
     """Return the chat messages that ask a question."""
-    listed = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, one.options, strict=True))
-    return [{"role": "user", "content": f"{INSTRUCTION}\n\n{one.text}\n\n{listed}"}]
+    listed = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, choice.options, strict=True))
+    return [{"role": "user", "content": f"{INSTRUCTION}\n\n{choice.text}\n\n{listed}"}]
 
 
 def parse_letter(text: str) -> str | None:
@@ -108,9 +108,9 @@ def parse_letter(text: str) -> str | None:
     """
     plain = without_thoughts(text).replace("*", "").replace("`", "").replace('"', "")
     for pattern in _CHOSEN:
-        found = list(pattern.finditer(plain))
-        if found:
-            last = found[-1]
+        matches = list(pattern.finditer(plain))
+        if matches:
+            last = matches[-1]
             return None if _MORE.match(plain, last.end()) else last["letter"].upper()
     lines = plain.splitlines()
     alone = _ALONE.fullmatch(lines[-1]) if lines else None
@@ -122,17 +122,17 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     shown: dict[str, Choice] = {}
     questions = []
     for place, row in rows:
-        for repeat, one in enumerate(choices(row, place, repeats=repeats, seed=seed)):
-            asked = question(one.unit, repeat, prompt(one), seed)
-            if asked.id in shown:
+        for repeat, choice in enumerate(choices(row, place, repeats=repeats, seed=seed)):
+            question = Question.of(choice.unit, repeat, prompt(choice), seed)
+            if question.id in shown:
                 raise ConfigError(f"{place}: the question occurs a second time; every question counts once")
-            shown[asked.id] = one
-            questions.append(asked)
+            shown[question.id] = choice
+            questions.append(question)
 
     return Benchmark(
         name="gpqa",
         questions=questions,
-        score=each(lambda one, answer: record(one, shown[one.id], answer)),
+        score=per_answer(lambda question, answer: record(question, shown[question.id], answer)),
         summarize=summarize,
         item_score="accuracy",
         about={
@@ -143,35 +143,42 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     )
 
 
-def record(one: Question, choice: Choice, answer: Answer) -> Record:
+def record(question: Question, choice: Choice, answer: Answer) -> Record:
     """Return the record of an answer: 1 or 0, and None as `accuracy_of_parsed` where no letter can be read."""
     names = ["accuracy", *([f"domain:{choice.domain}"] if choice.domain else [])]
     if answer.text is None:
-        return unknown_record(one, dict.fromkeys([*names, "accuracy_of_parsed"], (0.0, 1.0))) | {"letter": None}
+        return unknown_record(question, dict.fromkeys([*names, "accuracy_of_parsed"], (0.0, 1.0))) | {"letter": None}
     letter = parse_letter(answer.text)
     correct = float(letter in choice.correct)
     scores = dict.fromkeys(names, correct) | {"accuracy_of_parsed": None if letter is None else correct}
     bounds = {"accuracy_of_parsed": [0.0, 1.0]} if letter is None else {}
-    return {"id": one.id, "unit": one.unit, "scores": scores, "bounds": bounds, "missing": 0, "letter": letter}
+    return {
+        "id": question.id,
+        "unit": question.unit,
+        "scores": scores,
+        "bounds": bounds,
+        "missing": 0,
+        "letter": letter,
+    }
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`. `unparsed` counts answers."""
-    names = ["accuracy", "accuracy_of_parsed", *sorted({name for one in records for name in one["scores"]})]
+    """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`. `unparsed` counts answers."""
+    names = ["accuracy", "accuracy_of_parsed", *sorted({name for record in records for name in record["scores"]})]
     scores = {name: _with_wilson(records, name) for name in dict.fromkeys(names)}
     return {
         "headline": "accuracy",
         "aggregates": AGGREGATES,
         "shown": list(scores),
         "scores": scores,
-        "unparsed": sum(one["letter"] is None and not one["missing"] for one in records),
+        "unparsed": sum(record["letter"] is None and not record["missing"] for record in records),
     }
 
 
 def _with_wilson(records: Sequence[Record], name: str) -> dict[str, Any]:
-    found = mean_score(records, name)
-    asked = {one["unit"] for one in records if one["scores"].get(name) is not None}
-    return found | {"interval": list(wilson(found["value"], len(asked))) if asked else None}
+    mean = mean_score(records, name)
+    asked = {record["unit"] for record in records if record["scores"].get(name) is not None}
+    return mean | {"interval": list(wilson(mean["value"], len(asked))) if asked else None}
 
 
 def wilson(share: float, number: int, *, level: float = 0.95) -> tuple[float, float]:
@@ -196,9 +203,9 @@ def apart_note(name: str, baseline: str, scores: Mapping[str, Mapping[str, Any]]
 
     Read it beside the paired test, which is sharper: this is what the paper's tables can be held against.
     """
-    values, ends = [scores[one]["value"] for one in (name, baseline)], scores[baseline]["interval"]
-    if None in values or ends is None:
-        return f"{name} against {baseline}: not told apart, for want of answers"
-    gap, half = 100 * abs(values[0] - values[1]), 50 * (ends[1] - ends[0])
-    told = "more" if gap > half else "not more"
-    return f"{name} against {baseline}: {gap:.1f} points apart, {told} than the +-{half:.1f} of one accuracy (Wilson)"
+    accuracies, ends = [scores[model]["value"] for model in (name, baseline)], scores[baseline]["interval"]
+    if None in accuracies or ends is None:
+        return f"{name} against {baseline}: no difference can be given, for want of answers"
+    gap, half = 100 * abs(accuracies[0] - accuracies[1]), 50 * (ends[1] - ends[0])
+    than = "more than" if gap > half else "not more than"
+    return f"{name} against {baseline}: {gap:.1f} points apart, {than} the +-{half:.1f} of one accuracy (Wilson)"

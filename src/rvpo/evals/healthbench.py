@@ -22,8 +22,8 @@ from typing import Any
 from rvpo.data.healthbench import AXES
 from rvpo.data.rows import RubricRow
 from rvpo.errors import ConfigError
-from rvpo.evals.models import Answer, Question, question
-from rvpo.evals.run import Benchmark, Record, mean_score
+from rvpo.evals.benchmark import Benchmark, Record, mean_score
+from rvpo.evals.models import Answer, Question
 from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import Graded, Grader, Item
 from rvpo.judging.judge import Judge
@@ -76,19 +76,25 @@ def build(
     }
 
     async def score(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Record]:
-        said = [(one, answer.text) for one, answer in zip(questions, answers, strict=True) if answer.text is not None]
-        graded = await grader.grade_many([Item(_messages(one), text, rubrics[one.unit]) for one, text in said])
-        verdicts = {one.id: each for (one, _), each in zip(said, graded, strict=True)}
-        return [record(one, rubrics[one.unit], tags[one.unit], verdicts.get(one.id)) for one in questions]
+        known = {
+            question.id: Item(_messages(question), answer.text, rubrics[question.unit])
+            for question, answer in zip(questions, answers, strict=True)
+            if answer.text is not None
+        }
+        graded = dict(zip(known, await grader.grade_many(list(known.values())), strict=True))
+        return [
+            record(question, rubrics[question.unit], tags[question.unit], graded.get(question.id))
+            for question in questions
+        ]
 
-    told = {"repeats": repeats, "seed": seed, "rubrics": _digest(rubrics), "subsets": _digests(subsets)}
+    settings = {"repeats": repeats, "seed": seed, "rubrics": _digest(rubrics), "subsets": _digests(subsets)}
     return Benchmark(
         name="healthbench",
-        questions=[question(row["id"], repeat, row["prompt"], seed) for row in rows for repeat in range(repeats)],
+        questions=[Question.of(row["id"], repeat, row["prompt"], seed) for row in rows for repeat in range(repeats)],
         score=score,
         summarize=summarize,
         item_score="overall",
-        about={**(about or {}), **told},
+        about={**(about or {}), **settings},
         close=grader.close,
         note=grader.summary,
     )
@@ -98,29 +104,30 @@ def judge_about(judge: Judge) -> dict[str, Any]:
     """Return what a judge's verdicts depend on, for a summary: its settings without those of speed and budget."""
     config = judge.config
     names = ("model", "base_url", "criteria_per_call", "repeats", "temperature", "max_tokens", "asks")
-    told = {name: getattr(config, name) for name in names} | {"extra": dict(config.extra)}
-    return {"judge": told, "prompts": {"judge": judge.prompt.digest[:16]}}
+    settings = {name: getattr(config, name) for name in names} | {"extra": dict(config.extra)}
+    return {"judge": settings, "prompts": {"judge": judge.prompt.digest[:16]}}
 
 
 def _digest(rubrics: Mapping[str, Rubric]) -> str:
-    told = {name: rubric.to_rows() for name, rubric in rubrics.items()}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    rows = {name: rubric.to_rows() for name, rubric in rubrics.items()}
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _digests(subsets: Subsets) -> dict[str, str]:
     return {name: hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16] for name, ids in subsets.items()}
 
 
-def _messages(one: Question) -> list[Mapping[str, object]]:
-    return [{"role": "user", "content": one.prompt}] if isinstance(one.prompt, str) else list(one.prompt)
+def _messages(question: Question) -> list[Mapping[str, object]]:
+    prompt = question.prompt
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
 
 
 def _check(rubrics: Mapping[str, Rubric], subsets: Subsets) -> None:
     """Raise ConfigError for what the rule cannot score."""
     for name, rubric in rubrics.items():
-        if not any(one.points > 0 for one in rubric):
+        if not any(criterion.points > 0 for criterion in rubric):
             raise ConfigError(f"HealthBench's rule divides by the positive points, and row {name} has none")
-        other = [one.id for one in rubric if (one.points < 0) != (one.polarity == "negative")]
+        other = [criterion.id for criterion in rubric if (criterion.points < 0) != (criterion.polarity == "negative")]
         if other:
             raise ConfigError(
                 f"HealthBench's rule reads points, which must be negative where being met is bad; criteria "
@@ -141,14 +148,14 @@ def example_scores(
     "subset:NAME level:cluster". Raises ConfigError for a verdict on a criterion that the rubric does not have.
     """
     parts = {"overall": rubric}
-    for tag in dict.fromkeys(tag for one in rubric for tag in one.tags):
+    for tag in dict.fromkeys(tag for criterion in rubric for tag in criterion.tags):
         name = f"axis:{tag}" if tag in AXES else tag
-        parts[name] = Rubric(tuple(one for one in rubric if tag in one.tags))
+        parts[name] = Rubric(tuple(criterion for criterion in rubric if tag in criterion.tags))
     scores: dict[str, float | None] = {}
     bounds: dict[str, tuple[float, float]] = {}
     healthbench_bounds(rubric, met)  # refuses unknown ids, which the parts below would not see
     for name, part in parts.items():
-        known = {one.id: met.get(one.id) for one in part}
+        known = {criterion.id: met.get(criterion.id) for criterion in part}
         ends = healthbench_bounds(part, known)
         if ends is not None:
             scores[name] = healthbench_score(part, known)
@@ -162,14 +169,14 @@ def example_scores(
 
 
 def _copy(source: str, name: str, scores: dict[str, Any], bounds: dict[str, Any]) -> None:
-    for each in (scores, bounds):
-        if source in each:
-            each[name] = each[source]
+    for values in (scores, bounds):
+        if source in values:
+            values[name] = values[source]
 
 
-def record(one: Question, rubric: Rubric, tags: Sequence[str], graded: Graded | None) -> Record:
+def record(question: Question, rubric: Rubric, tags: Sequence[str], graded: Graded | None) -> Record:
     """Return the record of an answer; None for `graded`: there was no answer, and every verdict is missing."""
-    met = {each.id: None for each in rubric} if graded is None else graded.met()
+    met = {criterion.id: None for criterion in rubric} if graded is None else graded.met()
     scores, bounds = example_scores(rubric, met, tags)
     outcomes = (
         Counter({"unanswered": len(rubric)})
@@ -177,32 +184,32 @@ def record(one: Question, rubric: Rubric, tags: Sequence[str], graded: Graded | 
         else Counter(str(verdict.outcome) for verdict in graded.verdicts.values())
     )
     return {
-        "id": one.id,
-        "unit": one.unit,
+        "id": question.id,
+        "unit": question.unit,
         "scores": scores,
         "bounds": {name: list(ends) for name, ends in bounds.items()},
-        "missing": sum(each is None for each in met.values()),
+        "missing": sum(verdict is None for verdict in met.values()),
         "verdicts": met,
         "outcomes": dict(sorted(outcomes.items())),
     }
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`.
+    """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`.
 
     `value` is clipped, `unclipped` not; `interval` and `bounds` belong to the unclipped mean. `verdicts` counts what
     became of the criteria; its `missing_share` is that of all verdicts asked for.
     """
-    names = sorted({name for each in records for name in each["scores"]}, key=_place)
+    names = sorted({name for record in records for name in record["scores"]}, key=_place)
     scores = {}
     for name in names:
-        found = mean_score(records, name)
-        mean = found["value"]
-        scores[name] = {**found, "value": None if mean is None else min(max(mean, 0.0), 1.0), "unclipped": mean}
+        summary = mean_score(records, name)
+        mean = summary["value"]
+        scores[name] = {**summary, "value": None if mean is None else min(max(mean, 0.0), 1.0), "unclipped": mean}
     outcomes: Counter[str] = Counter()
-    for each in records:
-        outcomes.update(each["outcomes"])
-    missing = sum(each["missing"] for each in records)
+    for record in records:
+        outcomes.update(record["outcomes"])
+    missing = sum(record["missing"] for record in records)
     return {
         "headline": "overall",
         "aggregates": AGGREGATES,

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, units_of, unknown_record
 from rvpo.evals.ifeval_checks import CHECKS, LANGUAGE_CHECKS, RELATIONS, loose_variants
-from rvpo.evals.models import Answer, Question, question
-from rvpo.evals.run import Benchmark, Record, each, mean_score, units_of, unknown_record
+from rvpo.evals.models import Answer, Question
 from rvpo.llm.thoughts import without_thoughts
 
 __all__ = ["Instructed", "build", "followed", "read_row", "record", "summarize"]
@@ -87,11 +87,11 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     return Benchmark(
         name="ifeval",
         questions=[
-            question(unit, repeat, [{"role": "user", "content": item.prompt}], seed)
+            Question.of(unit, repeat, [{"role": "user", "content": item.prompt}], seed)
             for unit, item in items.items()
             for repeat in range(repeats)
         ],
-        score=each(lambda one, answer: record(one, items[one.unit], answer)),
+        score=per_answer(lambda one, answer: record(one, items[one.unit], answer)),
         summarize=summarize,
         item_score="prompt_strict",
         about={"repeats": repeats, "seed": seed},
@@ -121,7 +121,7 @@ def record(one: Question, item: Instructed, answer: Answer) -> Record:
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`.
+    """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`.
 
     Instructions are averaged over all of them; their intervals are over prompts, whose instructions are not
     independent.

@@ -29,7 +29,6 @@ __all__ = [
     "Question",
     "Sampling",
     "fingerprint",
-    "question",
 ]
 
 Prompt = str | Sequence[Mapping[str, object]]
@@ -59,12 +58,12 @@ class Question:
     tools: Sequence[Mapping[str, object]] = ()
     """Functions that may be called, as in a chat request. Calls come back in the answer's text: `tool_text`."""
 
-
-def question(unit: str, repeat: int, prompt: Prompt, seed: int) -> Question:
-    """Return a question; its own seed is a hash of the run's seed, the unit and the repeat, below 2^31."""
-    name = f"{unit}/{repeat}"
-    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    return Question(name, unit, prompt, int.from_bytes(digest[:4], "big") >> 1)
+    @classmethod
+    def of(cls, unit: str, repeat: int, prompt: Prompt, seed: int) -> "Question":
+        """Return a question; its own seed is a hash of the run's seed, the unit and the repeat, below 2^31."""
+        name = f"{unit}/{repeat}"
+        digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        return cls(name, unit, prompt, int.from_bytes(digest[:4], "big") >> 1)
 
 
 @dataclass(frozen=True)
@@ -199,10 +198,10 @@ class LocalModel:
         """See `Model`; yields a batch at a time."""
         for start in range(0, len(questions), self.batch_size):
             batch = questions[start : start + self.batch_size]
-            if all(one.id in done for one in batch):
+            if all(question.id in done for question in batch):
                 continue
             finished = list(zip(batch, self._answer(batch), strict=True))
-            yield [(one, answer) for one, answer in finished if one.id not in done]
+            yield [(question, answer) for question, answer in finished if question.id not in done]
 
     async def close(self) -> None:
         """Give back the memory of the weights."""
@@ -216,39 +215,41 @@ class LocalModel:
         lengths = [len(ids) for ids in self._encode(tokenizer, batch).input_ids]
         wanted, room = self.sampling.max_tokens, getattr(model.config, "max_position_embeddings", None)
         fits = [room is None or length + wanted <= room for length in lengths]
-        kept = [one for one, is_fit in zip(batch, fits, strict=True) if is_fit]
+        kept = [question for question, is_fit in zip(batch, fits, strict=True) if is_fit]
         drawn = iter(self._generate(model, tokenizer, kept) if kept else ())
-        told = "prompt of {} tokens leaves no room for {} of {}"
         return [
-            next(drawn) if is_fit else Answer(None, lost=told.format(length, wanted, room))
+            next(drawn)
+            if is_fit
+            else Answer(None, lost=f"prompt of {length} tokens leaves no room for {wanted} of {room}")
             for is_fit, length in zip(fits, lengths, strict=True)
         ]
 
     def _encode(self, tokenizer: Any, batch: Sequence[Question], **options: Any) -> Any:
         """Return the token ids of the prompts: a text's own, or those of the chat template, as in TRL."""
-        texts = [one.prompt for one in batch if isinstance(one.prompt, str)]
+        texts = [question.prompt for question in batch if isinstance(question.prompt, str)]
         if texts:
             return tokenizer(texts, **options)
         if not tokenizer.chat_template:
             raise ConfigError(f"{self.folder} has no chat template, and the prompts are chat messages; save one there")
-        if any(one.tools for one in batch) and "tools" not in str(tokenizer.chat_template):
+        if any(question.tools for question in batch) and "tools" not in str(tokenizer.chat_template):
             raise ConfigError(f"the chat template in {self.folder} knows no tools; choose another answer format")
         texts = [
             tokenizer.apply_chat_template(
-                list(one.prompt),
-                tools=list(one.tools) or None,
+                list(question.prompt),
+                tools=list(question.tools) or None,
                 tokenize=False,
                 add_generation_prompt=True,
                 **self.sampling.template,
             )
-            for one in batch
+            for question in batch
         ]
         return tokenizer(texts, add_special_tokens=False, **options)
 
     def _generate(self, model: Any, tokenizer: Any, batch: Sequence[Question]) -> list[Answer]:
         torch: Any = import_module("torch")
         encoded = self._encode(tokenizer, batch, return_tensors="pt", padding=True).to(self.device)
-        choose = [SeededChoice([one.seed for one in batch], self.sampling)] if self.sampling.temperature > 0 else []
+        seeds = [question.seed for question in batch]
+        choose = [SeededChoice(seeds, self.sampling)] if self.sampling.temperature > 0 else []
         with torch.no_grad():
             output = model.generate(
                 **encoded, do_sample=False, max_new_tokens=self.sampling.max_tokens, logits_processor=choose

@@ -16,7 +16,7 @@ from itertools import combinations
 from typing import Any
 
 from rvpo.errors import ConfigError
-from rvpo.evals.run import Record
+from rvpo.evals.benchmark import Record
 from rvpo.stats import PairedTest, holm, paired_test
 from rvpo.text import number, p_value, signed
 

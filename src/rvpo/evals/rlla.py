@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from rvpo.data.rows import Message, Place, messages_of
 from rvpo.errors import ConfigError
-from rvpo.evals.models import Answer, Question, question
-from rvpo.evals.run import Benchmark, Record, each, mean_score, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, units_of, unknown_record
+from rvpo.evals.models import Answer, Question
 from rvpo.rewards.tool_calling import correctness_reward, format_reward
 
 __all__ = ["Call", "build", "read_row", "record", "summarize"]
@@ -66,27 +66,27 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     return Benchmark(
         name="rlla",
         questions=[
-            question(unit, repeat, call.prompt, seed) for unit, call in calls.items() for repeat in range(repeats)
+            Question.of(unit, repeat, call.prompt, seed) for unit, call in calls.items() for repeat in range(repeats)
         ],
-        score=each(lambda one, answer: record(one, calls[one.unit], answer)),
+        score=per_answer(lambda question, answer: record(question, calls[question.unit], answer)),
         summarize=summarize,
         item_score="correctness",
         about={"repeats": repeats, "seed": seed},
     )
 
 
-def record(one: Question, call: Call, answer: Answer) -> Record:
+def record(question: Question, call: Call, answer: Answer) -> Record:
     """Return the record of an answer: both channels, and those of calls where the row calls a tool."""
     if answer.text is None:
-        return unknown_record(one, BOUNDS | (OF_CALLS if call.calls_a_tool else {}))
+        return unknown_record(question, BOUNDS | (OF_CALLS if call.calls_a_tool else {}))
     correctness = correctness_reward([answer.text], [call.truth])[0]
     scores = {"format": format_reward([answer.text], [call.truth])[0], "correctness": correctness}
     if call.calls_a_tool:
         scores |= {"correctness_of_calls": correctness, "correct_calls": float(correctness >= HIGHEST)}
-    return {"id": one.id, "unit": one.unit, "scores": scores, "bounds": {}, "missing": 0}
+    return {"id": question.id, "unit": question.unit, "scores": scores, "bounds": {}, "missing": 0}
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`."""
+    """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`."""
     scores = {name: mean_score(records, name) for name in AGGREGATES}
     return {"headline": "correctness", "aggregates": AGGREGATES, "shown": list(scores), "scores": scores}

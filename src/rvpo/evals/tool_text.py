@@ -19,8 +19,8 @@ def native_text(content: str, calls: Sequence[tuple[str, str]]) -> str:
         except (ValueError, RecursionError):
             values = arguments
         # No tag inside of a value may end the block.
-        told = json.dumps({"name": name, "arguments": values}, ensure_ascii=False).replace("<", "\\u003c")
-        blocks.append(f"<tool_call>\n{told}\n</tool_call>")
+        call = json.dumps({"name": name, "arguments": values}, ensure_ascii=False).replace("<", "\\u003c")
+        blocks.append(f"<tool_call>\n{call}\n</tool_call>")
     return "\n".join(([content] if content else []) + blocks)
 
 

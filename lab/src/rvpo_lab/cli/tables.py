@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rvpo.cli.compare import named_folder, write
-from rvpo.evals.run import Result, read_result, result_folders
+from rvpo.evals.results import Result, read_result, result_folders
 from rvpo_lab.paper_tables import Run, tables
 
 __all__ = ["main"]

@@ -17,8 +17,8 @@ from typing import Any
 
 from rvpo.cli.eval_benchmarks import Entry
 from rvpo.errors import ConfigError
-from rvpo.evals.models import Answer, Question, question
-from rvpo.evals.run import Benchmark, Record, each, mean_score, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, units_of, unknown_record
+from rvpo.evals.models import Answer, Question
 from rvpo.stats import NEGLECTED, lowest_third
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.task import Row, Task, kind
@@ -46,9 +46,9 @@ def build(task: Task, *, number: int = PROMPTS, repeats: int = 1, seed: int = 0)
     return Benchmark(
         name=task.name,
         questions=[
-            question(unit, repeat, row["prompt"], seed) for unit, row in rows.items() for repeat in range(repeats)
+            Question.of(unit, repeat, row["prompt"], seed) for unit, row in rows.items() for repeat in range(repeats)
         ],
-        score=each(lambda asked, answer: record(asked, task, rows[asked.unit], answer)),
+        score=per_answer(lambda asked, answer: record(asked, task, rows[asked.unit], answer)),
         summarize=summarize,
         item_score="prompt_mean",
         about={"repeats": repeats, "seed": seed},
@@ -76,7 +76,7 @@ def record(asked: Question, task: Task, row: Row, answer: Answer) -> Record:
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
-    """Return the benchmark's part of a summary; see `rvpo.evals.run.Benchmark`.
+    """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`.
 
     A score made from channels has neither interval nor bounds, and is None while a channel has no value at all.
     """

@@ -1,0 +1,131 @@
+"""What a benchmark is: questions, how their answers are scored, and what becomes of the scores."""
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rvpo.evals.models import Answer, Model, Question
+from rvpo.stats import bootstrap_interval
+
+__all__ = ["Benchmark", "Record", "mean_score", "per_answer", "questions_digest", "units_of", "unknown_record"]
+
+DRAWS = 1000
+"""Bootstrap draws of a summary's intervals, as in HealthBench's own code."""
+
+Record = dict[str, Any]
+"""A scored answer: `id`, `unit`, `scores` (name -> number, None for missing), `bounds` (name -> lowest and highest
+value of a missing score), `missing` (how many parts were lost that asking again could bring), and the benchmark's own.
+"""
+Score = Callable[[Sequence[Question], Sequence[Answer]], Awaitable[list[Record]]]
+
+
+async def nothing() -> None:
+    """Do nothing: most benchmarks hold no connections."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Questions, how answers are scored, and what becomes of the scores."""
+
+    name: str
+    questions: Sequence[Question]
+    score: Score
+    """Questions and their answers -> a record for each, in order. Lost answers are among them."""
+    summarize: Callable[[Sequence[Record]], Mapping[str, Any]]
+    """All records -> `headline` (a name in `scores`), `scores` (name -> as `mean_score`), `aggregates` (name -> its
+    definition), `shown` (names for tables), and what else is to be in the summary."""
+    item_score: str
+    """The name in a record's `scores` that comparisons use."""
+    about: Mapping[str, Any]
+    """What results depend on beside the questions: judge, prompts, seeds."""
+    batch: int = 64
+    """Answers scored at once."""
+    through: Callable[[Model], Model] | None = None
+    """Makes of the model what answers the questions, where a question is more than one prompt."""
+    close: Callable[[], Awaitable[None]] = nothing
+    """Gives back what the scoring holds on the running loop; to be called when all models are evaluated."""
+    note: Callable[[], str] = str
+    """What the scoring has done and cost so far, in a line, "" for nothing to say."""
+
+
+def units_of(contents: Sequence[object]) -> list[str]:
+    """Return a name for each row from what it says (as JSON), so that results pair up on equal rows only.
+
+    Rows that say the same are numbered: two results have the k-th of them in common.
+    """
+    seen: Counter[str] = Counter()
+    names = []
+    for content in contents:
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        seen[digest] += 1
+        names.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
+    return names
+
+
+def questions_digest(questions: Sequence[Question]) -> str:
+    """Return a hash of all questions: their ids, prompts and seeds, and tools where there are any."""
+    contents = [
+        [
+            question.id,
+            question.prompt if isinstance(question.prompt, str) else list(question.prompt),
+            question.seed,
+            *([list(question.tools)] if question.tools else []),
+        ]
+        for question in questions
+    ]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
+
+
+def per_answer(score: Callable[[Question, Answer], Record]) -> Score:
+    """Return a benchmark's `score` from a function that scores a single answer."""
+
+    async def score_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Record]:
+        return [score(question, answer) for question, answer in zip(questions, answers, strict=True)]
+
+    return score_answers
+
+
+def unknown_record(question: Question, bounds: Mapping[str, tuple[float, float]]) -> Record:
+    """Return the record of a lost answer: every score in `bounds` is missing, and lies between its two ends."""
+    return {
+        "id": question.id,
+        "unit": question.unit,
+        "scores": dict.fromkeys(bounds),
+        "bounds": {name: list(ends) for name, ends in bounds.items()},
+        "missing": 1,
+    }
+
+
+def mean_score(records: Sequence[Record], name: str, *, seed: int = 0) -> dict[str, Any]:
+    """Return what is known of a score's mean over the records that have it.
+
+    `value` is the mean of those that are not missing (None without any), `items` and `missing` their numbers,
+    `interval` the 95 % bootstrap interval of the mean over units (None with a single one), and `bounds` the lowest
+    and the highest mean that the missing ones could still produce (None where a missing one has no bounds).
+    """
+    given = [record for record in records if name in record["scores"]]
+    known = [record for record in given if record["scores"][name] is not None]
+    values = [float(record["scores"][name]) for record in known]
+    ends = [record.get("bounds", {}).get(name) for record in given if record["scores"][name] is None]
+    total = math.fsum(values)
+    return {
+        "value": total / len(values) if values else None,
+        "interval": _interval(values, [record["unit"] for record in known], seed),
+        "items": len(known),
+        "missing": len(ends),
+        "bounds": None
+        if None in ends or not given
+        else [(total + sum(end[side] for end in ends)) / len(given) for side in (0, 1)],
+    }
+
+
+def _interval(values: Sequence[float], units: Sequence[str], seed: int) -> list[float] | None:
+    if len(set(units)) < 2:
+        return None
+    blocks = units if len(set(units)) < len(units) else None
+    interval = bootstrap_interval(values, seed=seed, draws=DRAWS, blocks=blocks)
+    return [interval.low, interval.high]
