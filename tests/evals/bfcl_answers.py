@@ -153,7 +153,7 @@ def main():
     print("| form | category | accepted answers right | spoiled wrong | doubled wrong |\n|---|---|---|---|---|")
     for form in FORMS:
         for category in (name for name in GROUPS["single_turn"] if "relevance" not in name):
-            language, setting = language_of(category), partial(Setting, category=category, form=FORMS[form])
+            language, setting = language_of(category), partial(AskedCase, category=category, form=FORMS[form])
             right, spoiled, doubled, refused = [], [], [], []
             for case in load_cases(category):
                 calls = accepted(case)
@@ -178,7 +178,7 @@ if __name__ == "__main__":
     from rvpo.evals.bfcl import GROUPS, record
     from rvpo.evals.bfcl_forms import FORMS
     from rvpo.evals.bfcl_library import language_of, load_cases
-    from rvpo.evals.bfcl_turns import Setting
+    from rvpo.evals.bfcl_turns import AskedCase
     from rvpo.evals.models import Answer, Question
 
     main()

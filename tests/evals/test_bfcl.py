@@ -22,7 +22,7 @@ from rvpo.evals.bfcl import CATEGORIES, GROUPS, WEIGHTS, record, summarize
 from rvpo.evals.bfcl_calls import native_calls, prompted_calls, rlla_calls
 from rvpo.evals.bfcl_forms import FORMS, RLLA_SYSTEM, turns_of
 from rvpo.evals.bfcl_library import language_of, load_cases, module, tools
-from rvpo.evals.bfcl_turns import Setting
+from rvpo.evals.bfcl_turns import AskedCase
 from rvpo.evals.models import Answer, Question
 from rvpo.evals.tool_text import native_text
 from rvpo_lab.paper_tables import Run, tables
@@ -56,7 +56,7 @@ def is_refused(form, case):
 
 def score(form, category, case, text):
     """The record of an answer."""
-    return record(Question.of(case["id"], 0, "", 0), Setting(case, category, FORMS[form]), Answer(text))
+    return record(Question.of(case["id"], 0, "", 0), AskedCase(case, category, FORMS[form]), Answer(text))
 
 
 def is_right(form, category, case, text):
@@ -387,7 +387,7 @@ def test_lost_answers_widen_the_bounds_and_are_no_zeros():
     assert found["value"] is None
     assert found["bounds"] == pytest.approx([0.2 / 4, 1.2 / 4])
     case = load_cases("simple")[0]
-    one = record(Question.of("simple_0", 0, "", 0), Setting(case, "simple", FORMS["rlla"]), Answer(None, lost="why"))
+    one = record(Question.of("simple_0", 0, "", 0), AskedCase(case, "simple", FORMS["rlla"]), Answer(None, lost="why"))
     assert one["scores"] == {"accuracy": None, "category:simple": None}
     assert (one["missing"], one["bounds"]["accuracy"]) == (1, [0.0, 1.0])
 

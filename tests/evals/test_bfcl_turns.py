@@ -19,7 +19,7 @@ from rvpo.evals.bfcl_library import load_cases, module
 from rvpo.evals.bfcl_turns import (
     MOST_STEPS,
     Conversations,
-    Setting,
+    AskedCase,
     World,
     _expected,
     check_transcript,
@@ -54,7 +54,7 @@ def transcript(form, case, turns):
 
 
 def why_wrong(form, category, case, turns):
-    setting = Setting(case, category, FORMS[form])
+    setting = AskedCase(case, category, FORMS[form])
     return check_transcript(case, category, read_transcript(setting, transcript(form, case, turns)))
 
 
@@ -110,7 +110,7 @@ def test_only_public_methods_of_the_cases_apis_can_be_called(tmp_path, monkeypat
         assert world.run(name, {}) == f"Error during execution: name {name!r} is not defined"
     before = world.run("ls", {})
     for form in FORMS:
-        setting = Setting(case, "multi_turn_base", FORMS[form])
+        setting = AskedCase(case, "multi_turn_base", FORMS[form])
         effect = "__import__('pathlib').Path('ran').touch()"
         text = json.dumps([[f"[echo(content={effect})]", f"[ls(a={effect} + 1)]", effect]])
         for turn in read_transcript(setting, text):
@@ -352,7 +352,7 @@ def test_single_turns_pass_through(few):
         Question("simple_0/0", "simple_0", "a", 1),
         Question("multi_turn_base_11/0", "multi_turn_base_11", "b", 2),
     ]
-    settings = {"multi_turn_base_11": Setting(few[0], "multi_turn_base", FORMS["rlla"])}
+    settings = {"multi_turn_base_11": AskedCase(few[0], "multi_turn_base", FORMS["rlla"])}
 
     async def collect():
         return [one async for one in Conversations(model, settings).answers(questions)]

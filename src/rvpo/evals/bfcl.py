@@ -30,7 +30,7 @@ from rvpo.errors import ConfigError, unknown_name
 from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, unknown_record
 from rvpo.evals.bfcl_forms import FORMS, turns_of
 from rvpo.evals.bfcl_library import VERSION, check_calls, language_of, load_cases, require
-from rvpo.evals.bfcl_turns import Conversations, Setting, check_transcript, read_transcript
+from rvpo.evals.bfcl_turns import Conversations, AskedCase, check_transcript, read_transcript
 from rvpo.evals.models import Answer, Question
 
 __all__ = ["CATEGORIES", "GROUPS", "WEIGHTS", "build", "record", "summarize"]
@@ -135,7 +135,7 @@ def build(
     require()
     form = FORMS[answer_format]
     settings = {
-        case["id"]: Setting(case, name, form)
+        case["id"]: AskedCase(case, name, form)
         for name in names
         for case in _drawn(load_cases(name), name, number, seed)
     }
@@ -180,12 +180,12 @@ def _drawn(cases: list[dict[str, Any]], category: str, number: int | None, seed:
     return [cases[place] for place in sorted(places)]
 
 
-def _questions(unit: str, setting: Setting, repeats: int, seed: int) -> list[Question]:
+def _questions(unit: str, setting: AskedCase, repeats: int, seed: int) -> list[Question]:
     asked = setting.form.ask(setting.case, setting.category, turns_of(setting.case)[:1])
     return [replace(Question.of(unit, repeat, asked.prompt, seed), tools=asked.tools) for repeat in range(repeats)]
 
 
-def record(question: Question, setting: Setting, answer: Answer) -> Record:
+def record(question: Question, setting: AskedCase, answer: Answer) -> Record:
     """Return the record of an answer: 1 or 0, its category, and `why` it is wrong (None if it is right)."""
     names = ("accuracy", CATEGORY + setting.category)
     about = {"category": setting.category}
@@ -197,7 +197,7 @@ def record(question: Question, setting: Setting, answer: Answer) -> Record:
     return identity | {"scores": scores, "bounds": {}, "missing": 0} | about | {"why": why}
 
 
-def _why_wrong(setting: Setting, text: str) -> str | None:
+def _why_wrong(setting: AskedCase, text: str) -> str | None:
     """Return why an answer is wrong, None if it is right. Where no call is wanted, whatever is no call is right."""
     case, category, form = setting
     if category in MULTI_TURN:

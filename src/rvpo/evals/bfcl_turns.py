@@ -24,7 +24,7 @@ from rvpo.evals.bfcl_forms import Form, Step, Turn, turns_of
 from rvpo.evals.bfcl_library import DOCUMENTS, Calls, Case, language_of, module
 from rvpo.evals.models import Answer, Finished, Model, Question
 
-__all__ = ["MOST_STEPS", "Conversations", "Setting", "World", "check_transcript", "read_transcript"]
+__all__ = ["MOST_STEPS", "Conversations", "AskedCase", "World", "check_transcript", "read_transcript"]
 
 MOST_STEPS = 20
 """Answers with calls in one turn; one more ends the conversation, with what has been done until then."""
@@ -39,7 +39,7 @@ MOST_BITS = 64
 """Of a whole number in a call."""
 
 
-class Setting(NamedTuple):
+class AskedCase(NamedTuple):
     """A case and how it is asked."""
 
     case: Case
@@ -116,12 +116,12 @@ def _expected(text: str) -> tuple[str, dict[str, Any], list[Any]]:
     return body.func.id, {one.arg: ast.literal_eval(one.value) for one in body.keywords}, places
 
 
-def read_transcript(setting: Setting, text: str) -> list[list[Calls]]:
+def read_transcript(setting: AskedCase, text: str) -> list[list[Calls]]:
     """Return the calls of a transcript: turn by turn, answer by answer; answers without any are left out."""
     return [[calls for said in turn if (calls := _read(setting, said))] for turn in json.loads(text)]
 
 
-def _read(setting: Setting, text: str) -> Calls:
+def _read(setting: AskedCase, text: str) -> Calls:
     try:
         return setting.form.read(text, language_of(setting.category))
     except ValueError:
@@ -157,7 +157,7 @@ def check_transcript(case: Case, category: str, turns: Sequence[Sequence[Calls]]
 class Conversation:
     """One case on its way: what is asked next, and what has been answered."""
 
-    def __init__(self, question: Question, setting: Setting) -> None:
+    def __init__(self, question: Question, setting: AskedCase) -> None:
         self.question, self.setting = question, setting
         self.world = World(setting.case, setting.category)
         self.turns = turns_of(setting.case)
@@ -212,7 +212,7 @@ class Conversations:
     way. A conversation that was killed half-way begins anew.
     """
 
-    def __init__(self, model: Model, settings: Mapping[str, Setting]) -> None:
+    def __init__(self, model: Model, settings: Mapping[str, AskedCase]) -> None:
         """Wrap a model; settings by unit, of the cases of several turns."""
         self.model, self.settings = model, settings
 
