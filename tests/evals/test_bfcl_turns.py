@@ -18,8 +18,8 @@ from rvpo.evals.bfcl_forms import FORMS
 from rvpo.evals.bfcl_library import load_cases, module
 from rvpo.evals.bfcl_turns import (
     MOST_STEPS,
-    Conversations,
     AskedCase,
+    Conversations,
     World,
     _expected,
     check_transcript,

@@ -30,7 +30,7 @@ from rvpo.errors import ConfigError, unknown_name
 from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, unknown_record
 from rvpo.evals.bfcl_forms import FORMS, turns_of
 from rvpo.evals.bfcl_library import VERSION, check_calls, language_of, load_cases, require
-from rvpo.evals.bfcl_turns import Conversations, AskedCase, check_transcript, read_transcript
+from rvpo.evals.bfcl_turns import AskedCase, Conversations, check_transcript, read_transcript
 from rvpo.evals.models import Answer, Question
 
 __all__ = ["CATEGORIES", "GROUPS", "WEIGHTS", "build", "record", "summarize"]

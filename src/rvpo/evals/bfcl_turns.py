@@ -24,7 +24,7 @@ from rvpo.evals.bfcl_forms import Form, Step, Turn, turns_of
 from rvpo.evals.bfcl_library import DOCUMENTS, Calls, Case, language_of, module
 from rvpo.evals.models import Answer, Finished, Model, Question
 
-__all__ = ["MOST_STEPS", "Conversations", "AskedCase", "World", "check_transcript", "read_transcript"]
+__all__ = ["MOST_STEPS", "AskedCase", "Conversations", "World", "check_transcript", "read_transcript"]
 
 MOST_STEPS = 20
 """Answers with calls in one turn; one more ends the conversation, with what has been done until then."""
