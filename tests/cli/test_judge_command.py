@@ -55,6 +55,27 @@ def test_grade_goes_on_where_it_stopped_and_pays_nothing_twice(answers, tmp_path
     assert "11 of 12 answers are in graded.jsonl already" in capsys.readouterr().out
 
 
+def test_the_reasons_are_written_whatever_they_hold(answers, tmp_path):
+    odd = "line\u2028break, half an emoji \ud83d, caf\u00e9"
+
+    def reasoning(body):
+        reply = json.loads(honest(body))
+        for verdict in reply["verdicts"]:
+            verdict["reason"] = odd
+        return json.dumps(reply)
+
+    with FaultServer(reply=reasoning) as server:
+        assert judge("grade", server, "--criteria-per-call", "5") == 0
+        whole = (tmp_path / "graded.jsonl").read_bytes()
+        (tmp_path / "graded.jsonl").write_bytes(whole[: whole.rindex(b"caf\xc3\xa9") + 4])  # cut inside a character
+        assert judge("grade", server, "--criteria-per-call", "5") == 0
+        assert server.requests == 12
+    assert (tmp_path / "graded.jsonl").read_bytes() == whole
+    lines = [json.loads(line) for line in whole.split(b"\n") if line]
+    assert len(lines) == 12
+    assert {verdict["reason"] for line in lines for verdict in line["verdicts"].values()} == {odd}
+
+
 def test_several_answers_to_a_prompt(answers, tmp_path):
     row = answers[0] | {"answers": ["rest", "ice"]}
     (tmp_path / "answers.jsonl").write_text(json.dumps(row) + "\n")

@@ -285,6 +285,19 @@ def test_every_size_is_in_one_bin(sizes, bins):
     assert sum(count for _, _, count in found) == len(sizes)
 
 
+def test_ten_bins_are_the_most_without_being_asked():
+    assert histogram(range(10)) == [(size, size, 1) for size in range(10)]
+    assert histogram(range(11)) == [(size, size + 1, 2 if size < 10 else 1) for size in range(0, 11, 2)]
+
+
+@pytest.mark.parametrize(("digits", "shown"), [(40, "1" * 40), (41, "int " + "1" * 40 + "...")])
+def test_forty_characters_of_a_wrong_value_are_shown(tmp_path, digits, shown):
+    file = jsonl(tmp_path / "own.jsonl", OWN | {"rubric": int("1" * digits)})
+    with pytest.raises(ConfigError) as error:
+        load_rubric_rows(file)
+    assert str(error.value).endswith(f"key 'rubric': must be a list, got {shown}")
+
+
 def test_a_description_by_hand(tmp_path):
     rows = [
         {"id": "a", "prompt": "A?", "rubric": ["Is kind.", {"text": "is  Kind.", "points": 3, "tags": ["tone", "x"]}]},

@@ -187,6 +187,27 @@ def test_what_is_no_category_is_left_in_the_text(description):
     assert read_category(description) == (None, description)
 
 
+@pytest.mark.parametrize(
+    ("description", "category"),
+    [
+        # Likeness to "criteria": 2 x 6 / (8 + 8) = 0.75, and 2 x 7 / (11 + 8) = 0.737.
+        ("Essential criqvria: x", "essential"),
+        ("Essential critxzeziqa: x", None),
+        # To "important", before "Criteria": 2 x 7 / (11 + 9) = 0.7; to "pitfall" 2 x 4 / (5 + 7) = 0.667.
+        ("imzqorztaxt Criteria: x", "important"),
+        ("pitav Criteria: x", None),
+        # To "optional", alone: 2 x 7 / (9 + 8) = 0.824; to "pitfall" 2 x 6 / (8 + 7) = 0.8.
+        ("qptionqal: x", "optional"),
+        ("vpitfalx: x", None),
+        # As alike as 0.9 and 0.86, but two and three letters longer.
+        ("Essentialxy Criteria: x", "essential"),
+        ("Essentialxyz Criteria: x", None),
+    ],
+)
+def test_a_word_just_alike_enough_is_read_and_one_just_not_is_left(description, category):
+    assert read_category(description) == (category, "x" if category else description)
+
+
 def test_a_minus_after_the_category_stays():
     assert read_category("Essential Criteria: -3 is named.") == ("essential", "-3 is named.")
 

@@ -257,7 +257,8 @@ class TestExplicitScore:
         assert explicit_score(rubric_of(0), {"c0": True}) is None
 
     @pytest.mark.parametrize(
-        ("points", "weight"), [(10, 1.0), (5, 1.0), (4, 0.7), (3, 0.7), (2, 0.3), (0.5, 0.3), (0, 0.0), (-1, 0.9)]
+        ("points", "weight"),
+        [(10, 1.0), (5, 1.0), (4.99, 0.7), (4, 0.7), (3, 0.7), (2.99, 0.3), (0.01, 0.3), (0, 0.0), (-0.01, 0.9)],
     )
     def test_without_a_category_the_points_tell_the_weight(self, points, weight):
         assert category_weight(Criterion("c", "x", points, tags=("dosage",))) == weight

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from judging.fault_server import FAULTS, FaultServer, honest, met, seldom
+from judging.fault_server import FAULTS, FaultServer, block, blocks, honest, met, seldom
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
@@ -181,6 +181,32 @@ def test_odd_repeats_are_decided_by_majority():
         (graded,) = grade(Judge(config(server, repeats=3)), [Item("q", "x", rubric)])
     assert graded.verdicts["a"].met is True
     assert sorted(graded.verdicts["a"].votes) == [False, True, True]
+
+
+def test_the_reason_is_that_of_the_majority_and_comes_from_the_store_too(tmp_path):
+    rubric = Rubric((Criterion("a", "says rest"), Criterion("b", "says ice")))
+    votes = {1: (True, "first"), 2: (False, "second"), 3: (False, "third")}
+    number = iter(range(1, 100))
+
+    def script(body):
+        met, reason = votes[next(number)]
+        listed = [{"id": name, "reason": reason, "met": met} for name, _ in blocks(body)[1]]
+        return json.dumps({"verdicts": listed})
+
+    with FaultServer(reply=script) as server:
+        settings = config(server, repeats=3, criteria_per_call=2, concurrency=1, store=str(tmp_path / "s"))
+        graded, stored = (grade(Judge(settings), [Item("q", "x", rubric)])[0] for _ in range(2))
+        assert server.requests == 3
+        (empty,) = grade(Judge(settings), [Item("q", "", rubric)])
+    assert graded.verdicts["b"].met is False
+    assert graded.reasons() == stored.reasons() == {"a": "second", "b": "second"}
+    assert empty.reasons() == {"a": None, "b": None}
+
+
+def test_a_missing_verdict_has_no_reason():
+    with FaultServer(lambda number, body: "refusal") as server:
+        (graded,) = grade(Judge(config(server, asks=1)), items(1, size=2))
+    assert graded.reasons() == {"0": None, "1": None}
 
 
 def test_a_tie_after_a_lost_vote_is_missing():
@@ -381,6 +407,65 @@ def test_a_rule_judge_has_the_same_interface():
     assert wrong(graded, batch) == []
     ice = Counter("ice" in one.text for item in batch for one in item.rubric)
     assert judge.counts[Outcome.UNPARSED] == ice[True]
+
+
+@pytest.mark.parametrize(
+    ("answers", "lost", "stops"), [(20, 4, False), (20, 5, True), (19, 19, False), (20, 20, True)]
+)
+def test_the_share_that_may_be_missing_is_itself_allowed(answers, lost, stops):
+    """One verdict each; from 20 verdicts on, more than a fifth without one stop the run."""
+    rubric = Rubric((Criterion("a", "says rest"),))
+    judge = RuleJudge(lambda prompt, answer, criterion: None if int(answer) < lost else True)
+    grading = judge.grade_many([Item("q", str(number), rubric) for number in range(answers)])
+    if stops:
+        with pytest.raises(JudgeError, match=rf"{lost} of {answers} verdicts are missing \({lost} unparsed\)"):
+            asyncio.run(grading)
+    else:
+        assert [graded.met()["a"] for graded in asyncio.run(grading)].count(None) == lost
+
+
+@pytest.mark.parametrize(("lost", "stops"), [(4, False), (5, True)])
+def test_the_share_of_ratings_that_may_be_missing_is_itself_allowed(lost, stops):
+    def rating(body):
+        number = int(json.loads(block(body, "answer")))
+        return "none" if number < lost else json.dumps({"rating": 1 if number % 2 else 10})
+
+    with FaultServer(reply=rating) as server:
+        judge = Judge(config(server, asks=1))
+
+        async def run():
+            try:
+                return await judge.rate_many([Item("q", str(number), items(1)[0].rubric) for number in range(20)])
+            finally:
+                await judge.close()
+
+        if stops:
+            with pytest.raises(JudgeError, match=r"5 of 20 ratings are missing, more than 0\.2"):
+                asyncio.run(run())
+        else:
+            assert asyncio.run(run()) == [None] * 4 + [1.0, 0.0] * 8
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("criteria_per_call", 1, 8), ("asks", 1, 10), ("repeats", 1, 99)])
+def test_whole_numbers_have_bounds(name, least, most):
+    for value in (least, most):
+        assert getattr(JudgeConfig(model="m", **{name: value}), name) == value
+    for value in (least - 1, most + 1):
+        with pytest.raises(ConfigError, match=f"{name} must be a whole number from {least} to {most}"):
+            JudgeConfig(model="m", **{name: value})
+
+
+@pytest.mark.parametrize(("temperature", "second"), [(0.0, 0.5), (0.5, 0.5), (0.7, 0.7)])
+def test_a_second_ask_is_warm(temperature, second):
+    seen = []
+
+    def script(body):
+        seen.append(body["temperature"])
+        return "hm"
+
+    with FaultServer(reply=script) as server:
+        grade(Judge(config(server, temperature=temperature, asks=2, max_missing=1.0)), items(1, size=1))
+    assert seen == [temperature, second]
 
 
 def test_a_key_changes_with_all_that_a_reply_depends_on():

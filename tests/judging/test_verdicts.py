@@ -47,6 +47,37 @@ def test_a_number_is_an_id_as_text():
 
 
 @pytest.mark.parametrize(
+    ("number", "is_read"), [(10**9 - 1, True), (10**9, False), (-(10**9) + 1, True), (-(10**9), False)]
+)
+def test_a_number_of_more_than_nine_digits_is_no_id(number, is_read):
+    assert parse_verdicts(reply(MET | {"id": number}), [str(number)]) == {str(number): True if is_read else None}
+
+
+@pytest.mark.parametrize(("letters", "met"), [(100_000 - len(reply(MET)), True), (100_001 - len(reply(MET)), None)])
+def test_only_the_end_of_a_reply_is_looked_at(letters, met):
+    assert parse_verdicts(reply(MET) + "." * letters, ["a"]) == {"a": met}
+
+
+@pytest.mark.parametrize(("braces", "met"), [(510, True), (511, None)])
+def test_only_the_last_braces_are_tried(braces, met):
+    """The object has two braces of its own; of 512 in all its first one is the first that is tried."""
+    text = reply(MET)[:-1] + ', "more": [' + ", ".join(["{}"] * braces) + "]}"
+    assert parse_verdicts(text, ["a"]) == {"a": met}
+
+
+@pytest.mark.parametrize(("length", "met"), [(20_022, True), (20_023, None)])
+def test_an_unreadable_reply_is_given_up_in_the_end(length, met):
+    """Ten objects inside one another break off after `length` signs; each is read again from its own brace.
+
+    That is 10 length - 5 (0 + ... + 9) signs in vain, of which 200,000 are too few to give up.
+    """
+    broken = '{"a":' * 10
+    text = f'{broken}"{"x" * (length - len(broken) - 2)}"! {reply(MET)}'
+    assert text.index("!") == length
+    assert parse_verdicts(text, ["a"]) == {"a": met}
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
@@ -91,6 +122,23 @@ def test_what_is_no_verdict(text):
 @pytest.mark.parametrize("text", [None, 3, b"{}", ["x"]])
 def test_what_is_no_text(text):
     assert parse_verdicts(text, ["a"]) == {"a": None}
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (MET, "r"),
+        (MET | {"reason": 'it names \u2028 \ud83d and "met": false'}, 'it names \u2028 \ud83d and "met": false'),
+        ({"id": "a", "met": True}, None),
+        (MET | {"reason": ""}, None),
+        (MET | {"reason": ["r"]}, None),
+    ],
+)
+def test_a_reason_is_kept_as_the_judge_gave_it(entry, reason):
+    assert parser.parse_verdicts(reply(entry, UNMET | {"met": "no"}), ["a", "b"]) == {
+        "a": parser.Vote(True, reason),
+        "b": None,
+    }
 
 
 ids = st.lists(st.sampled_from(["a", "b", "c", "1", "2"]), unique=True, max_size=4)
@@ -160,6 +208,7 @@ def test_an_honest_reply_is_read_whatever_stands_around_it(met, before, after):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [('{"reason": "x", "rating": 7}', 7), ('{"rating": 11}', None), ('{"rating": "7"}', None),
+     ('{"rating": 0}', None), ('{"rating": 1}', 1), ('{"rating": 10}', 10), ('{"rating": -1}', None),
      ('{"rating": true}', None), ("7", None), ('{"rating": 7.5}', None), ("", None)],
 )  # fmt: skip
 def test_ratings(text, expected):
