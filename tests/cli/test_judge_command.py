@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from judging.answers import items
 from judging.fault_server import FaultServer, honest, met
-from judging.test_judge import items
 from rvpo.cli.main import main
 from rvpo.judging.store import VerdictStore
 

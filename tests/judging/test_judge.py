@@ -5,17 +5,15 @@ import json
 import logging
 import pickle
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
+from judging.answers import items
 from judging.fault_server import FAULTS, FaultServer, block, blocks, honest, met, seldom
+from judging.worker import Worker
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
@@ -25,21 +23,6 @@ from rvpo.judging.rule_judge import RuleJudge
 from rvpo.judging.store import VerdictStore
 from rvpo.judging.verdicts import Outcome
 from rvpo.llm.thoughts import without_thoughts
-
-WORDS = ("rest", "water", "dose", "warm", "child", "honey", "ice", "sleep")
-
-
-def items(number, size=5, seed=0):
-    """Return different answers, each with a rubric of `size` criteria, some of them pitfalls."""
-    draw, found = random.Random(seed), []
-    for index in range(number):
-        answer = " ".join([f"answer{index}", *draw.sample(WORDS, 3)])
-        criteria = [
-            Criterion(str(place), f"says {word}", polarity=draw.choice(["positive", "negative"]))
-            for place, word in enumerate(draw.sample(WORDS, size))
-        ]
-        found.append(Item(f"question {index}", answer, Rubric(tuple(criteria))))
-    return found
 
 
 def config(server, **options):
@@ -275,57 +258,39 @@ def test_chaos_with_a_third_of_the_calls_failing_loses_and_invents_nothing(tmp_p
     assert judge.counts[Outcome.MET] + judge.counts[Outcome.UNMET] == 5 * number
 
 
-WORKER = """
-import asyncio, sys
-sys.path.insert(0, {tests!r})
-from judging.test_judge import items, Judge, JudgeConfig
-async def main():
-    judge = Judge(JudgeConfig(model="judge", base_url=sys.argv[1], store=sys.argv[2], timeout=5.0, concurrency=4))
-    await judge.grade_many(items(int(sys.argv[3])))
-    await judge.close()
-    print(judge.client.usage.calls)
-asyncio.run(main())
-"""
-
-
 def worker(server, store, number):
     """Start a process that grades the same items into one store."""
-    code = WORKER.format(tests=str(Path(__file__).resolve().parents[1]))
-    words = [sys.executable, "-c", code, server.url, str(store), str(number)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    options = {"base_url": server.url, "store": str(store), "timeout": 5.0, "concurrency": 4}
+    return Worker(items(number), options)
 
 
 def test_a_killed_client_never_asks_for_a_stored_verdict_again(tmp_path):
-    kills, number = 20, 40
+    kills, number = 20, 100
     draw, store = random.Random(0), tmp_path / "verdicts.sqlite"
     with FaultServer(delay=0.02) as server:
         for _ in range(kills):
-            process = worker(server, store, number)
-            before = server.requests
-            while server.requests == before and process.poll() is None:
-                time.sleep(0.01)
-            time.sleep(draw.uniform(0.0, 0.2))
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            with worker(server, store, number) as client:
+                before = server.requests
+                while server.requests == before and client.process.is_alive():
+                    time.sleep(0.01)
+                time.sleep(draw.uniform(0.0, 0.2))
+                client.kill()
             stored = VerdictStore(store).statistics()
             kept = stored[0]["replies"] if stored else 0
             # what was answered but not yet stored when the process died is what may be asked again: the open calls
             assert sum(server.paid.values()) - kept <= 4 * kills
         kept = VerdictStore(store).statistics()[0]["replies"]
         before = server.requests
-        last = worker(server, store, number)
-        printed, errors = last.communicate(timeout=120)
-        assert last.returncode == 0, errors
-        assert int(printed) == server.requests - before == 5 * number - kept
+        with worker(server, store, number) as last:
+            assert last.result() == (None, 5 * number - kept)
+        assert server.requests - before == 5 * number - kept
 
 
 def test_two_processes_and_two_loops_share_one_store(tmp_path):
     store = tmp_path / "verdicts.sqlite"
     with FaultServer(delay=0.002) as server:
-        processes = [worker(server, store, 30) for _ in range(2)]
-        for process in processes:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
+        with worker(server, store, 30) as first, worker(server, store, 30) as second:
+            assert [client.result()[0] for client in (first, second)] == [None, None]
         assert VerdictStore(store).statistics()[0]["replies"] == 150
         before = server.requests
         judge, results = Judge(config(server, store=str(store))), []

@@ -1,38 +1,17 @@
 """The judge's limits hold for a run of several processes, each of which has a judge of its own."""
 
 import asyncio
-import json
-import os
-import subprocess
-import sys
+from contextlib import ExitStack
 
 import pytest
 
 from judging.fault_server import FaultServer
-from rvpo.llm.limits import share_of_process, world_size
-
-WORKER = """
-import asyncio, json, sys
-from rvpo.errors import JudgeError
-from rvpo.judging.config import JudgeConfig
+from judging.worker import Worker
 from rvpo.judging.criteria import Criterion, Rubric
 from rvpo.judging.grading import Item
-from rvpo.judging.judge import Judge
+from rvpo.llm.limits import share_of_process, world_size
 
-url, number, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
-judge = Judge(JudgeConfig(model="judge", base_url=url, **options))
-rubric = Rubric((Criterion("a", "says a"),))
-
-async def run():
-    try:
-        await judge.grade_many([Item("q", f"answer {sys.argv[4]} {n}", rubric) for n in range(number)])
-    except JudgeError as error:
-        return str(error)
-    finally:
-        await judge.close()
-
-print(json.dumps([asyncio.run(run()), judge.client.usage.calls]))
-"""
+RUBRIC = Rubric((Criterion("a", "says a"),))
 
 
 class Gathering(FaultServer):
@@ -52,50 +31,45 @@ class Gathering(FaultServer):
 
 
 def run_processes(server, world, number, options):
-    """Grade `number` answers in each of `world` processes; return what they printed, by rank."""
-    with server:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, server.url, str(number), json.dumps(options), str(rank)],
-                env=os.environ | {"WORLD_SIZE": str(world), "RANK": str(rank)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+    """Grade `number` answers in each of `world` processes; return their errors and calls, by rank."""
+    with server, ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                Worker(
+                    [Item("q", f"answer {rank} {index}", RUBRIC) for index in range(number)],
+                    {"base_url": server.url, **options},
+                    {"WORLD_SIZE": str(world), "RANK": str(rank)},
+                )
             )
             for rank in range(world)
         ]
-        printed = []
-        for process in processes:
-            out, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
-            printed.append(json.loads(out))
-    return printed
+        return [worker.result() for worker in workers]
 
 
 def test_all_processes_together_keep_to_the_concurrency_of_the_run():
     server = Gathering(7)  # with less than 7 at once it would wait for ever
-    printed = run_processes(server, 3, 10, {"concurrency": 7, "timeout": 60.0})
-    assert [calls for _, calls in printed] == [10, 10, 10]
+    results = run_processes(server, 3, 10, {"concurrency": 7, "timeout": 60.0})
+    assert [calls for _, calls in results] == [10, 10, 10]
     assert server.most_open == 7  # 3 + 2 + 2
 
 
 def test_the_budget_of_calls_is_that_of_the_run():
     server = FaultServer()
-    printed = run_processes(server, 3, 40, {"concurrency": 3, "max_calls": 8})
-    assert [calls for _, calls in printed] == [3, 3, 2]  # 8 = 3 + 3 + 2
+    results = run_processes(server, 3, 40, {"concurrency": 3, "max_calls": 8})
+    assert [calls for _, calls in results] == [3, 3, 2]  # 8 = 3 + 3 + 2
     assert server.requests == 8
-    for told, _ in printed:
-        assert told == ("the budget of max_calls=8 calls, this process's share of it, one of 3, is used up")
+    for error, _ in results:
+        assert error == ("the budget of max_calls=8 calls, this process's share of it, one of 3, is used up")
 
 
 def test_the_budget_of_cost_is_that_of_the_run():
     # Every call has 100 prompt tokens: at 1000 a million it costs 0.1. Half of 0.8 is 4 calls, one at a time.
     options = {"concurrency": 2, "max_cost": 0.8, "price_input": 1000.0}
     server = FaultServer()
-    printed = run_processes(server, 2, 40, options)
-    assert [calls for _, calls in printed] == [4, 4]
+    results = run_processes(server, 2, 40, options)
+    assert [calls for _, calls in results] == [4, 4]
     assert server.requests == 8
-    assert all("max_cost=0.8" in told and told.endswith("is used up (0.40)") for told, _ in printed)
+    assert all("max_cost=0.8" in error and error.endswith("is used up (0.40)") for error, _ in results)
 
 
 @pytest.mark.parametrize(("total", "world", "parts"), [(8, 3, [3, 3, 2]), (2, 4, [1, 1, 0, 0]), (6, 2, [3, 3])])

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import os
 import pickle
 import socket
 import subprocess
@@ -185,20 +184,29 @@ def test_rvpo_train_with_a_served_judge(policy, tmp_path):
     assert math.fsum(shares) == pytest.approx(1.0)
 
 
+RANKS = """
+import os, sys
+from torch.multiprocessing import start_processes
+from rvpo.cli.train import main
+
+def run_rank(rank, file, port):
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
+    sys.exit(main(["--config", file]))
+
+start_processes(run_rank, sys.argv[1:], nprocs=2, start_method="fork")
+"""
+"""A launcher that imports TRL once for both processes; those of accelerate and torchrun do so in every process."""
+
+
 def test_two_processes_judge_their_own_completions_into_one_store(policy, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    launch = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    launch += ["--dynamo_backend", "no", "--main_process_port", str(port), "--rollouts_per_step", "8"]
     with FaultServer() as server:
         file = write_config(policy, tmp_path, server, batch=4)
         done = subprocess.run(
-            [sys.executable, "-m", "rvpo.cli.main", "train", "--config", str(file), *launch],
-            env=os.environ | {"ACCELERATE_USE_CPU": "true"},
-            capture_output=True,
-            text=True,
-            timeout=300,
+            [sys.executable, "-c", RANKS, str(file), str(port)], capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr[-4000:]
         stored = VerdictStore(tmp_path / "v.sqlite").statistics()[0]["replies"]
