@@ -53,11 +53,11 @@ def test_figures_far_on_the_healthy_side_are_no_findings():
 
 
 @pytest.mark.parametrize(
-    ("failed", "why"), [(0.5, "all rollouts get the same"), (0.5 + BIT, "every rollout fails it")]
+    ("failed", "why"), [(0.475, "all rollouts get the same"), (0.475 + BIT, "every rollout fails it")]
 )
 def test_a_dead_channel_is_failed_if_most_of_its_dead_groups_are(failed, why):
-    (finding,) = find(result([channel("a", dead=sure(1.0), failed=sure(failed)), channel("b")]))
-    assert finding.text == f"a is dead: in 100 % of the groups {why}, so no method can raise it"
+    (finding,) = find(result([channel("a", dead=sure(0.95), failed=sure(failed)), channel("b")]))
+    assert finding.text == f"a is dead: in 95 % of the groups {why}, so no method can raise it"
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -74,6 +74,8 @@ def test_length_counts_from_its_threshold_on(sign):
     clear, unclear = (Estimate(0.2 * sign, *sorted((end * sign, 0.3 * sign))) for end in (0.1, 0.1 - BIT))
     assert finding(clear, sure(0.0))[0][1] == ()
     assert finding(unclear, sure(0.0)) == []
+    causes = [channel("a", length=sure(0.3 * sign)), channel("b", length=sure(0.4 * sign))]
+    assert find(result(causes, [method(bias=0.5 * sign)]))[0].channels == ("b", "a")
     for other in (0.2 * -sign, (0.2 - BIT) * sign):
         assert finding(sure(0.2 * sign), sure(other))[0][1] == ()
 
@@ -87,7 +89,7 @@ def pair(correlation=-0.5, error=0.01, groups=100):
     [
         (pair(-0.3), pair(-0.3 + BIT)),
         (pair(groups=30), pair(groups=29)),
-        (pair(-0.3, 0.1 - BIT), pair(-0.3, 0.1 + BIT)),
+        (pair(-0.375, 0.125 - BIT), pair(-0.375, 0.125)),
     ],
 )
 def test_a_pair_is_in_conflict_from_its_thresholds_on(at, past):
@@ -149,6 +151,9 @@ def test_the_fourth_finding_of_a_kind_shares_its_line():
     assert dead(3) == [("c0",), ("c1",), ("c2",)]
     assert dead(4) == [("c0",), ("c1",), ("c2",), ("c3",)]
     assert dead(5) == [("c0",), ("c1",), ("c2",), ("c3", "c4")]
+    noisy = [channel(f"c{index}", noise=sure(1 - index / 100)) for index in range(10)]
+    last = find(result(noisy))[-1]
+    assert (last.kind, last.text) == ("noise", "noisy, too: c3, c4, c5, c6, c7, c8 and 1 more")
     many = [Pair("a", f"c{index}", -0.9 + index / 100, 0.0, 100) for index in range(4)]
     assert [finding.channels[1] for finding in find(result(pairs=many[::-1]))] == ["c0", "c1", "c2"]
 

@@ -146,7 +146,7 @@ def _solved(result: AuditResult) -> list[AuditFinding]:
 
 def _noise(result: AuditResult) -> list[AuditFinding]:
     sampled = [channel for channel in result.channels if channel.repeats >= FEW_REPEATS]
-    noisy = [channel for channel in sampled if _far(channel.noise, NOISE)]
+    noisy = [channel for channel in sampled if _beyond(channel.noise, NOISE)]
     findings = []
     for channel in sorted(noisy, key=lambda channel: -channel.noise.value):
         text = (
@@ -158,22 +158,22 @@ def _noise(result: AuditResult) -> list[AuditFinding]:
     return _few(findings, "noisy, too")
 
 
-def _far(estimate: Estimate, threshold: float) -> bool:
-    """Tell whether an estimate is beyond +-threshold, and its interval beyond `CLEAR` of it on the same side."""
-    end = estimate.low if estimate.value > 0 else -estimate.high
-    return abs(estimate.value) >= threshold and end >= CLEAR * threshold
+def _beyond(estimate: Estimate, threshold: float) -> bool:
+    """Tell whether an estimate is as far from 0 as a threshold of either sign, and its interval `CLEAR` as far."""
+    if threshold < 0:
+        return estimate.value <= threshold and estimate.high <= CLEAR * threshold
+    return estimate.value >= threshold and estimate.low >= CLEAR * threshold
 
 
 def _length(result: AuditResult) -> list[AuditFinding]:
     bias = result.method(result.reference).bias
-    if not _far(bias, LENGTH):
+    threshold = math.copysign(LENGTH, bias.value)
+    if not _beyond(bias, threshold):
         return []
-    sign = math.copysign(1.0, bias.value)
-    causes = [channel for channel in result.channels if _far(channel.length, LENGTH)]
-    causes = [channel for channel in causes if channel.length.value * sign > 0]
+    causes = [channel for channel in result.channels if _beyond(channel.length, threshold)]
     names = tuple(channel.name for channel in sorted(causes, key=lambda channel: -abs(channel.length.value)))
     text = (
-        f"{'longer' if sign > 0 else 'shorter'} answers get more advantage under {result.reference} "
+        f"{'longer' if threshold > 0 else 'shorter'} answers get more advantage under {result.reference} "
         f"(correlation {interval(*bias, digits=2)})"
     )
     return [AuditFinding("length", text + (f", through {shown_names(names)}" if names else ""), names)]
@@ -181,11 +181,7 @@ def _length(result: AuditResult) -> list[AuditFinding]:
 
 def _conflicts(result: AuditResult) -> list[AuditFinding]:
     """Return channels against all others, unless another finding has it, and the most opposed pairs."""
-    opposed = [
-        channel
-        for channel in result.by_outlook(result.reference)
-        if channel.rest.value < 0 and _far(channel.rest, -CONFLICT)
-    ]
+    opposed = [channel for channel in result.by_outlook(result.reference) if _beyond(channel.rest, CONFLICT)]
     verdicts = {channel.name: channel.forecasts[result.reference].verdict for channel in opposed}
     findings = [
         AuditFinding(
