@@ -17,7 +17,7 @@ def sure(value):
 def forecast(change=0.1, verdict="rises", outlook=0.6):
     """A forecast, without uncertainty."""
     change = change if isinstance(change, Estimate) else sure(change)
-    return Forecast(change, 0.5, sure(outlook), 0.2, verdict)
+    return Forecast(change, sure(outlook), 0.2, verdict)
 
 
 def channel(name="a", *, forecasts=None, level=0.5, values=1000, repeats=1000, **figures):

@@ -60,9 +60,8 @@ def estimate(
     channels), `length` (correlation with the length of the answer), `noise` (variance among equal answers over
     variance in the group). Per channel and signal:
 
-        change       E_p[Cov_g(R_j, A)] / sqrt(E_p[Var_g(A)])       in reward units per unit of advantage
-        correlation  change / sqrt(E_p[Var_g(R_j)])                 in [-1, 1] without missing values
-        outlook      sigmoid(logit(m_j) + HORIZON s_j change / E_p[Var_g(R_j)])
+        change   E_p[Cov_g(R_j, A)] / sqrt(E_p[Var_g(A)])       in reward units per unit of advantage
+        outlook  sigmoid(logit(m_j) + HORIZON s_j change / E_p[Var_g(R_j)])
 
     where m_j is the recent mean, s_j the share, and m_j, change and variance are on the scale [0, 1]. Per signal:
     `bias` (correlation with the length), `lowest` and `all` (mean of the lowest third of the outlooks, and of all),
@@ -153,7 +152,7 @@ def _forecasts(
     ranges: Float[np.ndarray, "L 2"],
     reference: int,
 ) -> Figures:
-    """Return change, correlation and outlook of each channel under each signal; lowest, all and ahead of each signal.
+    """Return change and outlook of each channel under each signal; lowest, all and ahead of each signal.
 
     A channel without any outlook (always missing, say) counts as 1 in the lowest third: it argues against no method.
     """
@@ -172,7 +171,6 @@ def _forecasts(
     counted = np.maximum((~np.isnan(outlook)).sum(axis=1), 1)
     return {
         "change": change,
-        "correlation": divide(change, std, std > 0),
         "outlook": outlook,
         "lowest": lowest,
         "all": np.nansum(outlook, axis=1) / counted,
@@ -227,7 +225,6 @@ def channel_audit(
         weighed = pair_sums.weighed[place, index]
         forecasts[signal.name] = Forecast(
             change=change,
-            correlation=estimates("correlation", index, place).value,
             outlook=estimates("outlook", index, place),
             weight=float(pair_sums.weight[place, index] / weighed) if weighed else math.nan,
             verdict=verdict(change, level),

@@ -45,8 +45,6 @@ class Forecast:
 
     change: Estimate
     """First-order change of the expected reward per unit of advantage, on the reward's own scale."""
-    correlation: float
-    """The same over the reward's standard deviation inside groups."""
     outlook: Estimate
     """Projected mean on [0, 1]: the lower, the more the channel is at risk. Its size depends on the optimiser."""
     weight: float

@@ -29,7 +29,7 @@ FLAT = 1e-18
 EQUAL = 1e-12
 """Share of their squares below which the spread among rewards of equal answers is rounding."""
 
-GROUP = ("groups", "single", "rollouts", "step")
+GROUP = ("groups", "step")
 CHANNEL = (
     "total", "count", "size", "has", "spread", "dead", "solved", "failed", "std", "variance", "rest", "rest_count",
     "length", "length_count", "twin_squares", "twin_freedom",
@@ -52,12 +52,12 @@ class Layout(NamedTuple):
 class Sums:
     """Rows of sums, by name. Leading axes are whatever the array has: none, blocks, or bootstrap draws.
 
-    Per group: `groups` with two rollouts or more, `single` ones, `rollouts`, `step`. Per channel, over the prompts'
-    columns: `total` and `count` of the values, `size` (rollouts of groups that have the channel), `has`, `spread`
-    (two values or more), `dead`, `solved` and `failed` (dead at the top or bottom of the range), `std` and `variance`
-    inside the group, `rest` (correlation with the sum of the others), `length` (correlation with the length),
-    `twin_squares` and `twin_freedom` (spread among equal answers). Per signal: `variance` inside groups, `length`.
-    `covariance` of every channel with every signal.
+    Per group: `groups` with two rollouts or more, and their `step`. Per channel, over the prompts' columns: `total` and
+    `count` of the values, `size` (rollouts of groups that have the channel), `has`, `spread` (two values or more),
+    `dead`, `solved` and `failed` (dead at the top or bottom of the range), `std` and `variance` inside the group,
+    `rest` (correlation with the sum of the others), `length` (correlation with the length), `twin_squares` and
+    `twin_freedom` (spread among equal answers). Per signal: `variance` inside groups, `length`. `covariance` of every
+    channel with every signal.
     """
 
     def __init__(self, array: Float[np.ndarray, "... F"], layout: Layout) -> None:
@@ -148,11 +148,10 @@ def group_sums(
 ) -> Float[np.ndarray, "P F"]:
     """Return each prompt's terms of all sums, and add its correlations and weights to `pairs`.
 
-    `ranges` are the lowest and highest value of each channel. Groups of one rollout count in `single` alone.
+    `ranges` are the lowest and highest possible value of each channel. Groups of one rollout have zeros.
     """
     several = groups.exists().sum(axis=1) > 1
     rows = np.zeros((len(several), Layout(len(ranges), len(signals)).width))
-    rows[:, GROUP.index("single")] = ~several
     if not several.any():
         return rows
     groups = groups.take(several)
@@ -162,7 +161,7 @@ def group_sums(
     of_channels = _to_channels(np.concatenate([columns, forecasts], axis=2), view.member)
     prompts = len(groups.values)
     step = np.zeros(prompts) if groups.step is None else groups.step
-    of_groups = np.stack([np.ones(prompts), np.zeros(prompts), view.exists.sum(axis=1), step], axis=1)
+    of_groups = np.stack([np.ones(prompts), step], axis=1)
     terms = [of_groups, of_signals.reshape(prompts, -1), of_channels.reshape(prompts, -1)]
     rows[several] = np.concatenate(terms, axis=1)
     return rows
@@ -173,17 +172,9 @@ def _view(groups: Groups, ranges: Float[np.ndarray, "L 2"]) -> _Standardised:
     prompts, _, width = groups.values.shape
     missing = np.isnan(groups.values)
     values = np.where(missing, 0.0, groups.values)
-    ones, zeros = np.ones((1, 1, width)), np.zeros((1, 1, width))
-    channels = standardize(
-        values,
-        missing if missing.any() else None,
-        weights=ones,
-        low=zeros,
-        width=ones,
-        ddof=1,
-        eps=STD_EPS,
-        mask_dead=False,
-    )
+    ones, zeros, absent = np.ones((1, 1, width)), np.zeros((1, 1, width)), missing if missing.any() else None
+    scales = {"weights": ones, "low": zeros, "width": ones}
+    channels = standardize(values, absent, **scales, ddof=1, eps=STD_EPS, mask_dead=False)
     labels = np.broadcast_to(np.arange(width), (prompts, width)) if groups.labels is None else groups.labels
     low, high = ranges[labels, 0][:, None, :], ranges[labels, 1][:, None, :]
     scale = np.where(high > low, high - low, 1.0)
