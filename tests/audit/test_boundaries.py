@@ -140,7 +140,9 @@ def test_dead_channels_cap_the_advantage_from_a_quarter_of_the_criteria_on():
     assert at.startswith("25 % of a prompt's channels are dead, so under rvpo k=4 hardly an advantage exceeds 0.35;")
     assert at.endswith("dead_channels='mask' takes them out")
     assert text(1 / 3 - BIT) == []
-    assert text(0.8, methods=()) == []
+    assert text(0.8, methods=["cvar", "rvpo k=0"]) == []
+    absent = channel("absent", forecasts={"rvpo k=2": forecast()}, dead=sure(NAN), share=sure(0.0))
+    assert kinds(result([absent, absent], [method(), method("rvpo k=2")])) == []
 
 
 def test_the_fourth_finding_of_a_kind_shares_its_line():

@@ -235,16 +235,16 @@ def _discounted(channel: ChannelAudit, signal: str) -> bool:
 
 def _cap(result: AuditResult) -> list[AuditFinding]:
     present = [channel for channel in result.channels if channel.share.value > 0]
-    criteria = sum(channel.share.value for channel in present)
-    dead = sum(channel.share.value * channel.dead.value for channel in present) / criteria if present else 0.0
-    ks = [method.k for method in result.methods if method.method == "rvpo" and method.k]
-    if dead < CAP or not ks:
+    highest = max((method.k for method in result.methods if method.method == "rvpo" and method.k), default=0.0)
+    if not present or not highest:
         return []
-    highest = max(ks)
-    bound = number(-math.log(min(dead, 1.0)) / highest)
+    criteria = sum(channel.share.value for channel in present)
+    dead = sum(channel.share.value * channel.dead.value for channel in present) / criteria
+    if dead < CAP:
+        return []
     text = (
         f"{percent(dead)} of a prompt's channels are dead, so under rvpo k={highest:g} hardly an advantage exceeds "
-        f"{bound}; dead_channels='mask' takes them out"
+        f"{number(-math.log(dead) / highest)}; dead_channels='mask' takes them out"
     )
     return [AuditFinding("cap", text)]
 

@@ -52,8 +52,8 @@ class Layout(NamedTuple):
 class Sums:
     """Rows of sums, by name. Leading axes are whatever the array has: none, blocks, or bootstrap draws.
 
-    Per group: `groups` with two rollouts or more, and their `step`. Per channel, over the prompts' columns: `total` and
-    `count` of the values, `size` (rollouts of groups that have the channel), `has`, `spread` (two values or more),
+    Per group: `groups` with two rollouts or more, and their `step`. Per channel, over the prompts' columns: `total`
+    and `count` of the values, `size` (rollouts of groups that have the channel), `has`, `spread` (two values or more),
     `dead`, `solved` and `failed` (dead at the top or bottom of the range), `std` and `variance` inside the group,
     `rest` (correlation with the sum of the others), `length` (correlation with the length), `twin_squares` and
     `twin_freedom` (spread among equal answers). Per signal: `variance` inside groups, `length`. `covariance` of every
