@@ -1,0 +1,241 @@
+"""Every constant of the core that decides something, on both sides of where it decides."""
+
+import math
+
+import array_api_strict
+import numpy as np
+import pytest
+
+from rvpo import Aggregate, RewardError, compute_advantages, conflict
+from rvpo.core.aggregations import lowest, prior, soft_min
+from rvpo.core.inputs import outside
+
+U = np.array([0.5, 0.5, -0.5, -0.5])
+V = np.array([0.5, -0.5, 0.5, -0.5])
+"""Two channels of one group that know nothing of one another, of mean 0 and length 1."""
+
+
+def one_group(*channels):
+    return np.stack(channels, axis=1)[None]
+
+
+# --- soft minimum ---------------------------------------------------------------------------------------------
+
+
+def soft(values, k, active=None):
+    values = np.array([[values]])
+    active = np.ones_like(values) if active is None else np.array([[active]])
+    return float(soft_min(values, active / active.sum(), active, k).advantages[0, 0])
+
+
+def test_below_no_risk_a_soft_minimum_is_the_mean_to_the_last_bit():
+    # k v would be 1e-321, of which a float64 keeps two digits.
+    assert soft([0.0, 1e-120], 0.99e-200) == 0.5e-120
+
+
+def test_above_no_risk_a_soft_minimum_is_below_the_mean():
+    # k/2 var = 0.5e-12 * 0.25e12
+    assert soft([0.0, 1e6], 1e-12) == pytest.approx(500_000 - 0.125, abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [2e307, -2e307, 0.0])
+def test_a_value_next_to_the_largest_float_is_still_a_value(value):
+    values, active = np.array([[[value, -1e307]]]), np.array([[[1.0, 0.0]]])
+    assert lowest(values, active)[0, 0, 0] == value
+
+
+def test_without_an_active_channel_the_lowest_value_is_0():
+    for value in (2e307, -2e307):
+        assert lowest(np.full((1, 1, 2), value), np.zeros((1, 1, 2)))[0, 0, 0] == 0.0
+
+
+# --- rounding that is no spread -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rollouts", "roundings", "live"),
+    # std above max(n, 8) roundings of the mean, 2.2e-16 each
+    [(4, 7, False), (4, 9, True), (8, 7, False), (8, 9, True), (16, 15, False), (16, 17, True)],
+)
+@pytest.mark.parametrize("mean", [1.0, -4.0])
+def test_a_channel_is_live_if_it_varies_by_more_than_rounding(rollouts, roundings, live, mean):
+    delta = roundings * np.finfo(np.float64).eps * abs(mean)
+    rewards = mean + delta * np.tile([1.0, -1.0], rollouts // 2)[None, :, None]
+    result = compute_advantages(rewards, ddof=0)
+    assert (result.groups.std[0, 0] > 0) == live
+    assert float(result.stats.active_channels) == live
+
+
+def given(advantages):
+    """A method that returns these advantages."""
+    return lambda channels, k: Aggregate(np.asarray(advantages), prior(channels))
+
+
+@pytest.mark.parametrize(
+    ("advantages", "weight", "spread"),
+    [
+        # std against 1e-12 times the size of the advantages, 1 here
+        ([1 + 2e-12, 1 - 2e-12], 1.0, True),
+        ([1 + 5e-13, 1 - 5e-13], 1.0, False),
+        # ... but at least the size of a z-score, 1
+        ([2e-12, -2e-12], 1.0, True),
+        ([5e-13, -5e-13], 1.0, False),
+        # ... or of the largest weight, if that is smaller, as in sums
+        ([5e-13, -5e-13], 0.25, True),
+        ([2e-13, -2e-13], 0.25, False),
+        ([2e-12, -2e-12], 8.0, True),
+        # the size of large advantages
+        ([100 + 2e-10, 100 - 2e-10], 1.0, True),
+        ([100 + 5e-11, 100 - 5e-11], 1.0, False),
+    ],
+)
+def test_advantages_are_whitened_if_they_differ_by_more_than_rounding(advantages, weight, spread):
+    rewards = np.array([[[0.0], [1.0]]])
+    result = compute_advantages(rewards, method=given([advantages]), weights=[weight], ddof=0, eps=0.0)
+    np.testing.assert_allclose(result.advantages, [[1.0, -1.0] if spread else [0.0, 0.0]], atol=2e-3)
+
+
+@pytest.mark.parametrize(("angle", "defined"), [(2e-6, True), (5e-7, False)])
+def test_corr_grpo_has_a_scale_if_correlations_add_up_to_more_than_rounding(angle, defined):
+    # Channels at that angle to being opposite: their correlations add up to its square, their sum is -angle V.
+    rewards = one_group(U, -(math.cos(angle) * U + math.sin(angle) * V))
+    advantages = compute_advantages(rewards, method="corr_grpo", ddof=0, eps=0.0).advantages[0]
+    np.testing.assert_allclose(advantages, -V if defined else np.zeros(4), atol=1e-6)
+
+
+@pytest.mark.parametrize(("angle", "defined"), [(2e-10, True), (5e-11, False)])
+def test_a_channel_has_a_conflict_with_others_that_do_not_cancel_to_rounding(angle, defined):
+    # The others add up to -angle V, of which the square is held against 1e-20.
+    value = conflict(one_group(V, U, -(U + angle * V)))[0]
+    if defined:
+        assert value == pytest.approx(-1, abs=1e-4)
+    else:
+        assert math.isnan(value)
+
+
+# --- ranges ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "wrong"),
+    [
+        (1 + 0.9e-6, 0.0, 1.0, False),
+        (1 + 1.1e-6, 0.0, 1.0, True),
+        (-0.9e-6, 0.0, 1.0, False),
+        (-1.1e-6, 0.0, 1.0, True),
+        (3 + 5e-6, -3.0, 3.0, False),
+        (3 + 7e-6, -3.0, 3.0, True),
+        (-3 - 5e-6, -3.0, 3.0, False),
+        (-3 - 7e-6, -3.0, 3.0, True),
+    ],
+)
+def test_a_reward_may_miss_its_range_by_a_millionth_of_its_width(value, low, high, wrong):
+    assert bool(outside(np.array([value]), low, high)[0]) == wrong
+    rewards = np.array([[[value], [(low + high) / 2]]])
+    if wrong:
+        with pytest.raises(RewardError, match="outside its range"):
+            compute_advantages(rewards, ranges=(low, high))
+    else:
+        assert np.isfinite(compute_advantages(rewards, ranges=(low, high)).advantages).all()
+
+
+@pytest.mark.parametrize(("anchor", "wrong"), [(1 + 0.9e-6, False), (1 + 1.1e-6, True), (-1.1e-6, True)])
+def test_an_anchor_may_miss_0_to_1_by_a_millionth(anchor, wrong):
+    rewards = one_group(U + 0.5)
+    if wrong:
+        with pytest.raises(RewardError, match="anchor must hold channel means"):
+            compute_advantages(rewards, method="rvpo_policy", anchor=[anchor])
+    else:
+        compute_advantages(rewards, method="rvpo_policy", anchor=[anchor])
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("large", "fits"),
+    # deviations of half the value: its square must stay below 1.8e308, twice
+    [(1.8e154, True), (2e154, False), (1.7e308, False)],
+)
+def test_a_reward_whose_square_is_no_number_is_named(large, fits):
+    rewards = np.array([[[0.0], [1.0]], [[0.0], [large]]])
+    if fits:
+        np.testing.assert_allclose(
+            compute_advantages(rewards, ddof=0, whiten=False).advantages[1], [-1.0, 1.0], atol=1e-3
+        )
+    else:
+        with pytest.raises(RewardError, match=r"channel 0, prompt 1, rollout 1 .* is too large to square; .* 7e\+153"):
+            compute_advantages(rewards)
+
+
+def test_rewards_whose_sum_is_no_number_are_named():
+    with pytest.raises(RewardError, match=r"reward 1\.7e\+308 .* is too large to square"):
+        compute_advantages(np.array([[[1.7e308], [1.7e308]]]))
+
+
+def counting(calls):
+    """A method that notes how many prompts it is called with."""
+
+    def method(channels, k=0.0):
+        calls.append(channels.z.shape[0])
+        return Aggregate(channels.z[:, :, 0], prior(channels))
+
+    return method
+
+
+@pytest.mark.parametrize(("prompts", "blocks"), [(256, [256]), (257, [256, 1])])
+def test_a_block_holds_2_to_the_18_rewards(prompts, blocks):
+    calls = []
+    compute_advantages(np.ones((prompts, 32, 32)), method=counting(calls), whiten=False)
+    assert calls == blocks
+
+
+def test_a_prompt_larger_than_a_block_is_a_block():
+    calls = []
+    compute_advantages(np.ones((3, 1024, 257)), method=counting(calls), whiten=False)
+    assert calls == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(2**25, [257]), (64 * 1024, [64, 64, 64, 64, 1])])
+def test_blocks_of_an_accelerator_are_larger(monkeypatch, size, blocks):
+    from rvpo.core import advantages
+
+    if size == 2**25:
+        assert size == advantages.ACCELERATOR_BLOCK
+    monkeypatch.setattr(advantages, "ACCELERATOR_BLOCK", size)
+    calls = []
+    rewards = array_api_strict.ones((257, 32, 32), device=array_api_strict.Device("device1"))
+    compute_advantages(rewards, method=counting(calls), whiten=False)
+    assert calls == blocks
+
+
+# --- methods --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.5, True), (0.5000001, False)])
+def test_gd2po_keeps_a_rollout_at_its_threshold(threshold, kept):
+    # Weights 3 and 1: the second rollout has 3 - 1 = 2 of 3 + 1 = 4.
+    rewards = np.array([[[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]])
+    options = {"ddof": 0, "eps": 0.0, "weights": [3.0, 1.0], "threshold": threshold}
+    result = compute_advantages(rewards, method="gd2po", **options)
+    assert result.kept.tolist() == [[True, kept, kept, True]]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("gd2po", {"threshold": 0.8}),
+        ("cvar", {"share": 1 / 3}),
+        ("tchebycheff", {"ideal": 1.0}),
+        ("sa_mrpo", {"gamma": 0.5}),
+        ("dara", {"cap": 5.0, "symmetric": False}),
+        ("rvpo_policy", {"anchor": "group", "utility": "softmin", "signal": "reward", "total": "mean", "k": 2.0}),
+        ("rvpo", {"k": 1.0, "ddof": 1, "eps": 1e-4, "dead_channels": "keep", "recenter": False, "whiten": True}),
+        ("mean_variance", {"k": 1.0}),
+    ],
+)
+def test_what_is_not_said_is_the_documented_default(method, options):
+    rng = np.random.default_rng(0)
+    rewards = (rng.random((40, 4, 5)) < [0.01, 0.3, 0.5, 0.7, 0.9]).astype(float)
+    silent = compute_advantages(rewards, method=method).advantages
+    np.testing.assert_array_equal(silent, compute_advantages(rewards, method=method, **options).advantages)
