@@ -20,16 +20,7 @@ from rvpo.core.aggregations import Aggregate
 from rvpo.core.arrays import Array, as_array, compute_dtype, device, namespace
 from rvpo.core.batch_statistics import join, moments_of
 from rvpo.core.diagnostics import AdvantageStats, GroupStats, group_stats, summarise
-from rvpo.core.inputs import (
-    Batch,
-    check_batch,
-    check_settings,
-    outside,
-    refuse,
-    token_counts,
-    with_anchor,
-    with_batch_statistics,
-)
+from rvpo.core.inputs import Batch, as_arrays, check_batch, check_settings, outside, refuse, token_counts
 from rvpo.core.methods import Aggregation, Method, find_method
 from rvpo.core.zscores import STD_EPS, Channels, divide, standardize
 from rvpo.errors import ConfigError
@@ -131,8 +122,7 @@ def compute_advantages(
         RewardError: shapes that do not fit, infinite rewards, values outside their range, bad weights.
         ConfigError: an unknown method or option, k < 0, a method that does not return an `Aggregate`, and the like.
     """
-    method = find_method(method)
-    method.check_options(options)
+    method = find_method(method, options)
     k = method.default_k if k is None else k
     check_settings(k, ddof, eps, dead_channels, whiten, lengths)
     rewards = as_array(rewards)
@@ -142,7 +132,7 @@ def compute_advantages(
     batch = check_batch(rewards, group_size, weights, ranges)
     standardized = partial(_channels, batch, ddof=ddof, eps=eps, mask_dead=dead_channels == "mask")
     blocks = _blocks(batch.rewards)
-    options = with_batch_statistics(with_anchor(options, batch), batch, method.of_batch)
+    options = as_arrays(options, batch, method.of_batch)
     if missing := [name for name in method.of_batch if name not in options]:
         moments = join([moments_of(standardized(block)) for block in blocks])
         options |= {name: method.of_batch[name](moments) for name in missing}

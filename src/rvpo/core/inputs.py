@@ -12,13 +12,12 @@ from rvpo.errors import ConfigError, RewardError
 
 __all__ = [
     "Batch",
+    "as_arrays",
     "check_batch",
     "check_settings",
     "outside",
     "refuse",
     "token_counts",
-    "with_anchor",
-    "with_batch_statistics",
 ]
 
 RANGE_TOLERANCE = 1e-6
@@ -134,31 +133,38 @@ def refuse(bad: Bool[Array, "P G M"], block: Float[Array, "P G M"], start: int, 
     )
 
 
-def with_anchor(options: dict[str, Any], batch: Batch) -> dict[str, Any]:
-    """Return the options with the anchor of rvpo_policy as an array (#P, 1, M), or without one for "group"."""
-    anchor = options.get("anchor", "group")
-    if isinstance(anchor, str) and anchor == "group":
-        return {name: value for name, value in options.items() if name != "anchor"}
+def as_arrays(options: dict[str, Any], batch: Batch, of_batch: Iterable[str]) -> dict[str, Any]:
+    """Return the options with those that go by channel as arrays (#P, 1, M), and without the anchor "group".
+
+    These are the anchor of rvpo_policy, and the method's statistics of the batch where they are given.
+    """
+    arrays = {name: _statistic(name, options[name], batch) for name in of_batch if name in options}
+    if "anchor" in options and not (isinstance(options["anchor"], str) and options["anchor"] == "group"):
+        arrays["anchor"] = _anchor(options["anchor"], batch)
+    return {name: value for name, value in options.items() if name != "anchor"} | arrays
+
+
+def _anchor(anchor: Any, batch: Batch) -> Float[Array, "#P 1 M"]:
+    """Return channel means on [0, 1]: given ones, or for "batch" those of the batch."""
     xp = namespace(batch.rewards)
     if isinstance(anchor, str):
         if anchor != "batch":
             raise ConfigError(f"anchor must be 'group', 'batch' or channel means on [0, 1], got {anchor!r}")
         low, high = (0.0, 1.0) if batch.ranges is None else (batch.ranges[0, ...], batch.ranges[1, ...])
-        return options | {"anchor": (_batch_means(batch.rewards) - low) / (high - low)}
+        return (_batch_means(batch.rewards) - low) / (high - low)
     anchor = _of_channels("anchor", anchor, batch)
     if bool(xp.any(outside(anchor, 0.0, 1.0) | xp.isnan(anchor))):
         raise RewardError(f"anchor must hold channel means on the common scale [0, 1], got {anchor}")
-    return options | {"anchor": anchor}
+    return anchor
 
 
-def with_batch_statistics(options: dict[str, Any], batch: Batch, names: Iterable[str]) -> dict[str, Any]:
-    """Return the options with those that are statistics of the batch, where given, as arrays (#P, 1, M)."""
+def _statistic(name: str, values: Any, batch: Batch) -> Float[Array, "#P 1 M"]:
+    """Return a statistic of the batch that is given."""
     xp = namespace(batch.rewards)
-    given = {name: _of_channels(name, options[name], batch) for name in names if name in options}
-    for name, values in given.items():
-        if not bool(xp.all((values >= 0) & (values < xp.inf))):
-            raise RewardError(f"{name} must be finite and >= 0, got {values}")
-    return options | given
+    array = _of_channels(name, values, batch)
+    if not bool(xp.all((array >= 0) & (array < xp.inf))):
+        raise RewardError(f"{name} must be finite and >= 0, got {array}")
+    return array
 
 
 def _of_channels(name: str, values: Any, batch: Batch) -> Float[Array, "#P 1 M"]:

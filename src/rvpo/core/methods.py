@@ -1,7 +1,7 @@
 """Every method as an object, in one table; a method of your own is one more object, or just its function."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -48,7 +48,7 @@ class Method:
         """The function's name, for messages."""
         return getattr(self.function, "__name__", repr(self.function))
 
-    def check_options(self, options: dict[str, Any]) -> None:
+    def check_options(self, options: Iterable[str]) -> None:
         """Raise ConfigError for an option that the function does not take."""
         parameters = inspect.signature(self.function).parameters.values()
         known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
@@ -78,7 +78,7 @@ METHODS: dict[str, Method] = {
 """Every method by its public name."""
 
 
-def find_method(method: object) -> Method:
+def find_method(method: object, options: Iterable[str] = ()) -> Method:
     """Return a method by its name in `METHODS`, as "package.module:function", or as the function itself.
 
     A function of one's own has the fields that `Method` has by default, and takes k unless its k has a default.
@@ -89,16 +89,22 @@ def find_method(method: object) -> Method:
     'cvar'
 
     Raises:
-        ConfigError: an unknown name, a path that cannot be imported, or something that is not a method.
+        ConfigError: an unknown name, a path that cannot be imported, something that is not a method, or one that does
+            not take the options.
     """
-    if isinstance(method, Method):
-        return method
-    if isinstance(method, str):
-        if method in METHODS:
-            return METHODS[method]
+    if isinstance(method, str) and method not in METHODS:
         if ":" not in method:
             raise unknown_name("method", method, [*METHODS, "package.module:function"])
-        return find_method(_imported(method))
+        method = _imported(method)
+    found = METHODS[method] if isinstance(method, str) else _as_method(method)
+    found.check_options(options)
+    return found
+
+
+def _as_method(method: object) -> Method:
+    """Return a method as it is, and a function as one."""
+    if isinstance(method, Method):
+        return method
     if not callable(method):
         raise ConfigError(f"a method is a name, a function or a rvpo.Method, got {method!r}")
     parameters = [*inspect.signature(method).parameters.values()]

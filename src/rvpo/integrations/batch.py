@@ -58,11 +58,13 @@ def batch_options(
         options["ranges"] = matrix.ranges
     if options.get("anchor") == "average":
         options["anchor"] = average_anchor(matrix, group_size, state.anchor, decay=config.anchor_decay, move=move)
-    targets = unit_targets(config.mapping("channel_targets") or {}, matrix, state.multipliers)
-    means = unit_means(matrix, group_size) if targets else {}
-    state.multipliers = dual_ascent(state.multipliers, targets, means, rate=config.target_rate if move else 0.0)
-    if targets:
+    if targets := config.mapping("channel_targets"):
+        scaled = unit_targets(targets, matrix, state.multipliers)
+        rate = config.target_rate if move else 0.0
+        state.multipliers = dual_ascent(state.multipliers, scaled, unit_means(matrix, group_size), rate=rate)
         options["weights"] = matrix.weights + _by_prompt(state.multipliers, matrix)
+    else:
+        state.multipliers = {}
     return _batch_statistics(method, matrix, group_size, options) | options
 
 
