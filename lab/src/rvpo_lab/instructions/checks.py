@@ -21,6 +21,7 @@ from rvpo_lab.instructions.task import grade, rows
 # TRL is first imported by the trainer, behind the check of its version.
 import torch  # isort: skip
 from datasets import Dataset  # isort: skip
+from transformers import AutoModelForCausalLM  # isort: skip
 from trl import GRPOConfig, GRPOTrainer  # isort: skip
 
 __all__ = ["advantages_agree", "checks", "step_ratio"]
@@ -176,6 +177,35 @@ def step_ratio(policy: str, settings: Settings, *, pairs: int = STEP_PAIRS) -> d
     return result
 
 
+def sampling_times(policy: str, settings: Settings) -> dict[str, float]:
+    """Return seconds for one batch of rollouts by the graph sampler and by `generate`, with all tokens sampled."""
+    tokenizer = load_tokenizer(policy, padding_side="left")
+    model: Any = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.bfloat16)
+    model = model.to("cuda").eval()
+    chats = [row["prompt"] for row in rows(settings.prompts, 0) for _ in range(settings.rollouts)]
+    ids = tokenizer.apply_chat_template(chats, add_generation_prompt=True, return_dict=True)["input_ids"]
+    capacity = max(map(len, ids)) + settings.tokens
+    sampler = Sampler(model, rows=len(ids), capacity=capacity, eos=tokenizer.eos_token_id)
+    sampler.eos = -1  # no token ends an answer
+    generator = torch.Generator("cuda").manual_seed(0)
+    batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to("cuda")
+    ways: dict[str, Callable[[], Any]] = {
+        "graph_s": lambda: sampler.sample(ids, settings.tokens, generator),
+        "generate_s": lambda: model.generate(
+            **batch, do_sample=True, top_k=0, max_new_tokens=settings.tokens, min_new_tokens=settings.tokens
+        ),
+    }
+    seconds = {}
+    for name, run in ways.items():
+        run()
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        run()
+        torch.cuda.synchronize()
+        seconds[name] = time.perf_counter() - began
+    return seconds
+
+
 def checks(policy: str | None, settings: Settings, out: Path) -> str:
     """Run all checks on this machine's GPU, write checks.json into `out`; return the tables as Markdown.
 
@@ -199,6 +229,11 @@ def checks(policy: str | None, settings: Settings, out: Path) -> str:
     if device == "cpu":
         text += "\nNo GPU: times, kernels, steps and memory are left out.\n"
     elif policy is not None:
+        result["sampling"] = sampling = sampling_times(policy, settings)
+        text += (
+            f"\n{settings.prompts} x {settings.rollouts} answers of {settings.tokens} tokens: "
+            f"{sampling['graph_s']:.2f} s by the graph sampler, {sampling['generate_s']:.2f} s by generate.\n"
+        )
         result["step"] = step = step_ratio(policy, settings)
         text += (
             f"\nRVPOTrainer step over GRPOTrainer step, {PROMPTS} x {PROMPTS} rollouts of at most {settings.tokens} "

@@ -5,6 +5,7 @@ no cell is started that could not end, and at the limit the workers are stopped.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import queue
@@ -21,6 +22,7 @@ from typing import Any
 from rvpo.errors import RvpoError
 from rvpo.text import number
 from rvpo_lab.instructions.cells import Cell, Settings
+from rvpo_lab.suite.cell_file import read_cell
 
 __all__ = ["Pace", "Workers", "probe", "run_cells"]
 
@@ -166,7 +168,12 @@ def probe(settings: Settings, policy: str, workers: Workers, folder: Path, sizes
         last = PROBED_STEPS - 1  # the last step's time holds an evaluation
         a_step = median((each[last] - each[1]) / (last - 1) for each in times.values())
         evaluation = median(each[PROBED_STEPS] - each[last] for each in times.values()) - a_step
-        results[size] = {"a_step": a_step, "evaluation": evaluation, "before_steps": max(total) - a_step * last}
+        results[size] = {
+            "a_step": a_step,
+            "evaluation": evaluation,
+            "before_steps": max(total) - a_step * last,
+            "peak_gib": max(read_cell(file).about.get("peak_gib", math.nan) for file in files),
+        }
         for file in files:
             file.unlink()
     (folder / "probe.json").write_text(json.dumps(results, indent=2) + "\n")
