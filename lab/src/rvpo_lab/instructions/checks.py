@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rvpo import METHODS, RVPOConfig, RVPOTrainer, compute_advantages
+from rvpo.errors import RvpoError
 from rvpo.llm.tokenizer import load_tokenizer
 from rvpo.text import markdown_table, number
 from rvpo_lab.instructions.cells import Settings
@@ -57,7 +58,9 @@ def advantages_agree(device: str) -> dict[str, dict[str, float]]:
             there = compute_advantages(rewards.to(device), method=method).advantages
             here = compute_advantages(rewards.double().numpy(), method=method).advantages
             if there.device.type != torch.device(device).type or there.dtype != dtype:
-                raise AssertionError(f"{method}: advantages came as {there.dtype} on {there.device}")
+                raise RvpoError(
+                    f"{method}: advantages of {dtype} rewards on {device} came as {there.dtype} on {there.device}"
+                )
             expected = torch.as_tensor(here).to(dtype).double().numpy()  # rounded as the result is
             distance = float(np.max(np.abs(there.double().cpu().numpy() - expected)))
             distances.setdefault(method, {})[str(dtype).removeprefix("torch.")] = distance
