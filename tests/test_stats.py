@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rvpo import stats
 from rvpo.errors import ConfigError
-from rvpo.stats import PairedTest, bootstrap_interval, bootstrap_ratio, holm, paired_test
+from rvpo.stats import PairedTest, bootstrap_interval, bootstrap_ratio, holm, lowest_third, paired_test
 
 FEW = settings(max_examples=40)
 SCORES = st.integers(-20, 20).map(lambda value: value / 4)
@@ -317,3 +317,24 @@ def test_a_ratio_to_nothing_is_nothing():
 def test_what_has_no_ratio_is_an_error(a, b, told):
     with pytest.raises(ConfigError, match=told):
         bootstrap_ratio(a, b)
+
+
+# --- lowest third ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ([0.9], 0.9),
+        ([0.1, 0.9], 0.1),
+        ([0.3, 0.1, 0.9], 0.1),
+        ([0.4, 0.1, 0.2, 0.9], 0.15),  # M mod 3 = 1: two of four, where round(M / 3) would take one
+        ([0.5, 0.7, 0.1, 0.3, 0.9, 0.2, 0.8], 0.2),  # three of seven
+    ],
+)
+def test_the_lowest_third_is_rounded_up(means, expected):
+    assert lowest_third(means) == pytest.approx(expected)
+
+
+def test_the_lowest_third_of_each_row():
+    assert lowest_third([[0.5, 0.25, 1.0, 0.75], [0.0, 1.0, 1.0, 1.0]]).tolist() == [0.375, 0.5]

@@ -1,8 +1,8 @@
 """Cells of a suite made up by hand, for tests of what reads them."""
 
 from rvpo_lab.suite.cell_file import CellRecord, write_cell
-from rvpo_lab.suite.plan import Cell, Settings
-from rvpo_lab.suite.schedule import cell_path
+from rvpo_lab.suite.folder import cell_path
+from rvpo_lab.suite.plan import Settings
 
 HELD_OUT = {
     (0, "accuracy/cause:fever"): [0.0, 1.0],
@@ -55,10 +55,8 @@ def cell(
     )
 
 
-def write_suite(folder, cells):
+def write_suite(folder, records):
     """Write cells as a suite's folder; return it."""
-    for one in cells:
-        file = cell_path(folder, Cell(one.about["task"], one.about["contender"], one.about["seed"]))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_cell(one, file)
+    for record in records:
+        write_cell(record, cell_path(folder, record.cell))
     return folder

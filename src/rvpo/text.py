@@ -38,12 +38,12 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """Return a number with its sign.
+    """Return a number with its sign, also where it rounds to 0: a direction is worth telling.
 
-    >>> signed(0.5), signed(-0.25, 2), signed(float("nan"))
-    ('+0.500', '-0.25', '-')
+    >>> signed(0.5), signed(-0.25, 2), signed(-0.0001), signed(float("nan"))
+    ('+0.500', '-0.25', '-0.000', '-')
     """
-    return f"{round(value, digits) + 0.0:+.{digits}f}" if math.isfinite(value) else NOTHING
+    return f"{value:+.{digits}f}" if math.isfinite(value) else NOTHING
 
 
 def percent(share: float, digits: int = 0) -> str:

@@ -5,25 +5,17 @@ from dataclasses import asdict
 
 import pytest
 
+from made_up_cells import write_suite
 from rvpo.errors import ConfigError
 from rvpo.report.images import svg
 from rvpo_lab.cli.bench import main
+from rvpo_lab.report.pictures import lowest_picture
 from rvpo_lab.suite.aim import hold_against_aim
-from rvpo_lab.suite.cell_file import write_cell
 from rvpo_lab.suite.findings import places, refill, sections
 from rvpo_lab.suite.late import read_conditions
-from rvpo_lab.suite.pictures import lowest_picture
 from rvpo_lab.suite.plan import Settings
 from rvpo_lab.suite.regressions import change_by_band
-from rvpo_lab.suite.results import run_scores
-
-
-def write(folder, cells):
-    (folder / "cells").mkdir(parents=True)
-    for cell in cells:
-        about = cell.about
-        write_cell(cell, folder / "cells" / f"{about['task']}-{about['contender']}-{about['seed']}.parquet")
-    return folder
+from rvpo_lab.suite.results import channel_means, run_scores
 
 
 @pytest.fixture
@@ -68,19 +60,19 @@ def test_an_end_below_its_best_is_given_back(make_record):
 def test_channels_are_in_the_band_of_their_start(make_record):
     # a/x starts at 0, a/y at 1/4, b/z at 1: bands 0, 1 and 3. Changes 1/2; 1/2; -1/4.
     means = {"a/x": [0.0, 0.5], "a/y": [0.25, 0.75], "b/z": [1.0, 0.75]}
-    table = change_by_band([make_record(means=means)])
+    table = change_by_band(channel_means([make_record(means=means)]))
     assert dict(zip(table["band"], table["change"], strict=True)) == {0: 0.5, 1: 0.5, 3: -0.25}
     assert table["channels"].tolist() == [1, 1, 1]
 
 
 def test_the_band_of_a_channel_is_the_same_in_all_runs_of_a_task(make_record):
     runs = [make_record(seed=seed, means={"a/x": [start, 1.0]}) for seed, start in ((0, 0.75), (1, 1.0))]
-    assert set(change_by_band(runs)["band"]) == {3}  # 7/8 on average
+    assert set(change_by_band(channel_means(runs))["band"]) == {3}  # 7/8 on average
 
 
 def test_conditions_are_told_by_what_is_not_usual(tmp_path, suite):
     for name, settings in (("b", Settings(beta=0.04, steps=200, num_iterations=4)), ("a", Settings())):
-        write(tmp_path / name, suite)
+        write_suite(tmp_path / name, suite)
         (tmp_path / name / "suite.json").write_text(json.dumps(asdict(settings)))
     usual, other = read_conditions(tmp_path)
     assert (usual.words, other.words) == ("the suite's settings", "200 steps, KL penalty 0.04, 4 updates a batch")
@@ -93,9 +85,9 @@ def test_what_is_given_back_by_hand(tmp_path, suite, make_record):
     rvpo = make_record(
         contender="rvpo", means={"accuracy/dose": [0.0, 1.0, 0.5], "communication/close": [0.5, 0.5, 0.5]}
     )
-    folder = write(tmp_path / "late" / "noise", [*suite, rvpo])
+    folder = write_suite(tmp_path / "late" / "noise", [*suite, rvpo])
     (folder / "suite.json").write_text(json.dumps(asdict(Settings(epsilon=100.0, num_iterations=4))))
-    text = sections(write(tmp_path / "suite", suite), ["late"], late=folder.parent)["late"]
+    text = sections(suite, ["late"], folder=tmp_path, late=folder.parent)["late"]
     # RVPO: at best (1 + 1/2)/2, at the end 1/2. One pair with GDPO, seed 0, has no interval.
     ends = "0.625 / 0.625: 0.000 | 0.750 / 0.500: 0.250 | 0.875 / 0.875: 0.000"
     assert f"| 4 updates a batch, clipped beyond 100 | rubric | {ends} | +0.250 | 0.25 / 0.50 / 0.75 | 1 |" in text
@@ -103,13 +95,13 @@ def test_what_is_given_back_by_hand(tmp_path, suite, make_record):
 
 
 def test_all_methods_against_gdpo_by_hand(tmp_path, suite):
-    text = sections(write(tmp_path, suite), ["methods"])["methods"]
+    text = sections(suite, ["methods"], folder=tmp_path)["methods"]
     # Lowest third: 1/2 and 1 against 1/4, so differences of 1/4 and 3/4 of one sign; one method, so Holm adds nothing.
     assert "| policy k=2 | 3.00 [2.00, 4.00] | +0.500 [+0.250, +0.750] | 0.500 | 2 |" in text
 
 
 def test_places_of_a_document_are_filled_anew(tmp_path, suite):
-    results = write(tmp_path / "results", suite)
+    results = write_suite(tmp_path / "results", suite)
     document = tmp_path / "findings.md"
     document.write_text("Before.\n\n<!-- begin aim -->\nold\n<!-- end aim -->\n\nAfter.\n")
     assert main(["findings", str(results), "--fill", str(document)]) == 0
@@ -124,39 +116,39 @@ def test_places_of_a_document_are_filled_anew(tmp_path, suite):
 
 def test_a_document_that_is_not_there_is_an_error(tmp_path, suite):
     with pytest.raises(ConfigError, match="no file"):
-        main(["findings", str(write(tmp_path, suite)), "--fill", str(tmp_path / "nothing.md")])
+        main(["findings", str(write_suite(tmp_path, suite)), "--fill", str(tmp_path / "nothing.md")])
 
 
 def test_a_place_without_a_section_is_an_error(tmp_path, suite):
-    given = sections(write(tmp_path, suite), ["aim", "late"])
-    assert list(given) == ["aim"]
+    texts = sections(suite, ["aim", "late"], folder=tmp_path)
+    assert list(texts) == ["aim"]
     with pytest.raises(ConfigError, match="places for late"):
-        refill("<!-- begin aim --><!-- end aim --> <!-- begin late --><!-- end late -->", given)
+        refill("<!-- begin aim --><!-- end aim --> <!-- begin late --><!-- end late -->", texts)
     with pytest.raises(ConfigError, match="no place to fill"):
         places("nothing")
 
 
 def test_unseen_seeds_are_told_for_themselves(tmp_path, suite):
-    text = sections(write(tmp_path, suite), ["aim"], unseen=[1])["aim"]
+    text = sections(suite, ["aim"], folder=tmp_path, unseen=[1])["aim"]
     # Seed 1 alone: lowest third 1 - 1/4, mean 1 - 5/8.
     assert "On seeds 1 to 1 alone, 1 pairs" in text.replace("\n", " ")
     assert "lowest third +0.750" in text.replace("\n", " ")
 
 
 def test_candidates_and_late_conditions_are_tables(tmp_path, suite):
-    results = write(tmp_path / "results", suite)
-    write(tmp_path / "late" / "long", suite)
+    results = write_suite(tmp_path / "results", suite)
+    write_suite(tmp_path / "late" / "long", suite)
     (tmp_path / "late" / "long" / "suite.json").write_text(json.dumps(asdict(Settings(steps=200))))
-    given = sections(results, ["late", "candidates"], late=tmp_path / "late", candidates=results)
-    assert "| policy k=2 | +0.500 [+0.250, +0.750] |" in given["candidates"]
+    texts = sections(suite, ["late", "candidates"], folder=results, late=tmp_path / "late", candidates=results)
+    assert "| policy k=2 | +0.500 [+0.250, +0.750] |" in texts["candidates"]
     # GDPO: (1/4 + 1)/2 at best and at the end; the policy level (3/4 + 1)/2.
     row = "rubric | 0.625 / 0.625: 0.000 | - | 0.875 / 0.875: 0.000 | - | 0.25 / - / 0.75 | 0 |"
-    assert f"| 10 steps | {row}" in given["late"]
-    assert f"| 200 steps | {row}" in given["late"]
+    assert f"| 10 steps | {row}" in texts["late"]
+    assert f"| 200 steps | {row}" in texts["late"]
 
 
 def test_the_picture_has_every_task_and_method(suite):
-    picture = lowest_picture(suite)
+    picture = lowest_picture(run_scores(suite))
     assert "rubric policy k=2 0.75" in picture.description
     assert "rubric GDPO 0.25" in picture.description
-    assert svg(picture) == svg(lowest_picture(suite))
+    assert svg(picture) == svg(lowest_picture(run_scores(suite)))

@@ -8,11 +8,25 @@ import pytest
 
 from rvpo.audit import audit_log
 from rvpo.errors import ConfigError
-from rvpo_lab.suite import foresight as made
-from rvpo_lab.suite.cell_file import CellRecord, read_cell
-from rvpo_lab.suite.foresight import audit_run, forecasts, foresight, orders, write_log
+from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.suite.folder import read_cells
+from rvpo_lab.suite.foresight import (
+    SPANS,
+    OwnMethod,
+    audit_run,
+    audits,
+    forecasts,
+    orders,
+    own_method,
+    values_by_channel,
+    write_log,
+)
+from rvpo_lab.suite.foresight_page import advantage, auroc, falls, foresight, signs, wins
+from rvpo_lab.suite.plan import Cell
 
-CELLS = Path(__file__).parents[3] / "benchmarks" / "neglect" / "cells"
+SUITE = Path(__file__).parents[3] / "benchmarks" / "neglect"
+BOTH = np.ones((1, 2))
+"""A draw in which each of two runs comes once."""
 
 
 def run(contender="gdpo", seed=0, *, task="rubric", lost=False):
@@ -31,7 +45,7 @@ def run(contender="gdpo", seed=0, *, task="rubric", lost=False):
 
 
 def test_a_row_holds_what_was_said_and_what_happened():
-    table = forecasts([run(lost=True)])
+    table = forecasts(audits([run(lost=True)]))
     assert table["channel"].tolist() == ["a/easy", "b/hard"]
     assert table["neglected"].tolist() == [False, True]
     assert table["next"].tolist() == [0.5, 0.5]
@@ -40,12 +54,19 @@ def test_a_row_holds_what_was_said_and_what_happened():
 
 
 def test_the_audit_is_of_the_runs_own_method_at_its_own_k():
-    assert made.own_signal(run("gdpo")) == ("gdpo", 1.0)
-    assert made.own_signal(run("rvpo_k5")) == ("rvpo", 5.0)
-    method, k = made.own_signal(run("rvpo"))
-    assert (method, k) == ("rvpo", pytest.approx(0.5 + 1.5 * 5 / 100))
-    assert made.own_signal(run("unheard_of")) is None
-    assert [method.name for method in audit_run(run(), methods=["rvpo"], ks=[k]).methods] == [f"rvpo k={k:g}"]
+    assert own_method(run("gdpo")) == ("gdpo", 1.0)
+    assert own_method(run("rvpo_k5")) == ("rvpo", 5.0)
+    rvpo = own_method(run("rvpo"))
+    assert rvpo == ("rvpo", pytest.approx(0.5 + 1.5 * 5 / 100))
+    assert own_method(run("unheard_of")) is None
+    assert [method.name for method in audit_run(run(), [rvpo]).methods] == [rvpo.name] == [f"rvpo k={rvpo.k:g}"]
+
+
+def test_gdpos_log_is_audited_under_the_methods_of_the_same_task_and_seed():
+    gdpo, rvpo, other = audits([run("gdpo"), run("rvpo_k5"), run("rvpo_policy", seed=1)])
+    assert [method.name for method in gdpo.result.methods] == ["gdpo", "rvpo k=5"]
+    assert [method.name for method in rvpo.result.methods] == ["rvpo k=5"]
+    assert [method.name for method in other.result.methods] == ["rvpo_policy k=2"]
 
 
 def test_auroc_by_hand():
@@ -59,9 +80,9 @@ def test_auroc_by_hand():
         }
     )
     # Neglected 0.1, 0.5, 0.6 against others 0.5, 0.2: below in 0.1 twice, and one tie.
-    assert made._point(rows, "outlook") == pytest.approx(2.5 / 6)
+    assert wins(rows, "outlook").auroc == pytest.approx(2.5 / 6)
     # Inside run 0: one below and one tie of two; inside run 1: none of one.
-    assert made._inside(rows) == pytest.approx(1.5 / 3)
+    assert wins(rows, "outlook").inside == pytest.approx(1.5 / 3)
 
 
 def test_what_the_forecast_adds_to_the_mean_by_hand():
@@ -76,35 +97,39 @@ def test_what_the_forecast_adds_to_the_mean_by_hand():
         }
     )
     # The outlook orders all four pairs. The mean 0.3 of one ties with 0.3; 0.4 is above both, and 0.3 above 0.2.
-    assert made._gain(rows, 0).startswith("+0.88 [")
-    assert made._auroc(rows, 0).startswith("1.00 [1.00")
+    outlook, level = wins(rows, "outlook"), wins(rows, "level")
+    assert advantage(outlook, level, BOTH) == "+0.88 [+0.88, +0.88]"
+    assert auroc(outlook, BOTH) == "1.00 [1.00, 1.00]"
+    # Run 1 twice: its outlook orders its pair, its mean does not; run 0 twice: the mean ties.
+    assert advantage(outlook, level, np.array([[0.0, 2.0]])).endswith("[+1.00, +1.00]")
+    assert advantage(outlook, level, np.array([[2.0, 0.0]])).endswith("[+0.50, +0.50]")
 
 
 def moved(**columns):
     """Five channels, one a run, of which the fourth did not move and the last one hardly did."""
-    course = {which: [0.2, -0.2, -0.2, 0.0, 0.01] for which in made.SPANS}
-    errors = {f"{which}_error": [0.01] * 5 for which in made.SPANS}
+    course = {which: [0.2, -0.2, -0.2, 0.0, 0.01] for which in SPANS}
+    errors = {f"{which}_error": [0.01] * 5 for which in SPANS}
     return pd.DataFrame({"task": "t", "method": "m", "seed": range(5), **course, **errors, **columns})
 
 
 def test_signs_by_hand():
-    right, up = made._signs(moved(change=[0.1, 0.1, -0.1, -0.1, -0.1]), "next", 0)
+    right, up = signs(moved(change=[0.1, 0.1, -0.1, -0.1, -0.1]), "next", 0)
     assert right.startswith("0.67 [")
     assert right.endswith("] of 3")
     assert up == "0.33"
 
 
 def test_falls_by_hand():
-    text = made._falls(moved(falls=[True, False, True, True, True]))
+    text = falls(moved(falls=[True, False, True, True, True]))
     assert "over the next steps 1 of 2 and 1 of 2," in text
 
 
 def test_what_is_advised_is_held_against_its_own_run():
     runs = [run(method, seed=1, lost=method == "gdpo") for method in ("gdpo", "rvpo", "rvpo_policy")]
-    (row,) = orders(runs).to_dict("records")
+    (row,) = orders(audits(runs)).to_dict("records")
     # The lower channel of two ends at 0 under GDPO and at 1 in the others, whichever of them is advised.
     assert row["gain"] == 1.0
-    audit = audit_run(runs[0], methods=["gdpo", "rvpo_policy"], ks=[2.0])
+    audit = audit_run(runs[0], [OwnMethod("gdpo", 1.0), OwnMethod("rvpo_policy", 2.0)])
     assert row["ahead"] == (audit.method("rvpo_policy k=2").ahead.low >= 0.01)
 
 
@@ -113,19 +138,19 @@ def test_the_page_tells_chosen_seeds_from_the_others():
     text = foresight(records)
     assert text.index("**Seeds 2, 3, a test**") < text.index("**Seeds 0, 1, on which the horizon was chosen**")
     assert "| RVPO 0.5-2 | 2 | 2 of 4 | 1.00 [1.00, 1.00] |" in text
-    assert len(orders(records)) == 4
+    assert len(orders(audits(records))) == 4
 
 
 def test_runs_that_say_nothing_are_an_error():
     with pytest.raises(ConfigError, match="no run of a known method"):
-        forecasts([run("unheard_of")])
+        forecasts(audits([run("unheard_of")]))
 
 
 def test_a_log_is_written_as_the_audit_reads_it(tmp_path):
     record = run()
     write_log(record, tmp_path / "log.parquet")
     read = audit_log(tmp_path / "log.parquet", methods=["gdpo"], ks=[1.0], draws=200)
-    direct = audit_run(record, methods=["gdpo"], ks=[1.0], draws=200)
+    direct = audit_run(record, [OwnMethod("gdpo", 1.0)])
     assert (read.rollouts, read.groups, read.steps) == (160, 20, (1.0, 5.0))
     for one, other in zip(read.channels, direct.channels, strict=True):
         assert one.forecasts["gdpo"].change == pytest.approx(other.forecasts["gdpo"].change)
@@ -134,12 +159,9 @@ def test_a_log_is_written_as_the_audit_reads_it(tmp_path):
 def test_the_example_is_the_log_of_a_run_that_neglected_what_it_names(tmp_path):
     from rvpo.audit import EXAMPLE
 
-    file = CELLS / "conflict-gdpo-0.parquet"
-    if not file.is_file():
-        pytest.skip("no cells of the suite here")
-    record = read_cell(file)
+    (record,) = read_cells(SUITE, [Cell("conflict", "gdpo", 0)])
     write_log(record, tmp_path / "example.parquet")
     assert (tmp_path / "example.parquet").read_bytes() == EXAMPLE.read_bytes()
     named = audit_log(EXAMPLE, draws=200).findings[0].channels[0]
-    values = made.held_out_values(record, named)
-    assert values[:, -1].mean() < 0.05 < values[:, 0].mean()
+    values = values_by_channel(record, [named])[named]
+    assert values[-1].mean() < 0.05 < values[0].mean()

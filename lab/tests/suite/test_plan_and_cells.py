@@ -3,13 +3,18 @@
 import json
 import math
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from made_up_cells import write_suite
 from rvpo.errors import ConfigError
-from rvpo_lab.cli.bench import parser
+from rvpo_lab.cli.bench import main, parser
 from rvpo_lab.cli.seeds import seeds_of
 from rvpo_lab.suite.cell_file import read_cell, write_cell
-from rvpo_lab.suite.plan import Cell, Settings, cells, find_contender, keep_settings, read_settings
+from rvpo_lab.suite.folder import finished, keep_settings, read_cells, read_settings
+from rvpo_lab.suite.plan import Cell, Settings, cells, find_contender
 from rvpo_lab.suite.schedule import Standing
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.task import axis
@@ -99,7 +104,7 @@ def test_a_cell_comes_back_as_it_was(tmp_path, make_record):
     assert back.about == cell.about
     assert back.prompts == cell.prompts
     assert back.steps == [0, 10]
-    assert back.held_out == cell.held_out
+    assert {key: list(values) for key, values in back.held_out.items()} == cell.held_out
     assert back.samples == cell.samples
     assert back.logged_steps == [5, 10]
     assert back.log["rvpo/k"] == [0.5, 1.0]
@@ -108,6 +113,35 @@ def test_a_cell_comes_back_as_it_was(tmp_path, make_record):
     assert (step, group, channel, rewards[:2]) == (1, 0, "accuracy/dose", [1.0, 0.0])
     assert math.isnan(rewards[2])  # missing stays missing
     assert [file.name for file in tmp_path.iterdir()] == ["cell.parquet"]
+
+
+def test_a_packed_suite_reads_as_before_and_takes_further_cells(tmp_path, make_record, capsys):
+    means = {"accuracy/dose": [0.25, 0.5], "context/person": [1.0, 0.75]}
+    records = [make_record(contender=name, seed=seed, means=means) for seed in (1, 0) for name in ("rvpo", "x:1:y=0")]
+    records[0].steps, records[0].samples = [0, 20], []
+    write_suite(tmp_path, records)
+    before = [vars(record) for record in read_cells(tmp_path)]
+    assert main(["pack", str(tmp_path)]) == 0
+    assert [file.name for file in tmp_path.rglob("*.parquet")] == ["cells.parquet"]
+    np.testing.assert_equal([vars(record) for record in read_cells(tmp_path)], before)
+    assert finished(tmp_path) == {record.cell.name for record in records}
+
+    late = make_record(contender="gdpo", means=means)
+    write_suite(tmp_path, [late, records[3]])  # as if a pack had been stopped before it removed a cell's file
+    assert finished(tmp_path) == {record.cell.name for record in [late, *records]}
+    assert main(["pack", str(tmp_path)]) == 0
+    again = read_cells(tmp_path)
+    assert [record.cell.name for record in again] == [
+        *("rubric-gdpo-0", "rubric-rvpo-0", "rubric-rvpo-1"),
+        *("rubric-x_1_y=0-0", "rubric-x_1_y=0-1"),  # contenders that have no name come last
+    ]
+    assert [record.about["contender"] for record in read_cells(tmp_path, [late.cell])] == ["gdpo"]
+
+
+def test_a_file_of_something_else_is_an_error(tmp_path):
+    pq.write_table(pa.table({"record": ["step"], "step": [1]}), tmp_path / "cells.parquet")
+    with pytest.raises(ConfigError, match="no cell of a suite: it must begin"):
+        read_cells(tmp_path)
 
 
 def test_progress_and_time_left():

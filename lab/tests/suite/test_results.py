@@ -4,12 +4,13 @@ import math
 
 import pytest
 
+from made_up_cells import write_suite
 from rvpo.errors import ConfigError
-from rvpo_lab.suite.cell_file import write_cell
 from rvpo_lab.suite.claims import CLAIMS, judge_claims
 from rvpo_lab.suite.compare import axis_scores, channel_area, compare_prompts, compare_runs
 from rvpo_lab.suite.findings import findings, sections
-from rvpo_lab.suite.results import channel_means, lowest_third, prompt_scores, read_cells, run_scores
+from rvpo_lab.suite.folder import read_cells
+from rvpo_lab.suite.results import channel_means, prompt_scores, run_scores
 
 # Channels a..d: the last of three evaluations is not the best.
 COURSE = {
@@ -36,6 +37,19 @@ def test_scores_worked_by_hand(make_record):
     assert run["final_all_met"] == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize(("met", "neglected"), [(3, 0.0), (2, 1.0)])
+def test_a_mean_of_0_3_is_not_neglected(make_record, met, neglected):
+    record = make_record(means={"a/x": [1.0]})
+    record.held_out = {(prompt, "a/x"): [float(prompt < met)] for prompt in range(10)}
+    assert run_scores([record])["final_neglected"].tolist() == [neglected]
+
+
+def test_a_grade_that_rounding_keeps_from_1_is_full(make_record):
+    record = make_record(means={"a/x": [1.0]})
+    record.held_out = {(0, "a/x"): [1 - 1e-7], (0, "b/y"): [1.0], (1, "a/x"): [1 - 1e-5]}
+    assert run_scores([record])["final_all_met"].tolist() == [0.5]
+
+
 def test_a_level_never_reached_is_missing(make_record):
     (run,) = run_scores([make_record(means={"context/person": [0.25, 0.5]})]).to_dict("records")
     assert math.isnan(run["steps_to"])
@@ -57,19 +71,16 @@ def test_the_score_of_a_prompt_is_the_mean_of_its_criteria(make_record):
 def test_prompts_that_are_numbered_like_steps_are_still_prompts(make_record):
     cell = make_record(means={"a/x": [0.25, 1.0]})
     cell.held_out, cell.steps = {key: values for key, values in cell.held_out.items() if key[0] < 2}, [0, 1]
-    assert prompt_scores([cell])["score"].tolist() == [1.0, 1.0, 0.0, 1.0]
-
-
-@pytest.mark.parametrize(("means", "expected"), [([0.9], 0.9), ([0.1, 0.9], 0.1), ([0.4, 0.1, 0.2, 0.9], 0.15)])
-def test_lowest_third(means, expected):
-    assert lowest_third(means) == pytest.approx(expected)
+    scores = prompt_scores([cell]).sort_values(["prompt", "step"])
+    assert scores["score"].tolist() == [1.0, 1.0, 0.0, 1.0]
 
 
 def test_axes_count_their_channels_equally(make_record):
-    (row,) = axis_scores([make_record(means=COURSE)]).to_dict("records")
+    means = channel_means([make_record(means=COURSE)])
+    (row,) = axis_scores(means).to_dict("records")
     assert row["accuracy"] == pytest.approx(0.375)
     assert row["context"] == 1.0
-    assert channel_area([make_record(means=COURSE)], "accuracy/dose")["area"].tolist() == [pytest.approx(0.5 / 3)]
+    assert channel_area(means, "accuracy/dose")["area"].tolist() == [pytest.approx(0.5 / 3)]
 
 
 @pytest.fixture
@@ -93,13 +104,14 @@ def test_a_comparison_pairs_seeds(suite):
 
 
 def test_prompts_are_compared_inside_their_seeds(suite):
-    test = compare_prompts(suite, "rvpo")["rubric"]
+    test = compare_prompts(prompt_scores(suite), "rvpo")
     assert (test.pairs, test.blocks) == (24, 6)
     assert test.difference == pytest.approx(0.125)
 
 
 def verdicts(records):
-    return {one.claim.text: one.verdict for one in judge_claims(records)}
+    judged = judge_claims(run_scores(records), channel_means(records))
+    return {judgement.claim.text: judgement.verdict for judgement in judged}
 
 
 def test_claims_are_judged_by_their_direction(make_record, suite):
@@ -136,28 +148,32 @@ def test_equality_needs_a_narrow_interval(make_record):
 
 
 def test_the_page_has_every_claim_task_and_method(tmp_path, suite):
-    (tmp_path / "cells").mkdir()
-    for cell in suite:
-        name = f"{cell.about['task']}-{cell.about['contender']}-{cell.about['seed']}"
-        write_cell(cell, tmp_path / "cells" / f"{name}.parquet")
-    page = findings(sections(tmp_path))
+    page = findings(sections(suite, folder=tmp_path))
     for claim in CLAIMS:
         assert claim.text in page
     assert "### rubric" in page
     assert "| RVPO 0.5-2 | +0.125 [+0.125, +0.125] |" in page
     assert "Not known: no run of a known method has rollouts" in page  # of two evaluations
-    assert findings(sections(tmp_path)) == page
+    assert findings(sections(read_cells(write_suite(tmp_path, suite)), folder=tmp_path)) == page
 
 
 def test_the_page_holds_forecasts_against_what_happened(tmp_path, make_record):
-    (tmp_path / "cells").mkdir()
-    for contender in ("gdpo", "rvpo"):
-        cell = make_record(contender=contender, means={"accuracy/dose": [0.0, 0.5, 0.25]})
-        write_cell(cell, tmp_path / "cells" / f"rubric-{contender}-0.parquet")
-    page = findings(sections(tmp_path))
-    told = page[page.index("## The audit's forecast against what happened") :]
-    assert "| GDPO | 1 | 1 of 1 |" in told
-    assert "| all | 2 | 2 of 2 |" in told
+    means = {"accuracy/dose": [0.0, 0.5, 0.25]}
+    records = [make_record(contender=contender, means=means) for contender in ("gdpo", "rvpo")]
+    page = findings(sections(records, folder=tmp_path))
+    forecast = page[page.index("## The audit's forecast against what happened") :]
+    assert "| GDPO | 1 | 1 of 1 |" in forecast
+    assert "| all | 2 | 2 of 2 |" in forecast
+
+
+def test_missing_values_are_left_out_of_means(make_record):
+    record = make_record(means={"a/x": [1.0]})
+    record.held_out = {(0, "a/x"): [1.0], (1, "a/x"): [math.nan], (2, "a/x"): [0.5], (3, "b/y"): [math.nan]}
+    means = channel_means([record]).set_index("channel")
+    assert means.loc["a/x", "mean"] == 0.75
+    assert math.isnan(means.loc["b/y", "mean"])
+    (run,) = run_scores([record]).to_dict("records")
+    assert (run["final_mean"], run["final_all_met"]) == (0.75, 0.25)
 
 
 def test_a_folder_without_cells_is_told(tmp_path):

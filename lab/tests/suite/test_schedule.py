@@ -11,8 +11,8 @@ import pytest
 from rvpo_lab.suite.cell_file import read_cell
 
 COMMAND = [
-    *(sys.executable, "-m", "rvpo.cli.main", "bench", "neglect"),
-    *("--tasks", "rubric", "--methods", "gdpo,rvpo", "--seeds", "2", "--steps", "3", "--warm-start-steps", "5"),
+    *(sys.executable, "-m", "rvpo.cli.main", "bench", "neglect", "--tasks", "rubric", "--methods", "gdpo,rvpo"),
+    *("--seeds", "2", "--steps", "4", "--num-iterations", "2", "--warm-start-steps", "5", "--hidden-size", "32"),
 ]
 
 
@@ -22,69 +22,58 @@ def environment(tmp_path_factory):
     return os.environ | {"RVPO_CACHE": str(tmp_path_factory.mktemp("cache")), "COLUMNS": "100"}
 
 
-def table(printed):
-    """Return the lines of the table of scores."""
-    return [line for line in printed.splitlines() if line.startswith(("│", "┃"))]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, environment):
+    """A suite that was never stopped: its folder and its table of scores."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run_to_the_end(folder, environment, workers=2)
 
 
-def finished(folder):
+def run_to_the_end(folder, environment, *, workers):
+    """Run the suite; return the lines of its table of scores."""
+    words = [*COMMAND, "--out", folder, "--workers", str(workers)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if line.startswith(("│", "┃"))]
+
+
+def times_of_cells(folder):
+    """File name -> time of its last change."""
     return {file.name: file.stat().st_mtime_ns for file in (folder / "cells").glob("*.parquet")}
 
 
-def test_a_killed_suite_repeats_no_finished_cell_and_ends_the_same(tmp_path, environment):
-    whole = subprocess.run(
-        [*COMMAND, "--out", "whole"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert whole.returncode == 0, whole.stderr
-    assert len(finished(tmp_path / "whole")) == 4
+def test_a_killed_suite_repeats_no_finished_cell_and_ends_the_same(tmp_path, environment, whole):
+    uninterrupted, table = whole
+    assert len(times_of_cells(uninterrupted)) == 4
 
     killed = subprocess.Popen(
-        [*COMMAND, "--out", "killed", "--workers", "1"],
-        cwd=tmp_path,
+        [*COMMAND, "--out", tmp_path, "--workers", "1"],
         env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
+        stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
     deadline = time.monotonic() + 240
-    while len(before := finished(tmp_path / "killed")) < 2:
+    while len(before := times_of_cells(tmp_path)) < 2:
         assert killed.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    killed.stdout.close()
     assert 2 <= len(before) < 4
     group_ends(killed.pid)
 
-    again = subprocess.run(
-        [*COMMAND, "--out", "killed"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert again.returncode == 0, again.stderr
-    after = finished(tmp_path / "killed")
+    assert run_to_the_end(tmp_path, environment, workers=1) == table != []
+    after = times_of_cells(tmp_path)
     assert len(after) == 4
     assert {name: after[name] for name in before} == before
-    assert table(again.stdout) == table(whole.stdout) != []
     for name in after:
-        assert (tmp_path / "killed" / "cells" / name).read_bytes() == (
-            tmp_path / "whole" / "cells" / name
-        ).read_bytes()
+        assert (tmp_path / "cells" / name).read_bytes() == (uninterrupted / "cells" / name).read_bytes()
 
 
-def test_several_updates_on_a_batch_keep_its_rollouts_once(tmp_path, environment):
-    options = ("--methods", "gdpo", "--seeds", "1", "--steps", "4", "--hidden-size", "32", "--num-iterations", "2")
-    done = subprocess.run(
-        [*COMMAND, *options, "--out", "suite"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    cell = read_cell(tmp_path / "suite" / "cells" / "rubric-gdpo-0.parquet")
-    assert {step for step, *_ in cell.rollouts} == {1, 3}  # steps 2 and 4 train on the same rollouts again
-    assert cell.about["settings"]["hidden_size"] == 32
+def test_several_updates_on_a_batch_keep_its_rollouts_once(whole):
+    record = read_cell(whole[0] / "cells" / "rubric-gdpo-0.parquet")
+    assert {step for step, *_ in record.rollouts} == {1, 3}  # steps 2 and 4 train on the same rollouts again
+    assert record.about["settings"]["hidden_size"] == 32
 
 
 def group_ends(group):

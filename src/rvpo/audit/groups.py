@@ -289,10 +289,9 @@ def groups_of_maps(
     if not prompts or any(len({len(values) for values in rewards.values()}) != 1 for rewards in prompts):
         raise ConfigError("every prompt needs criteria with the same number of rewards, a reward per rollout")
     sizes = np.array([len(next(iter(rewards.values()))) for rewards in prompts])
-    rows = [
-        [({name: rewards[name][g] for name in rewards},) for g in range(size)]
-        for rewards, size in zip(prompts, sizes, strict=True)
-    ]
-    values, labels = _criteria(rows, names, ("rewards",), int(sizes.max()), 0)
-    step = None if steps is None else np.asarray(steps, dtype=np.float64)
-    return Groups(values, labels, step, sizes)
+    width = max(map(len, prompts))
+    values, labels = np.full((len(prompts), sizes.max(), width), np.nan), np.full((len(prompts), width), -1)
+    for prompt, (rewards, size) in enumerate(zip(prompts, sizes, strict=True)):
+        values[prompt, :size, : len(rewards)] = np.array(list(rewards.values()), dtype=np.float64).T
+        labels[prompt, : len(rewards)] = [names.index(name, "rewards") for name in rewards]
+    return Groups(values, labels, None if steps is None else np.asarray(steps, dtype=np.float64), sizes)

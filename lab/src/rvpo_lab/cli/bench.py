@@ -1,4 +1,5 @@
-"""`rvpo bench neglect`: every task, method and seed, trained in TRL; `findings`, `gains`: what came out, and why."""
+"""`rvpo bench neglect`: every task, method and seed, trained in TRL; `findings`, `gains`: what came out, and why;
+`pack`: its cells in one file."""
 
 import argparse
 import re
@@ -12,8 +13,9 @@ from rvpo_lab.cli.report import add_parser as add_report
 from rvpo_lab.cli.report import report_on_suites
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.cli.seeds import seeds_of
-from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings, cells, keep_settings
-from rvpo_lab.suite.results import MEANS_FILE, channel_means, read_cells
+from rvpo_lab.suite.folder import keep_settings, pack, read_cells
+from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings, cells
+from rvpo_lab.suite.results import channel_means, run_scores
 from rvpo_lab.suite.schedule import run_cells
 from rvpo_lab.tasks.benchmark import BENCHMARKS
 from rvpo_lab.tasks.catalog import TASKS
@@ -36,6 +38,7 @@ examples:
   rvpo bench findings results --out findings.md  # tables and verdicts from the finished cells
   rvpo bench findings results --fill paper.md    # the same into a document's places, <!-- begin aim --> and so on
   rvpo bench gains results --out gains.svg       # what each method teaches, by pass rate
+  rvpo bench pack results                        # one file instead of one for each cell
 
 A suite that was stopped goes on with the same command; finished cells are never trained again.
 """
@@ -54,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", required=True, metavar="neglect|report|findings|gains")
+    commands = top.add_subparsers(dest="command", required=True, metavar="neglect|report|findings|gains|pack")
     tasks = "\n".join(f"  {task.name:<12} {task.summary}" for task in TASKS.values())
     methods = "\n".join(f"  {one.name:<14} {one.label}" for one in CONTENDERS.values())
     suite = commands.add_parser(
@@ -111,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
     findings.add_argument("--late", type=Path, metavar="FOLDER", help="folder of suites, one for each condition")
     findings.add_argument("--figure", type=Path, metavar="FILE", help="draw the lowest thirds too, as .svg or .png")
     findings.add_argument("--candidates", type=Path, metavar="FOLDER", help="suite in which candidates were tried")
+    packing = commands.add_parser("pack", help="join the cells of a finished suite in one file")
+    packing.add_argument("results", type=Path, help="folder of a suite")
     return top
 
 
@@ -124,9 +129,10 @@ def main(arguments: Sequence[str]) -> int:
     if options.command == "report":
         report_on_suites(options.folders, tasks=options.task, out=options.out, figures=options.figures)
         return 0
-    if options.command == "gains":
-        return draw_gains(options)
-    return write_findings(options) if options.command == "findings" else neglect(options)
+    if options.command == "pack":
+        print(f"written: {pack(options.results)}")
+        return 0
+    return {"neglect": neglect, "findings": write_findings, "gains": draw_gains}[options.command](options)
 
 
 def write_findings(options: argparse.Namespace) -> int:
@@ -136,9 +142,11 @@ def write_findings(options: argparse.Namespace) -> int:
     if options.fill and not options.fill.is_file():
         raise ConfigError(f"--fill needs a document to fill, but there is no file {options.fill}")
     document = options.fill.read_text() if options.fill else None
-    given = sections(
-        options.results,
+    records = read_cells(options.results)
+    texts = sections(
+        records,
         places(document) if document is not None else (),
+        folder=options.results,
         method=options.method,
         unseen=options.unseen,
         late=options.late,
@@ -146,14 +154,14 @@ def write_findings(options: argparse.Namespace) -> int:
     )
     if options.figure:
         check_installed()
-        from rvpo_lab.suite.pictures import lowest_picture
+        from rvpo_lab.report.pictures import lowest_picture
 
-        print(f"written: {write_figure(lowest_picture(read_cells(options.results)), options.figure)}")
-    text, out = findings(given) if document is None else refill(document, given), options.fill or options.out
+        print(f"written: {write_figure(lowest_picture(run_scores(records)), options.figure)}")
+    page, out = findings(texts) if document is None else refill(document, texts), options.fill or options.out
     if out is None:
-        print(text, end="")
+        print(page, end="")
     else:
-        out.write_text(text)
+        out.write_text(page)
         print(f"written: {out}")
     return 0
 
@@ -161,7 +169,8 @@ def write_findings(options: argparse.Namespace) -> int:
 def draw_gains(options: argparse.Namespace) -> int:
     """Draw gains from the model and from the runs of one task and method, or print the model's table."""
     check_installed()
-    from rvpo_lab.suite.gains import gains_picture, gains_table
+    from rvpo_lab.report.pictures import gains_picture
+    from rvpo_lab.suite.gains import gains_table
 
     if options.table:
         print(gains_table(), end="")
@@ -184,7 +193,7 @@ def neglect(options: argparse.Namespace) -> int:
     with LiveView() as show:
         run_cells(options.out, planned, settings, workers=options.workers, show=show)
     records = read_cells(options.out, planned)
-    file = options.out / MEANS_FILE
+    file = options.out / "channel_means.parquet"
     channel_means(read_cells(options.out)).to_parquet(file, index=False, compression="zstd")
     print_scores(records)
     print(f"cells: {options.out / 'cells'}\nheld-out mean of every channel at every evaluation: {file}")

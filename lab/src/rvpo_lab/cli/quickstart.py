@@ -9,8 +9,8 @@ from rvpo_lab.cli.live import LiveView, duration
 from rvpo_lab.cli.report import report_on_suites
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.cli.seeds import seeds_of
-from rvpo_lab.suite.plan import Settings, cells, keep_settings
-from rvpo_lab.suite.results import read_cells
+from rvpo_lab.suite.folder import keep_settings, read_cells
+from rvpo_lab.suite.plan import Settings, cells
 from rvpo_lab.suite.schedule import run_cells
 
 __all__ = ["METHODS", "main"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from rvpo.errors import ConfigError
 from rvpo.report.runs import METRICS_FILE, TrainingRun, contents, differing_names, read_run, unique_folders
 from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.suite.folder import finished, read_cells
 from rvpo_lab.suite.plan import CONTENDERS
-from rvpo_lab.suite.results import read_cells
 
 __all__ = ["FinishedSuite", "SuiteInputs", "read_inputs", "uses_k"]
 
@@ -86,12 +86,9 @@ def _suites(folders: Mapping[Path, str], tasks: Sequence[str]) -> list[FinishedS
 
 
 def _records(folder: Path) -> list[CellRecord]:
-    try:
-        return read_cells(folder)
-    except ConfigError as error:
+    if not finished(folder):
         raise ConfigError(
             "a page is made from folders of suites, with finished cells, and output folders of `rvpo train`, with "
             f"{METRICS_FILE}; got {folder}: {contents(folder)}"
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{folder} holds a file that is no cell of a suite: {error}") from error
+        )
+    return read_cells(folder)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from rvpo.text import NOTHING, number
 from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.tasks.task import FULL
 
 __all__ = ["GradedCriterion", "SampledAnswer", "SampledPrompt", "sampled_prompts"]
-
-FULL = 1 - 1e-6
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,12 @@ Holm-adjusted p (over all such claims) is at most 0.05, *not reproduced* if it h
 if it excludes 0 and is not within, else undecided.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from rvpo.stats import PairedTest, holm, paired_test
-from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.compare import axis_scores, channel_area, paired_runs
-from rvpo_lab.suite.results import run_scores
 
 __all__ = ["EQUAL", "Judged", "judge_claims"]
 
@@ -88,9 +85,9 @@ class Judged:
         return "reproduced" if self.test.difference * self.claim.sign > 0 else "not reproduced"
 
 
-def judge_claims(records: Sequence[CellRecord]) -> list[Judged]:
-    """Return every claim with its verdict on these cells."""
-    tables = _tables(records)
+def judge_claims(runs: pd.DataFrame, means: pd.DataFrame) -> list[Judged]:
+    """Return every claim with its verdict on these runs (of `results.run_scores` and `results.channel_means`)."""
+    tables = _tables(runs, means)
     pairs = [paired_runs(tables[claim.table], claim.a, claim.b, claim.score) for claim in CLAIMS]
     tests = [paired_test(pair["a"], pair["b"]) if len(pair) > 1 else None for pair in pairs]
     signed = [
@@ -102,16 +99,15 @@ def judge_claims(records: Sequence[CellRecord]) -> list[Judged]:
     ]
 
 
-def _tables(records: Sequence[CellRecord]) -> dict[str, pd.DataFrame]:
+def _tables(runs: pd.DataFrame, means: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the tables of runs that claims are about."""
-    runs, axes = run_scores(records), axis_scores(records)
-    for column in ("accuracy", "completeness", "context", "communication", "instruction", "correctness"):
-        if column not in axes:
-            axes[column] = float("nan")
+    axes = axis_scores(means)
+    for column in {claim.score for claim in CLAIMS if claim.table in ("axes", "tools")} - set(axes):
+        axes[column] = float("nan")
     is_tools = axes["task"] == "tools"
     return {
         "rubric": runs[runs["task"] != "tools"],
         "axes": axes[~is_tools],
         "tools": axes[is_tools],
-        "format": channel_area(records, "format/form"),
+        "format": channel_area(means, "format/form"),
     }

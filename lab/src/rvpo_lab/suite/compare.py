@@ -5,13 +5,10 @@ over several tasks take each pair as a unit. A test inside one task has as many 
 p by sign flips cannot be below 2/32, so it is the interval that speaks there.
 """
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from rvpo.stats import PairedTest, paired_test
-from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.results import channel_means, prompt_scores
+from rvpo_lab.suite.results import RUN, at_end
 from rvpo_lab.tasks.task import axis
 
 __all__ = ["axis_scores", "channel_area", "compare_prompts", "compare_runs", "paired_runs"]
@@ -32,34 +29,31 @@ def compare_runs(runs: pd.DataFrame, method: str, score: str, *, baseline: str =
     return paired_test(pairs["a"], pairs["b"]) if len(pairs) else None
 
 
-def compare_prompts(records: Sequence[CellRecord], method: str, *, baseline: str = "gdpo") -> dict[str, PairedTest]:
-    """Test the final score of held-out prompts, per task, over seeds and the prompts inside them.
+def compare_prompts(scores: pd.DataFrame, method: str, *, baseline: str = "gdpo") -> PairedTest | None:
+    """Test the final score of the held-out prompts of one task, over seeds and the prompts inside them.
 
-    A prompt's score is the mean value of its criteria. The bootstrap draws seeds, then prompts.
+    Args:
+        scores: rows of `results.prompt_scores`, of one task.
+        method, baseline: what is compared; a prompt's score is the mean value of its criteria.
+
+    The bootstrap draws seeds, then prompts. None without a seed in common.
     """
-    scores = prompt_scores([record for record in records if record.about["contender"] in (method, baseline)])
-    final = scores[scores["step"] == scores.groupby(["task", "method", "seed"])["step"].transform("max")]
-    tests = {}
-    for task, of_task in final.groupby("task", sort=False):
-        table = of_task.pivot_table(index=["seed", "prompt"], columns="method", values="score")
-        if {method, baseline} <= set(table.columns):
-            table = table.dropna()
-            seeds = table.index.get_level_values("seed").tolist()
-            tests[str(task)] = paired_test(table[method], table[baseline], blocks=seeds, draws=2000)
-    return tests
+    table = at_end(scores).pivot(index=["seed", "prompt"], columns="method", values="score")
+    if not {method, baseline} <= set(table.columns):
+        return None
+    pairs = table[[method, baseline]].dropna()
+    seeds = pairs.index.get_level_values("seed").tolist()
+    return paired_test(pairs[method], pairs[baseline], blocks=seeds, draws=2000) if seeds else None
 
 
-def axis_scores(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """Return one row per run: for each axis the mean of its channels at the last evaluation."""
-    means = channel_means(records)
-    key = ["task", "method", "seed"]
-    final = means[means["step"] == means.groupby(key)["step"].transform("max")]
-    by_axis = final.assign(axis=final["channel"].map(axis)).groupby([*key, "axis"])["mean"].mean()
+def axis_scores(means: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per run of `results.channel_means`: for each axis the mean of its channels at the end."""
+    final = at_end(means)
+    by_axis = final.assign(axis=final["channel"].map(axis)).groupby([*RUN, "axis"])["mean"].mean()
     return by_axis.unstack("axis").reset_index()
 
 
-def channel_area(records: Sequence[CellRecord], channel: str) -> pd.DataFrame:
-    """Return one row per run that has the channel: the mean of its held-out means over the evaluations."""
-    means = channel_means(records)
-    area = means[means["channel"] == channel].groupby(["task", "method", "seed"])["mean"].mean()
+def channel_area(means: pd.DataFrame, channel: str) -> pd.DataFrame:
+    """Return one row per run of `results.channel_means` that has the channel: its mean over the evaluations."""
+    area = means[means["channel"] == channel].groupby(RUN)["mean"].mean()
     return area.rename("area").reset_index()

@@ -11,23 +11,24 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from textwrap import fill
 
 import pandas as pd
 
 from rvpo.errors import ConfigError
-from rvpo.stats import PairedTest, holm
+from rvpo.stats import NEGLECTED, PairedTest, bootstrap_ratio, holm
+from rvpo.text import markdown_table, number, p_value, signed
 from rvpo_lab.suite.aim import KEPT, LOWEST, MEAN, Aim, hold_against_aim
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.claims import EQUAL, Judged, judge_claims
 from rvpo_lab.suite.compare import compare_runs, paired_runs
-from rvpo_lab.suite.foresight import foresight
+from rvpo_lab.suite.folder import read_cells
+from rvpo_lab.suite.foresight_page import foresight
 from rvpo_lab.suite.late import Condition, read_conditions
-from rvpo_lab.suite.markdown import difference, label, number, p_value, ratio, table
 from rvpo_lab.suite.plan import Settings
 from rvpo_lab.suite.regressions import BANDS, change_by_band
-from rvpo_lab.suite.results import NEGLECTED, read_cells, run_scores
+from rvpo_lab.suite.results import channel_means, prompt_scores, run_scores
 from rvpo_lab.suite.task_tables import BASELINE, HEADS, task_tables
+from rvpo_lab.suite.words import difference, label, paragraph, ratio
 
 __all__ = ["findings", "places", "refill", "sections"]
 
@@ -49,37 +50,38 @@ TITLES = {
 
 
 def sections(
-    folder: Path,
+    records: Sequence[CellRecord],
     names: Collection[str] = (),
     *,
+    folder: Path,
     method: str = "rvpo_policy",
     unseen: Sequence[int] = (),
     late: Path | None = None,
     candidates: Path | None = None,
 ) -> dict[str, str]:
-    """Return the sections that the folder's cells give, by name, without their titles.
+    """Return the sections that the cells of a suite give, by name, without their titles.
 
     Args:
-        folder: a suite.
+        records: the cells.
+        folder: where the page says that they lie.
         names: which sections; empty: all.
         method: the contender that is held against the aim.
-        unseen: seeds that nothing was chosen by; the aim is told for them alone as well.
+        unseen: seeds that nothing was chosen by; for them alone the aim is held as well.
         late: folder of suites, one for each condition (`rvpo_lab.suite.late`).
         candidates: suite in which candidates were tried.
 
-    Raises ConfigError if a folder has no finished cells.
+    Raises ConfigError if one of the other folders has no finished cells.
     """
-    records = read_cells(folder)
-    runs = run_scores(records)
+    runs, means = run_scores(records), channel_means(records)
     makers: dict[str, Callable[[], str]] = {
         "runs": lambda: _opening(records, folder),
         "aim": lambda: _aim(runs, method, unseen),
         "methods": lambda: _methods(runs),
-        "claims": lambda: _claims(judge_claims(records)),
-        "regressions": lambda: _regressions(records),
+        "claims": lambda: _claims(judge_claims(runs, means)),
+        "regressions": lambda: _regressions(change_by_band(means)),
         "late": lambda: _late(records, runs, late) if late else "",
         "overall": lambda: _against_baseline(runs),
-        "tasks": lambda: _tasks(runs, records),
+        "tasks": lambda: _tasks(runs, means, prompt_scores(records)),
         "forecast": lambda: _forecast(records),
         "candidates": lambda: _candidates(candidates) if candidates else "",
         "limits": lambda: _limits(records),
@@ -88,10 +90,10 @@ def sections(
     return {name: text for name, text in made.items() if text}
 
 
-def findings(given: Mapping[str, str]) -> str:
+def findings(texts: Mapping[str, str]) -> str:
     """Return sections as one page."""
     parts = [
-        f"## {TITLES[name]}\n\n{given[name]}" if TITLES[name] else given[name] for name in TITLES if name in given
+        f"## {TITLES[name]}\n\n{texts[name]}" if TITLES[name] else texts[name] for name in TITLES if name in texts
     ]
     return "# Findings\n\n" + "\n".join(parts)
 
@@ -107,14 +109,14 @@ def places(document: str) -> list[str]:
     return names
 
 
-def refill(document: str, given: Mapping[str, str]) -> str:
+def refill(document: str, texts: Mapping[str, str]) -> str:
     """Return a document with every place filled anew; ConfigError for one whose section is not given."""
-    absent = [name for name in places(document) if name not in given]
+    absent = [name for name in places(document) if name not in texts]
     if absent:
         raise ConfigError(f"the document has places for {', '.join(absent)}, which these results do not give")
 
     def filled(place: re.Match[str]) -> str:
-        return f"<!-- begin {place[1]} -->\n\n{given[place[1]].strip()}\n\n<!-- end {place[1]} -->"
+        return f"<!-- begin {place[1]} -->\n\n{texts[place[1]].strip()}\n\n<!-- end {place[1]} -->"
 
     return PLACE.sub(filled, document)
 
@@ -141,7 +143,7 @@ def _opening(records: Sequence[CellRecord], folder: Path) -> str:
         f"channel is a kind of criterion; it is neglected if fewer than {100 * NEGLECTED:.0f} % of the answers meet "
         "it.",
     ]
-    return "\n\n".join(_wrapped(part) for part in parts) + "\n"
+    return "\n".join(map(paragraph, parts))
 
 
 def _size(settings: Settings) -> str:
@@ -149,40 +151,34 @@ def _size(settings: Settings) -> str:
     return "0.8 million parameters" if is_usual else f"width {settings.hidden_size}"
 
 
-def _wrapped(text: str) -> str:
-    return fill(text, 119, break_on_hyphens=False)
-
-
 def _aim(runs: pd.DataFrame, method: str, unseen: Sequence[int]) -> str:
-    held = hold_against_aim(runs, method)
-    if not held:
+    aims = hold_against_aim(runs, method)
+    if not aims:
         return f"Not known: {method} and {BASELINE} have no task and seed in common.\n"
-    name = label(method)
-    head = ["task", f"lowest third, {name} / GDPO", "ratio, 95 % interval", "p", "p (Holm)", "mean, ratio to GDPO"]
-    rows = [_aim_row(one) for one in held]
-    told = [f"{_wrapped(_pooled(runs, method, 'Over all of them'))}\n"]
+    head = ["task", f"lowest third, {label(method)} / GDPO", "ratio, 95 % interval", "p", "p (Holm)"]
+    pooled = [_pooled(runs, method, "Over all of them")]
     if unseen:
         fresh = runs[runs["seed"].isin(unseen)]
-        told.append(f"{_wrapped(_pooled(fresh, method, f'On seeds {min(unseen)} to {max(unseen)} alone'))}\n")
-    paragraphs = "\n".join(told)
-    return f"""{table([*head, "final / best", "seeds", "missed"], rows)}
+        pooled.append(_pooled(fresh, method, f"On seeds {min(unseen)} to {max(unseen)} alone"))
+    paragraphs = "\n".join(map(paragraph, pooled))
+    return f"""{markdown_table([*head, "mean, ratio to GDPO", "final / best", "seeds", "missed"], map(_aim_row, aims))}
 {paragraphs}
 Aim: lowest third at least {LOWEST} times GDPO's, mean at least {MEAN} times, final at least {KEPT} of the best mean.
 Intervals by bootstrap over seeds; p by sign flips of the lowest third over seeds, Holm over the tasks.
 """
 
 
-def _aim_row(one: Aim) -> list[str]:
+def _aim_row(aim: Aim) -> list[str]:
     return [
-        one.task,
-        f"{one.lowest_a:.2f} / {one.lowest_b:.2f}",
-        ratio(one.lowest),
-        p_value(one.p_value),
-        p_value(one.adjusted),
-        ratio(one.mean),
-        ratio(one.kept),
-        str(one.lowest.pairs),
-        ", ".join(one.missed) or "nothing",
+        aim.task,
+        f"{aim.lowest_a:.2f} / {aim.lowest_b:.2f}",
+        ratio(aim.lowest),
+        p_value(aim.p_value),
+        p_value(aim.adjusted),
+        ratio(aim.mean),
+        ratio(aim.kept),
+        str(aim.lowest.pairs),
+        ", ".join(aim.missed) or "nothing",
     ]
 
 
@@ -190,49 +186,57 @@ def _pooled(runs: pd.DataFrame, method: str, opening: str) -> str:
     """Return the differences to GDPO over all tasks and seeds, in a sentence."""
     scores = (("final_lowest", "lowest third"), ("final_mean", "mean"), ("final_neglected", "neglected"))
     tests = [(name, compare_runs(runs, method, score)) for score, name in scores]
-    told = ", ".join(f"{name} {difference(test)} (p {p_value(test.p_value)})" for name, test in tests if test)
+    shown = ", ".join(f"{name} {difference(test)} (p {p_value(test.p_value)})" for name, test in tests if test)
     pairs = next((test.pairs for _, test in tests if test), 0)
-    return f"{opening}, {pairs} pairs of a task and a seed, {label(method)} - GDPO: {told or 'not known'}."
+    return f"{opening}, {pairs} pairs of a task and a seed, {label(method)} - GDPO: {shown or 'not known'}."
+
+
+def _others(runs: pd.DataFrame) -> list[str]:
+    """Return the methods but the baseline, in the order of the runs."""
+    return [method for method in dict.fromkeys(runs["method"]) if method != BASELINE]
+
+
+def _adjusted(tests: Sequence[PairedTest | None]) -> list[float]:
+    """Return Holm's p-values; NaN for tests that were not made."""
+    return list(holm([None if test is None else test.p_value for test in tests]))
 
 
 def _methods(runs: pd.DataFrame) -> str:
     """Return the lowest third of every method on every task, relative to GDPO, and over all of them."""
-    methods = [method for method in dict.fromkeys(runs["method"]) if method != BASELINE]
-    held = {method: {one.task: one for one in hold_against_aim(runs, method)} for method in methods}
-    tasks = list(dict.fromkeys(runs["task"]))
+    methods, by_task = _others(runs), dict(list(runs.groupby("task", sort=False)))
     level = runs[runs["method"] == BASELINE].groupby("task")["final_lowest"].mean()
-    rows = [["GDPO itself", *(number(level.get(task, math.nan)) for task in tasks), "", "", ""]]
-    pooled = [compare_runs(runs, method, "final_lowest") for method in methods]
-    adjusted = holm([None if test is None else test.p_value for test in pooled])
-    for method, test, p in zip(methods, pooled, adjusted, strict=True):
-        ratios = [ratio(held[method][task].lowest) if task in held[method] else "-" for task in tasks]
+    rows = [["GDPO itself", *(number(level.get(task, math.nan)) for task in by_task), "", "", ""]]
+    tests = [compare_runs(runs, method, "final_lowest") for method in methods]
+    for method, test, p in zip(methods, tests, _adjusted(tests), strict=True):
+        ratios = [_lowest_ratio(of_task, method) for of_task in by_task.values()]
         rows.append([label(method), *ratios, difference(test), p_value(p), str(test.pairs if test else 0)])
-    head = ["lowest third, times GDPO's", *tasks, "all: difference to GDPO", "p (Holm)", "pairs"]
-    return f"""{table(head, rows)}
+    head = ["lowest third, times GDPO's", *map(str, by_task), "all: difference to GDPO", "p (Holm)", "pairs"]
+    return f"""{markdown_table(head, rows)}
 95 % intervals by bootstrap, of ratios over seeds, of the difference over pairs of a task and a seed; p of the
 difference by sign flips, Holm over the methods.
 """
 
 
+def _lowest_ratio(runs: pd.DataFrame, method: str) -> str:
+    pairs = paired_runs(runs, method, BASELINE, "final_lowest")
+    return ratio(bootstrap_ratio(pairs["a"], pairs["b"])) if len(pairs) else "-"
+
+
 def _claims(judged: Sequence[Judged]) -> str:
-    rows = []
-    for one in judged:
-        test = one.test
-        p = one.adjusted if one.claim.sign else math.nan
-        measured = f"{number(one.mean_a, 3)} / {number(one.mean_b, 3)}"
-        pairs = "0" if test is None else str(test.pairs)
-        told = [measured, difference(test), p_value(p), pairs, f"**{one.verdict}**"]
-        rows.append([one.claim.text, one.claim.quoted, *told])
-    head = [
-        "claim",
-        "the paper (quoted)",
-        "measured a / b",
-        "a - b, 95 % interval",
-        "p (Holm)",
-        "pairs",
-        "verdict",
+    rows = [
+        [
+            judgement.claim.text,
+            judgement.claim.quoted,
+            f"{number(judgement.mean_a, 3)} / {number(judgement.mean_b, 3)}",
+            difference(judgement.test),
+            p_value(judgement.adjusted if judgement.claim.sign else math.nan),
+            str(judgement.test.pairs if judgement.test else 0),
+            f"**{judgement.verdict}**",
+        ]
+        for judgement in judged
     ]
-    return f"""{table(head, rows)}
+    head = ["claim", "the paper (quoted)", "measured a / b", "a - b, 95 % interval", "p (Holm)", "pairs", "verdict"]
+    return f"""{markdown_table(head, rows)}
 a is the method named first. Pairs are (task, seed); all tasks but `tools` for the first thirteen claims. p by sign
 flips over the pairs, Holm-adjusted over all claims of a direction; reproduced: the claimed direction and p <= 0.05;
 not reproduced: the other direction and p <= 0.05 (for equality: the interval within, or beside 0 and not within,
@@ -242,16 +246,16 @@ directions can be compared. Its claim that the overhead is below 1 % is measured
 
 
 def _against_baseline(runs: pd.DataFrame) -> str:
-    methods = [method for method in dict.fromkeys(runs["method"]) if method != BASELINE]
+    methods = _others(runs)
     tests = {(method, score): compare_runs(runs, method, score) for method in methods for score in COMPARED}
-    adjusted = dict(zip(tests, holm([None if t is None else t.p_value for t in tests.values()]), strict=True))
+    adjusted = dict(zip(tests, _adjusted(list(tests.values())), strict=True))
+    head = ["method - GDPO", "difference, 95 % interval", "d_z", "p", "p (Holm)", "pairs"]
     parts = []
     for score in COMPARED:
         rows = [_comparison(label(method), tests[method, score], adjusted[method, score]) for method in methods]
-        head = ["method - GDPO", "difference, 95 % interval", "d_z", "p", "p (Holm)", "pairs"]
         when, _, name = score.partition("_")
         title = f"{HEADS[name]}, {when}" if name in HEADS else HEADS[score]
-        parts.append(f"**{title}**\n\n{table(head, rows)}")
+        parts.append(f"**{title}**\n\n{markdown_table(head, rows)}")
     return "\n".join(parts) + (
         f"\nHolm over all {len(tests)} tests of this section. d_z: mean over standard deviation of the paired "
         "differences.\n"
@@ -261,29 +265,22 @@ def _against_baseline(runs: pd.DataFrame) -> str:
 def _comparison(name: str, test: PairedTest | None, adjusted: float) -> list[str]:
     if test is None:
         return [name, "-", "-", "-", "-", "0"]
-    return [
-        name,
-        difference(test),
-        f"{test.effect_size:+.2f}",
-        p_value(test.p_value),
-        p_value(adjusted),
-        str(test.pairs),
-    ]
+    p_values = [p_value(test.p_value), p_value(adjusted)]
+    return [name, difference(test), f"{test.effect_size:+.2f}", *p_values, str(test.pairs)]
 
 
-def _regressions(records: Sequence[CellRecord]) -> str:
-    changes = change_by_band(records)
+def _regressions(changes: pd.DataFrame) -> str:
     changes = changes[changes["task"] != "tools"]
     methods = list(dict.fromkeys(changes["method"]))
     rows = []
     for band, (low, high) in enumerate(BANDS):
-        own = changes[changes["band"] == band]
-        means = own.groupby("method")["change"].mean()
-        test = compare_runs(own, "rvpo", "change")
-        told = "-" if test is None else f"{difference(test)}, p {p_value(test.p_value)}"
-        rows.append([f"{low:g} to {high:g}", *(f"{means.get(one, math.nan):+.3f}" for one in methods), told])
+        of_band = changes[changes["band"] == band]
+        means = of_band.groupby("method")["change"].mean()
+        test = compare_runs(of_band, "rvpo", "change")
+        tested = "-" if test is None else f"{difference(test)}, p {p_value(test.p_value)}"
+        rows.append([f"{low:g} to {high:g}", *(signed(means.get(method, math.nan)) for method in methods), tested])
     head = ["met by the warm start", *map(label, methods), "RVPO 0.5-2 - GDPO"]
-    return f"""{table(head, rows)}
+    return f"""{markdown_table(head, rows)}
 Change of a channel's held-out mean from warm start to end, averaged over channels, seeds and tasks but `tools`.
 """
 
@@ -294,16 +291,15 @@ def _late(records: Sequence[CellRecord], runs: pd.DataFrame, folder: Path) -> st
     usual = Condition("", Settings(**records[0].about["settings"]), runs)
     rows = []
     for condition in (usual, *read_conditions(folder)):
-        told = condition.words
-        for task, own in condition.runs.groupby("task", sort=False):
-            ends = [_given_back(own[own["method"] == method]) for method in methods]
-            lowest = own.groupby("method")["final_lowest"].mean()
+        for place, (task, of_task) in enumerate(condition.runs.groupby("task", sort=False)):
+            ends = [_given_back(of_task[of_task["method"] == method]) for method in methods]
+            lowest = of_task.groupby("method")["final_lowest"].mean()
             thirds = " / ".join(number(lowest.get(method, math.nan)) for method in methods)
-            test = compare_runs(own, "rvpo", "drop")
-            rows.append([told, str(task), *ends, difference(test), thirds, str(test.pairs if test else 0)])
-            told = ""
+            test = compare_runs(of_task, "rvpo", "drop")
+            first = "" if place else condition.words
+            rows.append([first, str(task), *ends, difference(test), thirds, str(test.pairs if test else 0)])
     head = ["condition", "task", *map(label, methods), "given back, RVPO - GDPO", "lowest third", "seeds"]
-    return f"""{table(head, rows)}
+    return f"""{markdown_table(head, rows)}
 Mean of the channels, best / final: given back, the mean over runs of best - final. Lowest third: at the end, of the
 three methods in that order.
 """
@@ -317,33 +313,32 @@ def _given_back(runs: pd.DataFrame) -> str:
 
 def _candidates(folder: Path) -> str:
     runs = run_scores(read_cells(folder))
-    methods = [method for method in dict.fromkeys(runs["method"]) if method != BASELINE]
     scores = ("final_lowest", "final_mean", "final_neglected")
     rows = []
-    for method in methods:
+    for method in _others(runs):
         tests = [compare_runs(runs, method, score) for score in scores]
-        pairs = len(paired_runs(runs, method, BASELINE, "final_mean"))
-        rows.append([label(method), *map(difference, tests), str(pairs)])
+        rows.append([label(method), *map(difference, tests), str(tests[1].pairs if tests[1] else 0)])
     tasks, seeds = sorted(set(runs["task"])), sorted(set(runs["seed"]))
     head = ["candidate - GDPO", "lowest third, final", "mean, final", "neglected, final", "pairs"]
-    return f"{table(head, rows)}\nTasks {', '.join(tasks)}; seeds {', '.join(map(str, seeds))}.\n"
+    return f"{markdown_table(head, rows)}\nTasks {', '.join(tasks)}; seeds {', '.join(map(str, seeds))}.\n"
 
 
-def _tasks(runs: pd.DataFrame, records: Sequence[CellRecord]) -> str:
-    return "\n".join(task_tables(str(task), own, records) for task, own in runs.groupby("task", sort=False))
+def _tasks(*tables: pd.DataFrame) -> str:
+    tasks = dict.fromkeys(tables[0]["task"])
+    return "\n".join(task_tables(str(task), *(table[table["task"] == task] for table in tables)) for task in tasks)
 
 
 def _forecast(records: Sequence[CellRecord]) -> str:
     """Return what audits of the first steps foretold; that there is nothing to audit if so."""
     try:
-        told = foresight(records)
+        tables = foresight(records)
     except ConfigError as error:
         return f"Not known: {error}.\n"
     opening = (
         "The rewards of each run's first ten steps were audited under the run's own method, as `rvpo audit` does "
         "(docs/audit.md); nothing later was seen."
     )
-    return f"{_wrapped(opening)}\n\n{told}"
+    return f"{paragraph(opening)}\n{tables}"
 
 
 def _limits(records: Sequence[CellRecord]) -> str:

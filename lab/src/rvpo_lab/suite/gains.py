@@ -20,14 +20,11 @@ from rvpo.audit import audit_groups
 from rvpo.audit.groups import ChannelNames
 from rvpo.core.advantages import compute_advantages
 from rvpo.core.zscores import divide
-from rvpo.report.drawing import looks_of
-from rvpo.report.figures import Gains, gains_figure
-from rvpo.report.images import NamedFigure
+from rvpo.text import markdown_table, number
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.foresight import run_groups
-from rvpo_lab.suite.markdown import number, table
 
-__all__ = ["LINES", "Line", "Point", "expected_gains", "gains_picture", "gains_table", "measured_gains"]
+__all__ = ["LINES", "OTHERS", "RATES", "Line", "Point", "expected_gains", "gains_table", "measured_gains"]
 
 RATES = tuple(1 / (1 + math.exp(-odds / 2)) for odds in range(-10, 11))
 """Pass rates of the probe, evenly spaced in log-odds from 0.007 to 0.993."""
@@ -117,9 +114,9 @@ def gains_table() -> str:
         others = [(2 * index + 1) / (2 * channels - 2) for index in range(channels - 1)]
         base = expected_gains(Line("gdpo", "GDPO", "gdpo"), PROBES, others, group_size=group_size)
         ratios = [expected_gains(replace(form, k=k), PROBES, others, group_size=group_size) / base for form in forms]
-        rows.append([f"{group_size}, {channels}, {k:g}", *(number(value) for one in ratios for value in one)])
+        rows.append([f"{group_size}, {channels}, {k:g}", *(number(value) for ratio in ratios for value in ratio)])
     head = ["G, M, k", *(f"{form.label}, p = {rate:g}" for form in forms for rate in PROBES)]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def measured_gains(records: Sequence[CellRecord], lines: Sequence[Line] = LINES) -> list[Point]:
@@ -137,29 +134,3 @@ def measured_gains(records: Sequence[CellRecord], lines: Sequence[Line] = LINES)
             for channel in result.channels
         ]
     return points
-
-
-def gains_picture(records: Sequence[CellRecord] = ()) -> NamedFigure:
-    """Return the figure of gains: `RATES` for a probe beside `OTHERS`, and the channels of these runs, if any.
-
-    Channels that are always or never met have no gain and no place on the axis; they are left out.
-    """
-    expected = [Gains(one.name, RATES, tuple(expected_gains(one, RATES, OTHERS).tolist())) for one in LINES]
-    points = [one for one in (measured_gains(records) if records else []) if 0 < one.rate < 1]
-    measured = [
-        Gains(
-            one.name,
-            tuple(point.rate for point in points if point.line == one.name),
-            tuple(point.gain for point in points if point.line == one.name),
-        )
-        for one in LINES
-    ]
-    looks = looks_of({one.name: one.label for one in LINES})
-    told = "; ".join(
-        f"{line.label} {one.gains[0]:.3f} at {RATES[0]:.2f}, {one.gains[len(RATES) // 2]:.3f} at "
-        f"{RATES[len(RATES) // 2]:.2f} and {one.gains[-1]:.3f} at {RATES[-1]:.2f}"
-        for line, one in zip(LINES, expected, strict=True)
-    )
-    description = f"First-order gain of a criterion per unit of advantage against its pass rate: {told}."
-    title = "What each method teaches about a criterion, by its pass rate"
-    return NamedFigure("gains", title, description, gains_figure(expected, measured if points else [], looks))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from rvpo.errors import ConfigError
-from rvpo_lab.suite.plan import SETTINGS_FILE, Settings, read_settings
-from rvpo_lab.suite.results import read_cells, run_scores
+from rvpo_lab.suite.folder import SETTINGS_FILE, read_cells, read_settings
+from rvpo_lab.suite.plan import Settings
+from rvpo_lab.suite.results import run_scores
 
 __all__ = ["Condition", "read_conditions"]
 

@@ -1,10 +1,8 @@
 """What a suite consists of: contenders, cells, and the settings that all its cells share."""
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from rvpo.core.methods import METHODS, find_method
@@ -20,11 +18,7 @@ __all__ = [
     "Settings",
     "cells",
     "find_contender",
-    "keep_settings",
-    "read_settings",
 ]
-
-SETTINGS_FILE = "suite.json"
 
 
 @dataclass(frozen=True)
@@ -162,29 +156,3 @@ def find_contender(name: str) -> Contender:
     options |= {option: value for option, value in given.items() if option in OF_THE_TRAINER}
     of_the_method = {option: value for option, value in given.items() if option not in OF_THE_TRAINER}
     return Contender(name, name, options | ({"method_options": of_the_method} if of_the_method else {}))
-
-
-def read_settings(folder: Path) -> Settings:
-    """Return the settings of a suite; those that did not exist when it was made had today's defaults.
-
-    Raises ConfigError for settings that this version does not know.
-    """
-    kept = json.loads((folder / SETTINGS_FILE).read_text())
-    if unknown := sorted(kept.keys() - asdict(Settings()).keys()):
-        raise ConfigError(f"{folder / SETTINGS_FILE} has settings that this version does not know: {unknown}")
-    return Settings(**kept)
-
-
-def keep_settings(folder: Path, settings: Settings) -> None:
-    """Write the settings into a new suite's folder; raise ConfigError if it holds cells of other settings."""
-    file = folder / SETTINGS_FILE
-    wanted = asdict(settings)
-    if file.is_file():
-        kept = asdict(read_settings(folder))
-        different = {name: (kept[name], value) for name, value in wanted.items() if kept[name] != value}
-        if different:
-            told = ", ".join(f"{name} {old} there and {new} now" for name, (old, new) in different.items())
-            raise ConfigError(f"{folder} holds cells of other settings ({told}); choose another folder with --out")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(wanted, indent=2) + "\n")

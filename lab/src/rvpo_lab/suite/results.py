@@ -1,77 +1,114 @@
-"""What the cells of a suite say: held-out channel means, the scores of a run, and comparisons with a baseline.
+"""What the cells of a suite say: held-out channel means and the scores of a run.
 
 A *channel* is a kind of criterion ("accuracy/dose"); its mean is taken over all held-out prompts that have one.
-Scores of a run at an evaluation, from its channel means m_1..m_K:
+Scores of a run at an evaluation, from its channel means m_1..m_M:
 
-    mean         (1/K) sum_j m_j
-    lowest       mean of the ceil(K/3) lowest m_j
-    neglected    share of channels with m_j < 0.3
+    mean         (1/M) sum_j m_j
+    lowest       mean of the ceil(M/3) lowest m_j (`rvpo.stats.lowest_third`)
+    neglected    share of channels with m_j < 0.3 (`rvpo.stats.NEGLECTED`)
     all_met      share of held-out prompts all of whose criteria have their full value
     area         mean of `mean` over the evaluations (area under the curve, on [0, 1])
     steps_to     first evaluated step with `mean` >= LEVEL, NaN if there is none
 
-*Final* is the last evaluation, *best* the one with the highest `mean`.
+*Final* is the last evaluation, *best* the first one with the highest `mean`. Missing values are left out of means.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
-from rvpo.errors import ConfigError
-from rvpo_lab.suite.cell_file import CellRecord, read_cell
-from rvpo_lab.suite.plan import CONTENDERS, Cell
-from rvpo_lab.suite.schedule import CELLS, cell_path
-from rvpo_lab.tasks.catalog import TASKS
-from rvpo_lab.tasks.task import kind
+from rvpo.stats import NEGLECTED, lowest_third
+from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.tasks.task import FULL, kind
 
-__all__ = ["LEVEL", "MEANS_FILE", "NEGLECTED", "SCORES", "channel_means", "prompt_scores", "read_cells", "run_scores"]
+__all__ = [
+    "LEVEL",
+    "RUN",
+    "SCORES",
+    "at_end",
+    "channel_means",
+    "held_out_values",
+    "means_of_channels",
+    "prompt_scores",
+    "run_key",
+    "run_scores",
+]
 
-MEANS_FILE = "channel_means.parquet"
-NEGLECTED = 0.3
 LEVEL = 0.6
 SCORES = ("mean", "lowest", "neglected", "all_met")
+RUN = ["task", "method", "seed"]
+"""Columns that name a run."""
 
 
-def read_cells(folder: Path, cells: Sequence[Cell] | None = None) -> list[CellRecord]:
-    """Return the finished cells of a folder, all or those asked for; ConfigError if there are none."""
-    files = [cell_path(folder, cell) for cell in cells] if cells else sorted((folder / CELLS).glob("*.parquet"))
-    records = sorted((read_cell(file) for file in files if file.is_file()), key=_place)
-    if not records:
-        raise ConfigError(f"there are no finished cells in {folder / CELLS}; run `rvpo bench neglect --out {folder}`")
-    return records
+def run_key(record: CellRecord) -> dict[str, str | int]:
+    """Return the values of `RUN`."""
+    return {"task": record.cell.task, "method": record.cell.contender, "seed": record.cell.seed}
 
 
-def _place(record: CellRecord) -> tuple[int, int, int]:
-    """Return what orders cells as tasks and contenders are listed; unknown names come last."""
-    tasks, contenders = list(TASKS), list(CONTENDERS)
-    task, contender = record.about["task"], record.about["contender"]
-    return (
-        tasks.index(task) if task in tasks else len(tasks),
-        contenders.index(contender) if contender in contenders else len(contenders),
-        record.about["seed"],
+class Means(NamedTuple):
+    """Means of held-out values of one run, at E evaluations, of L channels or prompts."""
+
+    names: list[Any]
+    """Of the channels, or the prompts' indices, sorted."""
+    values: Float[np.ndarray, "E L"]
+    """NaN where no value is known."""
+    counts: Int[np.ndarray, " L"]
+    """Criteria that each mean is over."""
+
+
+def held_out_values(record: CellRecord) -> Float[np.ndarray, "E C"]:
+    """Return the held-out values of a run, a row an evaluation, a column a criterion of a prompt."""
+    return np.array(list(record.held_out.values()), dtype=np.float64).T
+
+
+def _averaged(values: Float[np.ndarray, "E C"], labels: Sequence[Any]) -> Means:
+    """Return the means over the columns of each label."""
+    names = sorted(set(labels))
+    place = {name: index for index, name in enumerate(names)}
+    index = np.array([place[label] for label in labels])
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(len(names)))
+    known = ~np.isnan(values)
+    total, count = (
+        np.add.reduceat(part[:, order], starts, axis=1) for part in (np.where(known, values, 0.0), known.astype(float))
     )
+    return Means(names, np.where(count > 0, total / np.maximum(count, 1.0), np.nan), np.bincount(index))
+
+
+def means_of_channels(record: CellRecord) -> Means:
+    """Return the channel means of a run."""
+    return _averaged(held_out_values(record), [kind(criterion) for _, criterion in record.held_out])
+
+
+def _all_met(record: CellRecord) -> Float[np.ndarray, "E P"]:
+    """Return 1 for each prompt all of whose known criteria have their full value, else 0."""
+    values = held_out_values(record)
+    is_met = np.where(np.isnan(values), np.nan, values >= FULL)
+    share = _averaged(is_met, [prompt for prompt, _ in record.held_out]).values
+    return np.asarray(share == 1.0, dtype=np.float64)
+
+
+def _table(record: CellRecord, name: str, means: Means, **columns: Float[np.ndarray, "E L"]) -> pd.DataFrame:
+    """Return one row per evaluation and channel or prompt."""
+    index = {
+        "step": np.repeat(record.steps, len(means.names)),
+        name: np.tile(np.array(means.names), len(record.steps)),
+    }
+    return pd.DataFrame({**run_key(record), **index, **{key: rows.ravel() for key, rows in columns.items()}})
 
 
 def channel_means(records: Iterable[CellRecord]) -> pd.DataFrame:
     """Return one row per task, method, seed, step and channel: `mean` and `count` of held-out values."""
-    frames = []
+    tables = []
     for record in records:
-        kinds = np.asarray([kind(criterion) for _, criterion in record.held_out])
-        values = pd.DataFrame(list(record.held_out.values()), columns=record.steps)
-        grouped = values.groupby(kinds)
-        means, counts = grouped.mean(), grouped.size()
-        long = means.rename_axis("channel").melt(ignore_index=False, var_name="step", value_name="mean").reset_index()
-        long["count"] = long["channel"].map(counts)
-        frames.append(long.assign(**_key(record)))
-    columns = ["task", "method", "seed", "step", "channel", "mean", "count"]
-    return pd.concat(frames, ignore_index=True)[columns].astype({"step": int})
-
-
-def _key(record: CellRecord) -> dict[str, str | int]:
-    return {"task": record.about["task"], "method": record.about["contender"], "seed": record.about["seed"]}
+        means = means_of_channels(record)
+        counts = np.broadcast_to(means.counts, means.values.shape)
+        tables.append(_table(record, "channel", means, mean=means.values, count=counts))
+    return pd.concat(tables, ignore_index=True)
 
 
 def prompt_scores(records: Iterable[CellRecord]) -> pd.DataFrame:
@@ -79,60 +116,44 @@ def prompt_scores(records: Iterable[CellRecord]) -> pd.DataFrame:
 
     `score` is the mean value of the prompt's criteria, `all_met` 1.0 if all have their full value.
     """
-    frames = []
+    tables = []
     for record in records:
-        prompts = np.asarray([prompt for prompt, _ in record.held_out])  # a list could be read as column names
-        values = pd.DataFrame(list(record.held_out.values()), columns=record.steps)
-        mean, worst = values.groupby(prompts).mean(), values.groupby(prompts).min()
-        frame = pd.DataFrame(
-            {
-                "prompt": np.repeat(mean.index, len(record.steps)),
-                "step": np.tile(record.steps, len(mean)),
-                "score": mean.to_numpy().ravel(),
-                "all_met": (worst.to_numpy() >= 1.0 - 1e-6).astype(float).ravel(),
-            }
-        )
-        frames.append(frame.assign(**_key(record)))
-    columns = ["task", "method", "seed", "step", "prompt", "score", "all_met"]
-    return pd.concat(frames, ignore_index=True)[columns]
+        means = _averaged(held_out_values(record), [prompt for prompt, _ in record.held_out])
+        tables.append(_table(record, "prompt", means, score=means.values, all_met=_all_met(record)))
+    return pd.concat(tables, ignore_index=True)
 
 
-def lowest_third(means: Sequence[float]) -> float:
-    """Return the mean of the ceil(K/3) lowest of K channel means."""
-    ordered = sorted(means)
-    return float(np.mean(ordered[: math.ceil(len(ordered) / 3)]))
+def at_end(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each run's last evaluation."""
+    return table[table["step"] == table.groupby(RUN)["step"].transform("max")]
 
 
-def evaluation_scores(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """Return the `SCORES` of every evaluation: one row per task, method, seed and step."""
-    key = ["task", "method", "seed", "step"]
-    channels = channel_means(records).groupby(key, sort=False)["mean"]
-    scores: dict[str, Callable[..., float]] = {
-        "mean": lambda means: float(means.mean()),
-        "lowest": lambda means: lowest_third(list(means)),
-        "neglected": lambda means: float((means < NEGLECTED).mean()),
+def run_scores(records: Iterable[CellRecord]) -> pd.DataFrame:
+    """Return one row per run: `SCORES` final and best, `start_mean`, `area`, `drop` and `steps_to`.
+
+    `drop` is the best mean less the final one.
+    """
+    return pd.DataFrame([_run(record) for record in records])
+
+
+def _run(record: CellRecord) -> dict[str, Any]:
+    means = means_of_channels(record).values
+    known = ~np.isnan(means)
+    total, count = np.where(known, means, 0.0).sum(axis=1), known.sum(axis=1)
+    scores = {
+        "mean": np.where(count > 0, total / np.maximum(count, 1), np.nan),
+        "lowest": lowest_third(means),
+        "neglected": (means < NEGLECTED).mean(axis=1),
+        "all_met": _all_met(record).mean(axis=1),
     }
-    table = pd.DataFrame({name: channels.apply(score) for name, score in scores.items()})
-    table["all_met"] = prompt_scores(records).groupby(key)["all_met"].mean()
-    return table.reset_index()
-
-
-def run_scores(records: Sequence[CellRecord]) -> pd.DataFrame:
-    """Return one row per run: `SCORES` final and best, `start`, `area`, `drop` (best - final mean), `steps_to`."""
-    rows = []
-    for key, run in evaluation_scores(records).groupby(["task", "method", "seed"], sort=False):
-        run = run.sort_values("step")
-        final, best = run.iloc[-1], run.loc[run["mean"].idxmax()]
-        reached = run.loc[run["mean"] >= LEVEL, "step"]
-        rows.append(
-            {
-                **dict(zip(("task", "method", "seed"), key, strict=True)),
-                **{f"final_{score}": float(final[score]) for score in SCORES},
-                **{f"best_{score}": float(best[score]) for score in SCORES},
-                "start_mean": float(run.iloc[0]["mean"]),
-                "area": float(run["mean"].mean()),
-                "drop": float(best["mean"] - final["mean"]),
-                "steps_to": float(reached.iloc[0]) if len(reached) else math.nan,
-            }
-        )
-    return pd.DataFrame(rows)
+    mean = scores["mean"]
+    best, reached = int(np.nanargmax(mean)), np.flatnonzero(mean >= LEVEL)
+    return {
+        **run_key(record),
+        **{f"final_{name}": float(values[-1]) for name, values in scores.items()},
+        **{f"best_{name}": float(values[best]) for name, values in scores.items()},
+        "start_mean": float(mean[0]),
+        "area": float(np.nanmean(mean)),
+        "drop": float(mean[best] - mean[-1]),
+        "steps_to": float(record.steps[reached[0]]) if len(reached) else math.nan,
+    }

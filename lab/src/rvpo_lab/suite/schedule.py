@@ -1,8 +1,4 @@
-"""Run cells side by side, one thread each, and keep every finished one.
-
-A cell is finished when its file is there; files appear whole (`cell_file.write_cell`). So a suite that was killed
-goes on where it was when it is started again, on this machine or another.
-"""
+"""Run cells side by side, one thread each, and keep every finished one."""
 
 import multiprocessing
 import os
@@ -18,18 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import RvpoError
+from rvpo_lab.suite.folder import cell_path, finished
 from rvpo_lab.suite.plan import Cell, Settings
 from rvpo_lab.tasks.catalog import TASKS
 
-__all__ = ["Standing", "cell_path", "run_cells"]
+__all__ = ["Standing", "run_cells"]
 
-CELLS = "cells"
 TICK = 0.5
-
-
-def cell_path(folder: Path, cell: Cell) -> Path:
-    """Return the file of a cell."""
-    return folder / CELLS / f"{cell.name}.parquet"
 
 
 @dataclass
@@ -39,7 +30,7 @@ class Standing:
     cells: list[Cell]
     settings: Settings
     finished: set[Cell] = field(default_factory=set)
-    """Cells with a file, from this run or an earlier one."""
+    """By this run or an earlier one."""
     steps: dict[Cell, int] = field(default_factory=dict)
     """Finished steps of the cells that are being trained."""
     axes: dict[Cell, list[dict[str, float]]] = field(default_factory=dict)
@@ -70,14 +61,13 @@ Message = tuple[str, Any, int, dict[str, float]]
 def run_cells(
     folder: Path, cells: Sequence[Cell], settings: Settings, *, workers: int = 2, show: Show, keep: bool = False
 ) -> Standing:
-    """Train the cells that have no file yet; return the standing at the end.
+    """Train the cells that are not finished; return the standing at the end.
 
     `show` is called about twice a second. `keep` leaves each trained policy under `folder/runs`. Raises RvpoError
     if a worker died, KeyboardInterrupt if interrupted; in both cases finished cells stay and a second call goes on.
     """
-    (folder / CELLS).mkdir(parents=True, exist_ok=True)
-    standing = Standing(list(cells), settings)
-    standing.finished = {cell for cell in cells if cell_path(folder, cell).is_file()}
+    names = finished(folder)
+    standing = Standing(list(cells), settings, finished={cell for cell in cells if cell.name in names})
     standing.trained_before = len(standing.finished)
     missing = [cell for cell in cells if cell not in standing.finished]
     show(standing)

@@ -21,13 +21,12 @@ from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, unit
 from rvpo.evals.models import Answer, Question
 from rvpo.stats import NEGLECTED, lowest_third
 from rvpo_lab.tasks.catalog import TASKS
-from rvpo_lab.tasks.task import Row, Task, kind
+from rvpo_lab.tasks.task import FULL, Row, Task, kind
 
 __all__ = ["BENCHMARKS", "PROMPTS", "build", "record", "summarize"]
 
 PROMPTS = 128
 """Held-out prompts where no other number is asked for, as in the suite."""
-FULL = 1.0 - 1e-6
 CHANNEL = "channel:"
 AGGREGATES = {
     "prompt_mean": "mean over prompts of the mean value of a prompt's criteria",

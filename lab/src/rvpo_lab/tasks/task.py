@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
-__all__ = ["Row", "Task", "axis", "is_held_out", "kind"]
+__all__ = ["FULL", "Row", "Task", "axis", "is_held_out", "kind"]
 
 Row = Mapping[str, Any]
 
+FULL = 1.0 - 1e-6
+"""From this value on a criterion is fully met; a grade of several parts may round to less than 1."""
 HELD_OUT_SHARE = 8
 
 
@@ -35,11 +38,13 @@ class Task:
     max_completion_length: int = 32
 
 
+@lru_cache(4096)
 def kind(criterion: str) -> str:
     """Return what a criterion is a case of: "accuracy/cause:fever" is an "accuracy/cause"."""
     return criterion.split(":", 1)[0]
 
 
+@lru_cache(4096)
 def axis(criterion: str) -> str:
     """Return the axis of a criterion: "accuracy/cause:fever" belongs to "accuracy"."""
     return criterion.split("/", 1)[0]

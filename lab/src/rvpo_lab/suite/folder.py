@@ -1,0 +1,98 @@
+"""A suite's folder: its settings, a file for each cell as it is finished, and all of them in one file once packed.
+
+    suite.json           the settings that all cells share
+    cells/NAME.parquet   a finished cell
+    cells.parquet        cells of a suite that was packed
+
+A cell is finished when it lies in a file, and files appear whole. So a suite that was killed goes on where it was,
+and one that was packed takes further cells.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rvpo.errors import ConfigError
+from rvpo_lab.suite.cell_file import CellRecord, names_in, read_file, write_file
+from rvpo_lab.suite.plan import CONTENDERS, Cell, Settings
+from rvpo_lab.tasks.catalog import TASKS
+
+__all__ = ["SETTINGS_FILE", "cell_path", "finished", "keep_settings", "pack", "read_cells", "read_settings"]
+
+SETTINGS_FILE = "suite.json"
+CELLS = "cells"
+PACKED = "cells.parquet"
+
+
+def cell_path(folder: Path, cell: Cell) -> Path:
+    """Return the file that a cell is written to."""
+    return folder / CELLS / f"{cell.name}.parquet"
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files that hold cells, the packed one first."""
+    return [file for file in (folder / PACKED, *sorted((folder / CELLS).glob("*.parquet"))) if file.is_file()]
+
+
+def finished(folder: Path) -> set[str]:
+    """Return the names of the finished cells."""
+    return {name for file in _files(folder) for name in (names_in(file) if file.name == PACKED else [file.stem])}
+
+
+def read_cells(folder: Path, cells: Sequence[Cell] = ()) -> list[CellRecord]:
+    """Return the finished cells of a folder, all or those asked for, as tasks and contenders are listed.
+
+    Unknown tasks and contenders come last. Raises ConfigError if there are none.
+    """
+    wanted = {cell.name for cell in cells}
+    records = {record.cell.name: record for file in _files(folder) for record in read_file(file)}
+    chosen = [record for name, record in records.items() if not wanted or name in wanted]
+    if not chosen:
+        raise ConfigError(f"there are no finished cells in {folder / CELLS}; run `rvpo bench neglect --out {folder}`")
+    places = [{name: place for place, name in enumerate(names)} for names in (TASKS, CONTENDERS)]
+
+    def place(record: CellRecord) -> tuple[int, int, int]:
+        ranks = (places[0].get(record.cell.task, len(TASKS)), places[1].get(record.cell.contender, len(CONTENDERS)))
+        return (*ranks, record.cell.seed)
+
+    return sorted(chosen, key=place)
+
+
+def pack(folder: Path) -> Path:
+    """Join all finished cells in one file; return it. Raises ConfigError if there are none."""
+    records, files = read_cells(folder), _files(folder)
+    write_file(records, folder / PACKED)
+    for file in files:
+        if file.name != PACKED:
+            file.unlink()
+    return folder / PACKED
+
+
+def read_settings(folder: Path) -> Settings:
+    """Return the settings of a suite; those that did not exist when it was made had today's defaults.
+
+    Raises ConfigError for settings that this version does not know.
+    """
+    kept = json.loads((folder / SETTINGS_FILE).read_text())
+    if unknown := sorted(kept.keys() - asdict(Settings()).keys()):
+        raise ConfigError(f"{folder / SETTINGS_FILE} has settings that this version does not know: {unknown}")
+    return Settings(**kept)
+
+
+def keep_settings(folder: Path, settings: Settings) -> None:
+    """Write the settings into a new suite's folder; raise ConfigError if it holds cells of other settings."""
+    file = folder / SETTINGS_FILE
+    wanted = asdict(settings)
+    if file.is_file():
+        kept = asdict(read_settings(folder))
+        different = [
+            f"{name} {kept[name]} there and {value} now" for name, value in wanted.items() if kept[name] != value
+        ]
+        if different:
+            raise ConfigError(
+                f"{folder} holds cells of other settings ({', '.join(different)}); choose another folder with --out"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(wanted, indent=2) + "\n")
