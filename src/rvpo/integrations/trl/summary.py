@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rvpo.text import NOTHING, number
+
 __all__ = ["print_summary", "short_name", "sparkline", "write_log"]
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -56,7 +58,7 @@ def _series(history: Sequence[Mapping[str, Any]], key: str) -> list[float]:
 
 
 def _cell(values: Sequence[float], pick: int) -> str:
-    return f"{values[pick]:.3f}" if values else "-"
+    return number(values[pick], 3) if values else NOTHING
 
 
 def print_summary(history: Sequence[Mapping[str, Any]], folder: Path, *, title: str) -> None:
@@ -74,7 +76,7 @@ def print_summary(history: Sequence[Mapping[str, Any]], folder: Path, *, title: 
     for name in names:
         means = _series(history, f"channels/{name}/mean")
         last = [_cell(_series(history, f"channels/{name}/{kind}"), -1) for kind in ("dead", "missing", "weight")]
-        best = f"{max(means):.3f}" if means else "-"
+        best = number(max(means), 3) if means else NOTHING
         table.add_row(escape(short_name(name)), _cell(means, 0), best, _cell(means, -1), sparkline(means), *last)
     console = Console()
     if names:
