@@ -153,15 +153,6 @@ def test_an_option_of_ours_is_checked_before_processes_are_started(folder, capsy
 
 
 def test_the_status_of_a_process_that_fails_is_the_commands(folder, capfd):
-    words = [
-        "--model_name_or_path",
-        "gone",
-        "--reward_funcs",
-        "my_rewards.brevity",
-        "--use_cpu",
-        "true",
-        "--bf16",
-        "false",
-    ]
-    assert launch(["--num_processes", "1", "--mixed_precision", "no", "--dynamo_backend", "no"], words) == 2
-    assert "rvpo: error: dataset_name is not set" in capfd.readouterr().err
+    options = ["--num_processes", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    assert launch(options, ["--config", "gone.yaml"]) == 2
+    assert "rvpo: error: cannot read configuration gone.yaml" in capfd.readouterr().err

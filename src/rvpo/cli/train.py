@@ -3,16 +3,17 @@
 import argparse
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rvpo.cli.config_files import read_config_files
 from rvpo.cli.launch import NOT_LAUNCHED, accelerate_words, launch
 from rvpo.errors import ConfigError, RvpoError
-from rvpo.integrations.trl.config import RVPOConfig
-from rvpo.integrations.trl.run import RVPOScriptArguments, run
 
-# TRL is first imported behind the check of its version.
-from trl import ModelConfig, TrlParser  # isort: skip
+if TYPE_CHECKING:
+    from trl import ModelConfig, TrlParser
+
+    from rvpo.integrations.trl.config import RVPOConfig
+    from rvpo.integrations.trl.run import RVPOScriptArguments
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ examples:
 class Command(NamedTuple):
     """A command line, read as far as can be without knowing the number of processes."""
 
-    parser: TrlParser
+    parser: "TrlParser"
     """Has the configuration files as its defaults."""
     words: list[str]
     to_accelerate: list[str]
@@ -40,7 +41,13 @@ class Command(NamedTuple):
 
 def read(arguments: Sequence[str]) -> Command:
     """Read command line and YAML; raise ConfigError for what nobody knows."""
-    given = read_config_files(arguments)
+    given = read_config_files(arguments)  # before TRL, whose import takes seconds
+    from rvpo.integrations.trl.config import RVPOConfig
+    from rvpo.integrations.trl.run import RVPOScriptArguments
+
+    # TRL is first imported behind the check of its version.
+    from trl import ModelConfig, TrlParser  # isort: skip
+
     if given.name is not None:
         given.settings.setdefault("output_dir", f"runs/{given.name}")
     parser = TrlParser(
@@ -61,7 +68,7 @@ def read(arguments: Sequence[str]) -> Command:
     return Command(parser, given.words, [] if is_launched else words)
 
 
-def configure(command: Command, *words: str) -> tuple[RVPOScriptArguments, RVPOConfig, ModelConfig]:
+def configure(command: Command, *words: str) -> "tuple[RVPOScriptArguments, RVPOConfig, ModelConfig]":
     """Return the configuration; raise ConfigError, or what TRL raises, for what does not fit."""
     parsed = command.parser.parse_args_into_dataclasses(args=[*command.words, *words], return_remaining_strings=True)
     return parsed[:3]  # type: ignore[no-any-return]
@@ -80,4 +87,6 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError(str(error)) from error
     if command.to_accelerate:
         return launch(command.to_accelerate, arguments)
+    from rvpo.integrations.trl.run import run
+
     return run(script, args, model)
