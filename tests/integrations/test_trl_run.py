@@ -219,9 +219,10 @@ def test_the_judges_reasons_are_in_the_table_of_completions(project, judged):
 
 
 def test_reasons_that_nothing_would_show_are_refused(project, judged, capsys):
-    for words in (judged, ["--log_completions", "true"]):
+    logged = ["--log_completions", "true"]
+    for words in (judged, logged, [*judged, *logged, "--reward_funcs", "rubric_implicit"]):
         assert main(["train", "--config", "run.yaml", "--log_reasons", "true", *words]) == 2
-        assert "log_reasons has no effect without log_completions and a judge's reward" in capsys.readouterr().err
+        assert "log_reasons has no effect without log_completions and a judge's verdicts" in capsys.readouterr().err
 
 
 def signalled(project, monkeypatch, *numbers):

@@ -8,7 +8,7 @@ from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
 
-__all__ = ["BUILT_IN_REWARDS", "JUDGED_REWARDS", "load_reward"]
+__all__ = ["BUILT_IN_REWARDS", "JUDGED_REWARDS", "REWARDS_WITH_REASONS", "load_reward"]
 
 BUILT_IN_REWARDS = {
     "tool_format": "rvpo.rewards.tool_calling.format_reward",
@@ -19,6 +19,9 @@ BUILT_IN_REWARDS = {
 
 JUDGED_REWARDS = {"rubric": None, "rubric_explicit": "explicit", "rubric_implicit": "implicit"}
 """Rewards of an LLM judge, which the option `judge` configures, with the aggregate of each."""
+
+REWARDS_WITH_REASONS = {name for name, aggregate in JUDGED_REWARDS.items() if aggregate != "implicit"}
+"""Those made of verdicts, each of which the judge gives a reason for; a rating of the whole answer has none."""
 
 
 def load_reward(name: str, judge: Mapping[str, Any] | None = None, *, log_reasons: bool = False) -> Callable[..., Any]:
@@ -58,4 +61,5 @@ def _judged_reward(name: str, judge: Mapping[str, Any] | None, log_reasons: bool
         from rvpo.rewards.rubric import RubricReward
     except ImportError as error:
         raise ConfigError(f"reward {name!r} needs the judge's client ({error}): pip install 'rvpo[judge]'") from error
+    log_reasons = log_reasons and name in REWARDS_WITH_REASONS
     return RubricReward(judge, aggregate=JUDGED_REWARDS[name], name=name, log_reasons=log_reasons)

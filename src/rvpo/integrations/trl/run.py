@@ -23,7 +23,7 @@ from transformers.trainer_utils import get_last_checkpoint  # isort: skip
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config  # isort: skip
 
 from rvpo.data.rar import POLARITY_RULES
-from rvpo.integrations.trl.rewards import BUILT_IN_REWARDS, JUDGED_REWARDS, load_reward
+from rvpo.integrations.trl.rewards import BUILT_IN_REWARDS, JUDGED_REWARDS, REWARDS_WITH_REASONS, load_reward
 from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_rows
 from rvpo.integrations.trl.summary import print_summary, write_log
 from rvpo.llm.tokenizer import load_tokenizer
@@ -147,8 +147,8 @@ def checkpoint_to_resume(wanted: str | bool | None, output_dir: str) -> str | No
     return wanted
 
 
-def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) -> RVPOTrainer:
-    """Return the trainer that the configuration describes."""
+def _check(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) -> None:
+    """Raise ConfigError for options that are not set, or that have no effect with the others."""
     for name, value in {
         "model_name_or_path": model.model_name_or_path,
         "dataset_name": script.dataset_name,
@@ -156,11 +156,16 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     }.items():
         if not value:
             raise ConfigError(f"{name} is not set; give it in the config file or as --{name}")
-    if script.log_reasons and not (args.log_completions and set(script.reward_funcs or ()) & set(JUDGED_REWARDS)):
+    if script.log_reasons and not (args.log_completions and set(script.reward_funcs or ()) & REWARDS_WITH_REASONS):
         raise ConfigError(
-            "log_reasons has no effect without log_completions and a judge's reward, one of "
-            f"{', '.join(JUDGED_REWARDS)}; set them, or leave it out"
+            "log_reasons has no effect without log_completions and a judge's verdicts, by a reward of "
+            f"{', '.join(sorted(REWARDS_WITH_REASONS))}; set them, or leave it out"
         )
+
+
+def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) -> RVPOTrainer:
+    """Return the trainer that the configuration describes."""
+    _check(script, args, model)
     init = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
     args.model_init_kwargs = {**init, **(args.model_init_kwargs or {})}
     judge = as_mapping("judge", script.judge)
