@@ -5,7 +5,7 @@ import pytest
 from made_up_cells import cell, write_suite
 from rvpo.cli.main import main
 from rvpo.errors import ConfigError
-from rvpo_lab.cli.report import report_on_suites
+from rvpo_lab.cli.bench_report import report_on_suites
 
 
 @pytest.fixture(scope="module")

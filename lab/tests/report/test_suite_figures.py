@@ -8,8 +8,8 @@ from made_up_cells import cell
 from rvpo.report.drawing import looks_of
 from rvpo.report.figures import curves_figure
 from rvpo.report.images import NamedFigure, svg
-from rvpo_lab.report.figures import Final, overview_figure
 from rvpo_lab.report.held_out import axis_panels, channel_panels
+from rvpo_lab.report.suite_figures import Final, overview_figure
 from rvpo_lab.suite.results import channel_means
 
 LOOKS = looks_of({"gdpo": "GDPO", "rvpo": "RVPO"})

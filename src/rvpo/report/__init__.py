@@ -1,1 +1,1 @@
-"""One self-contained HTML page from the runs of a suite or of `rvpo train`: figures, tables, sentences, answers."""
+"""One self-contained HTML page from the logs of `rvpo train`: figures, tables, sentences, answers."""

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +17,6 @@ from rvpo.report.drawing import (
     INK,
     MUTED,
     SMALL,
-    TEXT,
     VERMILLION,
     WIDTH,
     Look,
@@ -37,35 +35,10 @@ from rvpo.report.neglect import CRITERIA, GROUP, Preference
 from rvpo.text import number, signed
 
 __all__ = [
-    "Gains",
-    "Level",
     "curves_figure",
-    "gains_figure",
-    "levels_figure",
     "neglect_figure",
     "weights_figure",
 ]
-
-
-@dataclass(frozen=True)
-class Gains:
-    """What a method teaches about criteria of different pass rates."""
-
-    method: str
-    rates: tuple[float, ...]
-    gains: tuple[float, ...]
-    """In units of the reward per unit of advantage; one for each rate."""
-
-
-@dataclass(frozen=True)
-class Level:
-    """Where a method ends on a task, with an interval over its runs."""
-
-    task: str
-    method: str
-    mean: float
-    low: float
-    high: float
 
 
 def curves_figure(
@@ -172,77 +145,6 @@ def _scale_of_weights(figure: Figure, left: float, highest: float) -> None:
     axes.spines["bottom"].set_visible(False)
     write(figure, left - 6, 12.5, "0", ha="right", fontsize=SMALL)
     write(figure, left + 126, 12.5, f"{number(highest)}  weight of one channel in the advantage", fontsize=SMALL)
-
-
-def levels_figure(levels: Sequence[Level], looks: Mapping[str, Look], heading: str) -> Figure:
-    """Draw where the methods end on every task: a panel a task, a line a method, with intervals."""
-    tasks, methods = (list(dict.fromkeys(getattr(one, name) for one in levels)) for name in ("task", "method"))
-    columns, left, between, end, head = 3, 92.0, 14.0, 34.0, 48.0
-    height, below = 15.0 * len(methods), 44.0
-    rows = math.ceil(len(tasks) / columns)
-    figure = bare_figure(head + rows * (height + below))
-    write(figure, 0, 14, heading, fontsize=TEXT + 1, weight="bold")
-    width = (WIDTH - left - columns * end - (columns - 1) * between) / columns
-    for index, task in enumerate(tasks):
-        row, column = divmod(index, columns)
-        axes = axes_at(figure, left + column * (width + end + between), head + row * (height + below), width, height)
-        title(axes, task, pad=5)
-        own = {one.method: one for one in levels if one.task == task}
-        axes.set(xlim=(-0.02, 1.02), ylim=(len(methods) - 0.5, -0.5), xticks=[0, 0.25, 0.5, 0.75, 1])
-        axes.set_xticklabels([f"{tick:g}" for tick in axes.get_xticks()])
-        names = [plain(looks[one].label, 18) if column == 0 else "" for one in methods]
-        axes.set_yticks(range(len(methods)), names, fontsize=SMALL, color=INK)
-        axes.grid(axis="x", color=INK, alpha=FAINT, linewidth=0.6)
-        for place, method in enumerate(methods):
-            if method in own:
-                _interval(axes, place, own[method], looks[method])
-    return figure
-
-
-def _interval(axes: Axes, place: int, level: Level, look: Look) -> None:
-    """Draw one method's mean and interval on its line, and write the mean beside it."""
-    axes.plot([level.low, level.high], [place, place], color=look.colour, linewidth=2.2, alpha=0.5)
-    axes.plot([level.mean], [place], look.marker, color=look.colour, markersize=6, markeredgewidth=0)
-    beside(axes, place, number(level.mean), SMALL)
-
-
-def gains_figure(expected: Sequence[Gains], measured: Sequence[Gains], looks: Mapping[str, Look]) -> Figure:
-    """Draw gains against pass rates on a log-odds axis: lines for the model, marks for the channels of real rollouts.
-
-    Without `measured` there is one panel.
-    """
-    shown = [looks[one.method] for one in expected]
-    head, left, between, height = 17.0 * legend_rows(shown)[0] + 14, 40.0, 40.0, 210.0
-    figure = bare_figure(head + height + 62)
-    legend(figure, shown)
-    parts = [("One criterion among independent ones", expected)]
-    parts += [("Channels of real rollouts", measured)] if measured else []
-    width = (WIDTH - left - 8 - between * (len(parts) - 1)) / len(parts)
-    for index, (heading, lines) in enumerate(parts):
-        axes = axes_at(figure, left + index * (width + between), head + 18, width, height)
-        title(axes, heading, wide=True, pad=6)
-        for one in lines:
-            look = looks[one.method]
-            odds = [math.log(rate / (1 - rate)) for rate in one.rates]
-            drawn = line(look, odds, one.gains, every=1 if index else max(len(odds) // 8, 1))
-            if index:
-                drawn.set(linestyle="none", markersize=5.5, alpha=0.8)
-            axes.add_line(drawn)
-        _rates_below(axes)
-    return figure
-
-
-def _rates_below(axes: Axes) -> None:
-    """Set ticks at pass rates, a line at 0 and what the axes mean."""
-    ticks = (0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
-    axes.set_xticks([math.log(rate / (1 - rate)) for rate in ticks], [f"{rate:g}" for rate in ticks])
-    axes.margins(x=0.03, y=0.08)
-    axes.autoscale_view()
-    axes.grid(axis="y", color=INK, alpha=FAINT, linewidth=0.6)
-    axes.axhline(0, color=INK, alpha=0.5, linewidth=0.8)
-    axes.spines["bottom"].set_visible(False)
-    axes.set_xlabel("pass rate of the criterion", fontsize=SMALL, color=INK, alpha=MUTED, labelpad=2)
-    axes.set_ylabel("gain per step", fontsize=SMALL, color=INK, alpha=MUTED, labelpad=2)
 
 
 def neglect_figure(given: Sequence[Preference]) -> Figure:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rvpo.cli.report import check_installed, write_figure
 from rvpo.errors import ConfigError
+from rvpo_lab.cli.bench_report import add_parser as add_report
+from rvpo_lab.cli.bench_report import report_on_suites
 from rvpo_lab.cli.live import LiveView
-from rvpo_lab.cli.report import add_parser as add_report
-from rvpo_lab.cli.report import report_on_suites
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.cli.seeds import seeds_of
 from rvpo_lab.suite.folder import keep_settings, pack, read_cells

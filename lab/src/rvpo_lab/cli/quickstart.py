@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rvpo.cli.report import check_installed
+from rvpo_lab.cli.bench_report import report_on_suites
 from rvpo_lab.cli.live import LiveView, duration
-from rvpo_lab.cli.report import report_on_suites
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.cli.seeds import seeds_of
 from rvpo_lab.suite.folder import keep_settings, read_cells

@@ -13,7 +13,7 @@ import pandas as pd
 from rvpo.report.curves import Panel, finite_mean, mean_curve
 from rvpo.stats import PairedTest, bootstrap_interval
 from rvpo.text import p_value, signed, span
-from rvpo_lab.report.figures import Final
+from rvpo_lab.report.suite_figures import Final
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.compare import compare_runs
 from rvpo_lab.suite.results import SCORES

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rvpo.report.drawing import looks_of
-from rvpo.report.figures import Gains, Level, gains_figure, levels_figure
 from rvpo.report.images import NamedFigure
 from rvpo.stats import bootstrap_interval
+from rvpo_lab.report.suite_figures import Gains, Level, gains_figure, levels_figure
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.gains import LINES, OTHERS, RATES, expected_gains, measured_gains
 from rvpo_lab.suite.words import label

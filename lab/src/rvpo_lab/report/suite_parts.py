@@ -10,7 +10,6 @@ from rvpo.report.figures import curves_figure
 from rvpo.report.images import NamedFigure
 from rvpo.stats import NEGLECTED
 from rvpo.text import capital, percent, plural
-from rvpo_lab.report.figures import overview_figure
 from rvpo_lab.report.held_out import (
     ScoreDifference,
     ScoreRow,
@@ -26,6 +25,7 @@ from rvpo_lab.report.inputs import SuiteInputs
 from rvpo_lab.report.origin import command, settings, versions
 from rvpo_lab.report.samples import SampledPrompt, sampled_prompts
 from rvpo_lab.report.sentences import compared, curves_in_words, finding, limit_of_tests, scores_in_words
+from rvpo_lab.report.suite_figures import overview_figure
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.results import channel_means, run_scores
 from rvpo_lab.tasks.catalog import TASKS
