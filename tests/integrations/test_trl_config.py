@@ -5,7 +5,8 @@ import math
 import pytest
 from trl import GRPOConfig, TrlParser
 
-from rvpo import ConfigError, RVPOConfig
+from rvpo import METHODS, Aggregate, ConfigError, RVPOConfig
+from rvpo.core.aggregations import prior
 from rvpo.integrations.trl.config import as_mapping
 
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
@@ -100,6 +101,37 @@ def test_an_option_that_cannot_be_used_is_an_error_before_any_model_is_loaded(op
 def test_the_schedule_is_the_one_configured(options, expected):
     schedule = config(**options).schedule()
     assert [schedule(step, 10) for step in (0, 5, 10)] == pytest.approx(expected)
+
+
+def ignores_weights(channels, k=0.0):
+    return Aggregate(channels.z.sum(axis=2), prior(channels))
+
+
+MINIMA = [
+    {"method": "hard_min"},
+    {"method": "rvpo", "k": math.inf},
+    {"method": "rvpo_policy", "k": math.inf},
+    {"method": f"{__name__}:ignores_weights"},
+]
+NOT_MINIMA = [
+    {"method": "rvpo", "k": 1e6},
+    {"method": "rvpo_policy", "k": math.inf, "method_options": {"utility": "log"}},
+    {"method": "rvpo_policy", "method_options": {"anchor": "average"}},
+    {"method": "tchebycheff", "k": math.inf},
+    {"method": "cvar", "method_options": {"share": 0.01}},
+    *({"method": name} for name in METHODS if name != "hard_min"),
+]
+
+
+@pytest.mark.parametrize("options", MINIMA, ids=str)
+def test_targets_are_refused_where_weights_change_nothing(options):
+    with pytest.raises(ConfigError, match="channel_targets has no effect with method"):
+        config(channel_targets={"a": 0.5}, **options)
+
+
+@pytest.mark.parametrize("options", NOT_MINIMA, ids=str)
+def test_targets_are_taken_where_weights_change_the_advantages(options):
+    assert config(channel_targets={"a": 0.5}, **options).channel_targets == {"a": 0.5}
 
 
 YAML = """

@@ -265,9 +265,10 @@ def cvar(channels: Channels, k: float = 0.0, *, share: float = 1 / 3) -> Aggrega
 def tchebycheff(channels: Channels, k: float, *, ideal: float = 1.0) -> Aggregate:
     """Smooth Tchebycheff: `U = -(1/k) log sum_j pi_j exp(k w_j (z* - r_j))`, `A = U - mean_g U`.
 
-    r are the rewards on the common scale [0, 1] (declared `ranges`) and z* = `ideal` is the point to reach
-    (Lin et al., arXiv 2402.19078). pi only averages over the channels present, so that a missing value does
-    not shift U by log M; w are the weights as given. RVPO is the same with z* = 0 and Z in place of r.
+    r are the rewards on the common scale [0, 1] (declared `ranges`) and z* = `ideal` is the point to reach. Lin et
+    al. (arXiv 2402.19078) define it on expected rewards; taking it of one rollout's rewards is ours. pi only averages
+    over the channels present, so that a missing value does not shift U by log M; w are the weights as given. RVPO is
+    the same with z* = 0 and Z in place of r.
     k = 0 is the mean of w r, k = inf the worst weighted shortfall.
     """
     xp = namespace(channels.z)
