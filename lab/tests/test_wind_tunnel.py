@@ -10,27 +10,29 @@ from hypothesis import strategies as st
 
 import rvpo
 from rvpo.errors import ConfigError, RvpoError
-from rvpo_lab import wind_tunnel
-from rvpo_lab.wind_tunnel import (
-    DEFAULT_CONTENDERS,
-    Contender,
-    Draws,
+from rvpo_lab import method_text
+from rvpo_lab.wind_tunnel import settings as settings_module
+from rvpo_lab.wind_tunnel import training
+from rvpo_lab.wind_tunnel.instances import (
     Instances,
-    Settings,
-    Simulation,
-    compare,
     draw_instances,
-    grade,
     initial_probabilities,
-    instance_advantages,
-    measures,
     pass_rates,
-    policy_gradient,
+    random_stream,
     sigmoid,
+)
+from rvpo_lab.wind_tunnel.measures import compare, measures
+from rvpo_lab.wind_tunnel.settings import DEFAULT_METHODS, SimulatedMethod, SimulationSettings
+from rvpo_lab.wind_tunnel.training import (
+    Draws,
+    Simulation,
+    grade,
+    instance_advantages,
+    policy_gradient,
     simulate,
 )
 
-GDPO, RVPO = Contender.parse("gdpo"), Contender.parse("rvpo:0.5-2")
+GDPO, RVPO = SimulatedMethod.parse("gdpo"), SimulatedMethod.parse("rvpo:0.5-2")
 BRIEF = {"channels": 5, "group_size": 6, "groups": 2, "steps": 4, "instances": 7}
 OPPONENTS = np.array([[1, -1, 3, 2, 1], [-1, -1, -1, -1, -1], [1, 2, 3, 4, 0]])  # shared, pair, none, cycle
 
@@ -48,9 +50,10 @@ def uniforms(seed, *shape):
 
 
 def test_the_docstrings_examples_hold():
-    tried = doctest.testmod(wind_tunnel)
-    assert tried.attempted > 0
-    assert tried.failed == 0
+    for module in (method_text, settings_module):
+        tried = doctest.testmod(module)
+        assert tried.attempted > 0
+        assert tried.failed == 0
 
 
 def test_pass_rates_by_hand():
@@ -134,7 +137,7 @@ def test_base_rates_that_exclude_each_other_are_scaled_down_together():
 
 @pytest.mark.parametrize("spread", ["log", "uniform", "even"])
 def test_instances_start_at_base_rates_in_the_range(spread):
-    made = draw_instances(Settings(**BRIEF, base_rates=(0.02, 0.2), spread=spread, conflict=0.5))
+    made = draw_instances(SimulationSettings(**BRIEF, base_rates=(0.02, 0.2), spread=spread, conflict=0.5))
     assert made.base_rates == pytest.approx(pass_rates(sigmoid(made.logits), made.opponents))
     assert (made.base_rates > 0.02 - 1e-6).all()
     assert (made.base_rates < 0.2 + 1e-6).all()
@@ -146,24 +149,24 @@ def test_instances_start_at_base_rates_in_the_range(spread):
 def test_spreads_have_their_quantiles():
     # Of [0.01, 0.16], the median is 0.04 log-uniformly and 0.085 uniformly.
     for spread, median in (("log", 0.04), ("uniform", 0.085)):
-        made = draw_instances(Settings(instances=2000, base_rates=(0.01, 0.16), spread=spread, conflict=0.0))
+        made = draw_instances(SimulationSettings(instances=2000, base_rates=(0.01, 0.16), spread=spread, conflict=0.0))
         assert np.median(made.base_rates) == pytest.approx(median, rel=0.03)
 
 
 def test_opponents_are_others_as_often_as_asked_and_each_equally_often():
-    made = draw_instances(Settings(instances=3000, channels=5, conflict=0.4))
+    made = draw_instances(SimulationSettings(instances=3000, channels=5, conflict=0.4))
     assert np.mean(made.opponents >= 0) == pytest.approx(0.4, abs=0.02)
     for criterion in range(5):
         chosen = made.opponents[:, criterion]
         shares = np.bincount(chosen[chosen >= 0], minlength=5) / np.sum(chosen >= 0)
         assert shares[criterion] == 0
         assert np.delete(shares, criterion) == pytest.approx(0.25, abs=0.06)
-    assert (draw_instances(Settings(**BRIEF, conflict=0.0)).opponents == -1).all()
+    assert (draw_instances(SimulationSettings(**BRIEF, conflict=0.0)).opponents == -1).all()
 
 
 def test_the_first_instances_do_not_depend_on_how_many_there_are():
-    few = draw_instances(Settings(instances=3))
-    many = draw_instances(Settings(instances=300))
+    few = draw_instances(SimulationSettings(instances=3))
+    many = draw_instances(SimulationSettings(instances=300))
     for one, other in zip(few, many, strict=True):
         assert (one == other[:3]).all()
 
@@ -171,7 +174,7 @@ def test_the_first_instances_do_not_depend_on_how_many_there_are():
 @pytest.mark.parametrize(
     "text",
     [
-        *[contender.name for contender in DEFAULT_CONTENDERS],
+        *[method.name for method in DEFAULT_METHODS],
         *sorted(set(rvpo.METHODS)),
         "rvpo:2:dead_channels=mask,recenter=true",
         "gdpo:0:ddof=0,eps=0.1",
@@ -185,7 +188,7 @@ def test_every_instance_is_a_batch_of_its_own(text, missing):
     rewards[rng.random(rewards.shape) < missing] = np.nan
     rewards[0] = 1.0  # dead throughout
     rewards[1] = np.nan
-    contender = Contender.parse(text)
+    contender = SimulatedMethod.parse(text)
     found = instance_advantages(rewards, contender, 1.7)
     for i in range(6):
         alone = rvpo.compute_advantages(rewards[i], method=contender.method, k=1.7, **contender.options)
@@ -215,11 +218,11 @@ def test_in_expectation_the_gradient_is_that_of_the_pass_rate():
 
 
 def test_two_steps_agree_with_a_plain_loop(monkeypatch):
-    asked = Settings(**BRIEF | {"steps": 2, "instances": 3}, learning_rate=0.7, conflict=0.5)
+    asked = SimulationSettings(**BRIEF | {"steps": 2, "instances": 3}, learning_rate=0.7, conflict=0.5)
     instances = draw_instances(asked)
     steps = [draws_from(uniforms(seed, 3, 12, 5), instances.opponents) for seed in (20, 21)]
     waiting = iter(steps)
-    monkeypatch.setattr(wind_tunnel, "_draw", lambda *_: next(waiting))
+    monkeypatch.setattr(training, "_draw", lambda *_: next(waiting))
     found = simulate(asked, [RVPO]).final[RVPO.name]
     for i in range(3):
         theta = instances.logits[i].copy()
@@ -236,9 +239,9 @@ def test_two_steps_agree_with_a_plain_loop(monkeypatch):
 
 
 def test_methods_share_their_random_numbers_and_do_not_disturb_each_other():
-    twin = Contender("twin", "gdpo")
-    together = simulate(Settings(**BRIEF), [GDPO, RVPO, twin]).final
-    alone = simulate(Settings(**BRIEF), [RVPO]).final
+    twin = SimulatedMethod("twin", "gdpo")
+    together = simulate(SimulationSettings(**BRIEF), [GDPO, RVPO, twin]).final
+    alone = simulate(SimulationSettings(**BRIEF), [RVPO]).final
     assert (together["gdpo"] == together["twin"]).all()
     assert (together[RVPO.name] == alone[RVPO.name]).all()
     assert (together["gdpo"] != together[RVPO.name]).any()
@@ -246,9 +249,9 @@ def test_methods_share_their_random_numbers_and_do_not_disturb_each_other():
 
 def test_noise_and_losses_leave_the_decisions_uniforms_as_they_are():
     def drawn(**more):
-        asked = Settings(**BRIEF, **more)
-        streams = [wind_tunnel._stream(asked, 3, 0, purpose) for purpose in range(4)]
-        return wind_tunnel._draw(draw_instances(asked).opponents, asked, streams)
+        asked = SimulationSettings(**BRIEF, **more)
+        streams = [random_stream(asked, 3, 0, purpose) for purpose in range(4)]
+        return training._draw(draw_instances(asked).opponents, asked, streams)
 
     clean, rough, rougher = drawn(), drawn(noise=0.1, missing=0.2, continuous=True), drawn(noise=0.3)
     assert (clean.decisions == rough.decisions).all()
@@ -257,30 +260,32 @@ def test_noise_and_losses_leave_the_decisions_uniforms_as_they_are():
 
 
 def test_flips_and_losses_are_as_frequent_as_asked():
-    asked = Settings(**BRIEF | {"instances": 400}, noise=0.2, missing=0.1)
-    streams = [wind_tunnel._stream(asked, 3, 0, purpose) for purpose in range(4)]
-    draws = wind_tunnel._draw(draw_instances(asked).opponents, asked, streams)
+    asked = SimulationSettings(**BRIEF | {"instances": 400}, noise=0.2, missing=0.1)
+    streams = [random_stream(asked, 3, 0, purpose) for purpose in range(4)]
+    draws = training._draw(draw_instances(asked).opponents, asked, streams)
     assert draws.flipped.mean() == pytest.approx(0.2, abs=0.01)
     assert draws.lost.mean() == pytest.approx(0.1, abs=0.01)
 
 
 def test_the_same_seed_gives_the_same_rates_and_another_one_does_not():
-    one, other = (simulate(Settings(**BRIEF, seed=seed), [RVPO]).final[RVPO.name] for seed in (3, 4))
-    assert (simulate(Settings(**BRIEF, seed=3), [RVPO]).final[RVPO.name] == one).all()
+    one, other = (simulate(SimulationSettings(**BRIEF, seed=seed), [RVPO]).final[RVPO.name] for seed in (3, 4))
+    assert (simulate(SimulationSettings(**BRIEF, seed=3), [RVPO]).final[RVPO.name] == one).all()
     assert (one != other).any()
 
 
 def test_without_any_verdict_nothing_is_learnt(monkeypatch):
-    monkeypatch.setattr(wind_tunnel, "BLOCK", 2 * 60)  # two instances at once: blocks keep the order
-    found = simulate(Settings(**BRIEF, missing=1.0))
+    monkeypatch.setattr(training, "BLOCK", 2 * 60)  # two instances at once: blocks keep the order
+    found = simulate(SimulationSettings(**BRIEF, missing=1.0))
     for rates in found.final.values():
         assert rates == pytest.approx(found.instances.base_rates, abs=1e-12)
 
 
 def test_noise_of_1_turns_the_first_step_of_gdpo_around():
     asked = BRIEF | {"steps": 1, "instances": 40}
-    instances = draw_instances(Settings(**asked, conflict=0.0))
-    clean, turned = (simulate(Settings(**asked, conflict=0.0, noise=noise), [GDPO]).final["gdpo"] for noise in (0, 1))
+    instances = draw_instances(SimulationSettings(**asked, conflict=0.0))
+    clean, turned = (
+        simulate(SimulationSettings(**asked, conflict=0.0, noise=noise), [GDPO]).final["gdpo"] for noise in (0, 1)
+    )
 
     def logits(rates):
         return np.log(rates / (1 - rates))
@@ -290,7 +295,7 @@ def test_noise_of_1_turns_the_first_step_of_gdpo_around():
 
 
 def test_verdicts_that_are_half_noise_teach_nothing_on_average():
-    asked = Settings(channels=4, group_size=8, groups=1, steps=1, instances=3000, noise=0.5)
+    asked = SimulationSettings(channels=4, group_size=8, groups=1, steps=1, instances=3000, noise=0.5)
     found = simulate(asked, [GDPO])
     instances = found.instances
     change = found.final["gdpo"] - instances.base_rates
@@ -298,22 +303,22 @@ def test_verdicts_that_are_half_noise_teach_nothing_on_average():
 
 
 def test_gdpo_meets_criteria_that_do_not_conflict():
-    asked = Settings(channels=4, group_size=8, steps=80, instances=20, conflict=0.0, continuous=True)
+    asked = SimulationSettings(channels=4, group_size=8, steps=80, instances=20, conflict=0.0, continuous=True)
     assert simulate(asked, [GDPO]).final["gdpo"].mean() > 0.95
 
 
 def test_late_rates_are_those_before_the_last_tenth():
-    whole = simulate(Settings(**BRIEF | {"steps": 20}), [GDPO])
-    part = simulate(Settings(**BRIEF | {"steps": 18}), [GDPO])
+    whole = simulate(SimulationSettings(**BRIEF | {"steps": 20}), [GDPO])
+    part = simulate(SimulationSettings(**BRIEF | {"steps": 18}), [GDPO])
     assert (whole.late["gdpo"] == part.final["gdpo"]).all()
-    single = simulate(Settings(**BRIEF | {"steps": 1}), [GDPO])
+    single = simulate(SimulationSettings(**BRIEF | {"steps": 1}), [GDPO])
     assert single.late["gdpo"] == pytest.approx(single.instances.base_rates)
 
 
 def test_progress_ends_at_the_total(monkeypatch):
-    monkeypatch.setattr(wind_tunnel, "BLOCK", 3 * 60)
+    monkeypatch.setattr(training, "BLOCK", 3 * 60)
     seen = []
-    simulate(Settings(**BRIEF), [GDPO], lambda *progress: seen.append(progress))
+    simulate(SimulationSettings(**BRIEF), [GDPO], lambda *progress: seen.append(progress))
     assert seen[-1] == (12, 12)
     assert seen == sorted(seen)
 
@@ -335,11 +340,23 @@ def test_measures_of_few_criteria():
     assert (one["hard"][0], one["easy"][0], one["neglected"][0]) == (0.2, 0.2, 1.0)
 
 
+def test_the_lowest_third_is_rounded_up_and_the_parts_by_base_rate_leave_a_middle():
+    four = measures(np.array([[0.1, 0.2, 0.5, 0.9]]), np.array([[0.4, 0.1, 0.2, 0.3]]))
+    assert four["lowest_third"][0] == pytest.approx(0.15)
+    assert (four["hard"][0], four["easy"][0]) == (0.2, 0.1)
+    assert four["medium"][0] == pytest.approx(0.7)
+
+
+def test_a_pass_rate_of_0_3_is_not_neglected():
+    rates = np.array([[0.3, np.nextafter(0.3, 0.0), 0.31, 0.2]])
+    assert measures(rates, rates)["neglected"][0] == 0.5
+
+
 def test_rows_hold_values_paired_differences_and_corrected_p_values():
     base_rates = np.random.default_rng(30).uniform(0.1, 0.4, (50, 6))
     instances = Instances(base_rates, base_rates, np.full((50, 6), -1), np.zeros(50, dtype=bool))
     final = {"gdpo": base_rates, "higher": base_rates + 0.5, "same": base_rates.copy()}
-    rows = {(row.contender, row.measure): row for row in compare(Simulation(instances, final, final), "gdpo")}
+    rows = {(row.method, row.measure): row for row in compare(Simulation(instances, final, final), "gdpo")}
     assert len(rows) == 18
     higher, same, reference = (rows[name, "mean"] for name in ("higher", "same", "gdpo"))
     assert higher.value.mean == pytest.approx(base_rates.mean() + 0.5)
@@ -367,13 +384,13 @@ def test_rows_hold_values_paired_differences_and_corrected_p_values():
     ],
 )
 def test_contenders_are_read_from_text(text, method, k, options):
-    contender = Contender.parse(text)
+    contender = SimulatedMethod.parse(text)
     assert (contender.name, contender.method, contender.k, contender.options) == (text, method, k, options)
 
 
 def test_k_goes_from_start_to_end_over_the_steps():
     assert [RVPO.k_at(step, 100) for step in (0, 50, 100)] == [0.5, 1.25, 2.0]
-    assert Contender.parse("rvpo:3").k_at(7, 10) == 3.0
+    assert SimulatedMethod.parse("rvpo:3").k_at(7, 10) == 3.0
 
 
 @pytest.mark.parametrize(
@@ -396,7 +413,7 @@ def test_k_goes_from_start_to_end_over_the_steps():
 )
 def test_contenders_that_cannot_run_are_refused_before_the_start(text, message):
     with pytest.raises(RvpoError, match=message):
-        Contender.parse(text)
+        SimulatedMethod.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -418,10 +435,10 @@ def test_contenders_that_cannot_run_are_refused_before_the_start(text, message):
 )
 def test_settings_out_of_their_domain_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
-        Settings(**values)
+        SimulationSettings(**values)
 
 
 @pytest.mark.parametrize("contenders", [[], [GDPO, GDPO]])
 def test_contenders_need_names_of_their_own(contenders):
     with pytest.raises(ConfigError, match="different names"):
-        simulate(Settings(**BRIEF), contenders)
+        simulate(SimulationSettings(**BRIEF), contenders)

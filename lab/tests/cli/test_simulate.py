@@ -9,7 +9,9 @@ import pytest
 from rvpo.errors import ConfigError, RvpoError
 from rvpo_lab.cli import simulate
 from rvpo_lab.cli.simulate import main
-from rvpo_lab.wind_tunnel import DEFAULT_CONTENDERS, Instances, Settings, Simulation
+from rvpo_lab.wind_tunnel.instances import Instances
+from rvpo_lab.wind_tunnel.settings import DEFAULT_METHODS, SimulationSettings
+from rvpo_lab.wind_tunnel.training import Simulation
 
 BRIEF = ["--channels", "5", "--group-size", "6", "--steps", "4", "--instances", "30"]
 
@@ -47,9 +49,9 @@ def test_the_output_fits_80_columns_and_begins_with_the_finding(capsys):
     assert "neglect" in lines[0]
     assert lines[1].startswith("30 instances of 5 criteria, 4 steps of 2 x 6 rollouts, seed 0.")
     assert max(map(len, lines)) <= 80
-    for contender in DEFAULT_CONTENDERS:
-        rows = [line for line in lines if line.startswith(f"│{contender.name} ")]
-        assert len(rows) == (1 if contender.name == "gdpo" else 2)  # rates, and the difference to gdpo
+    for method in DEFAULT_METHODS:
+        rows = [line for line in lines if line.startswith(f"│{method.name} ")]
+        assert len(rows) == (1 if method.name == "gdpo" else 2)  # rates, and the difference to gdpo
 
 
 def test_the_file_holds_settings_summary_and_a_row_per_method_and_measure(tmp_path, capsys):
@@ -151,5 +153,5 @@ def test_help_tells_defaults_and_examples(capsys):
         main(["--help"])
     out = " ".join(capsys.readouterr().out.split())
     assert "rvpo simulate --noise 0.1" in out
-    assert f"(default: {Settings.instances})" in out
+    assert f"(default: {SimulationSettings.instances})" in out
     assert "(default: 0.05 0.5)" in out

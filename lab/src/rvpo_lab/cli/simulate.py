@@ -16,21 +16,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from rvpo.errors import ConfigError
-from rvpo.stats import paired_test
-from rvpo_lab.wind_tunnel import (
-    BOOTSTRAP_DRAWS,
-    DEFAULT_CONTENDERS,
-    NEGLECTED,
-    SPREADS,
-    Contender,
-    Measures,
-    Row,
-    Settings,
-    Simulation,
-    compare,
-    measures,
-    simulate,
-)
+from rvpo.stats import NEGLECTED, paired_test
+from rvpo.text import number, percent, plural, signed
+from rvpo_lab.wind_tunnel.measures import BOOTSTRAP_DRAWS, MeasureRow, Measures, compare, measures
+from rvpo_lab.wind_tunnel.settings import DEFAULT_METHODS, SPREADS, SimulatedMethod, SimulationSettings
+from rvpo_lab.wind_tunnel.training import Simulation, simulate
 
 __all__ = ["main"]
 
@@ -62,14 +52,14 @@ examples:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     options = _parser().parse_args(arguments)
-    values = {each.name: getattr(options, each.name) for each in fields(Settings)}
-    settings = Settings(**values | {"base_rates": tuple(options.base_rates)})
-    contenders = [Contender.parse(text) for text in options.methods]
+    values = {field.name: getattr(options, field.name) for field in fields(SimulationSettings)}
+    settings = SimulationSettings(**values | {"base_rates": tuple(options.base_rates)})
+    methods = [SimulatedMethod.parse(text) for text in options.methods]
     if options.out is not None:
         _make_folder(options.out)  # before the work, which would be lost
     with _progress() as show:
-        simulation = simulate(settings, contenders, show)
-    reference = "gdpo" if "gdpo" in simulation.final else contenders[0].name
+        simulation = simulate(settings, methods, show)
+    reference = "gdpo" if "gdpo" in simulation.final else methods[0].name
     rows = compare(simulation, reference, seed=settings.seed)
     headline = _finding(simulation, settings.seed)
     _print(headline, rows, simulation, settings, reference)
@@ -88,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     def add(name: str, kind: Callable[[str], Any], text: str, **more: Any) -> None:
-        default = getattr(Settings, name)
+        default = getattr(SimulationSettings, name)
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=kind, default=default, help=f"{text} (default: {shown})", **more)
@@ -106,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--continuous", action="store_true", help="grades in [0, 1) instead of verdicts 0 and 1")
     add("learning_rate", float, "step size of the logits", metavar="X")
     add("seed", int, "seed of everything random", metavar="N")
-    names = [contender.name for contender in DEFAULT_CONTENDERS]
+    names = [method.name for method in DEFAULT_METHODS]
     help_text = f"what to compare (default: {' '.join(names)})"
     parser.add_argument("--methods", nargs="+", default=names, metavar="METHOD", help=help_text)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"write settings and results to FOLDER/{FILE}")
@@ -129,24 +119,24 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 
 
 def _finding(simulation: Simulation, seed: int) -> str:
-    """Say in one line who neglects the fewest and the most criteria, if the two differ by more than chance."""
+    """Return in a line who neglects the fewest and the most criteria, if the two differ by more than chance."""
     base_rates = simulation.instances.base_rates
     shares = {name: measures(rates, base_rates)["neglected"] for name, rates in simulation.final.items()}
     ordered = sorted(shares, key=lambda name: float(shares[name].mean()))
     least, most = ordered[0], ordered[-1]
-    said = {name: f"{100 * float(shares[name].mean()):.1f} %" for name in (least, most)}
+    lowest, highest = (percent(float(shares[name].mean()), 1) for name in (least, most))
     if least == most:
-        return f"{least} neglects {said[least]} of the criteria."
+        return f"{least} neglects {lowest} of the criteria."
     low = _not_shown_to_differ(shares, least, seed)
     if most in low:
-        return f"No method is shown to neglect more than another ({said[least]} to {said[most]})."
+        return f"No method is shown to neglect more than another ({lowest} to {highest})."
     high = [name for name in _not_shown_to_differ(shares, most, seed) if name not in low]
     verb = "neglect" if low else "neglects"
-    return f"{least}{_others(low)} {verb} least ({said[least]}), {most}{_others(high)} most ({said[most]})."
+    return f"{least}{_others(low)} {verb} least ({lowest}), {most}{_others(high)} most ({highest})."
 
 
 def _not_shown_to_differ(shares: Measures, end: str, seed: int) -> list[str]:
-    """Return the contenders that share an end. As it was picked among all, the level is 0.05 over their pairs."""
+    """Return the methods that share an end. As it was picked among all, the level is 0.05 over their pairs."""
     pairs = math.comb(len(shares), 2)
     draws = max(BOOTSTRAP_DRAWS, 40 * pairs)  # so that the smallest p-value, 1 / (1 + draws), can pass
     tests = {
@@ -159,13 +149,11 @@ def _not_shown_to_differ(shares: Measures, end: str, seed: int) -> list[str]:
 
 def _others(names: Sequence[str]) -> str:
     """Return how many more share a place, in words."""
-    if not names:
-        return ""
-    return " and 1 other" if len(names) == 1 else f" and {len(names)} others"
+    return f" and {plural(len(names), 'other')}" if names else ""
 
 
 def _late_changes(simulation: Simulation) -> dict[str, float]:
-    """Return by how much the last tenth of the steps changed each contender's mean pass rate."""
+    """Return by how much the last tenth of the steps changed each method's mean pass rate."""
     return {name: float((rates - simulation.late[name]).mean()) for name, rates in simulation.final.items()}
 
 
@@ -175,7 +163,9 @@ def _start(simulation: Simulation) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in measures(base_rates, base_rates).items()}
 
 
-def _print(headline: str, rows: Sequence[Row], simulation: Simulation, settings: Settings, reference: str) -> None:
+def _print(
+    headline: str, rows: Sequence[MeasureRow], simulation: Simulation, settings: SimulationSettings, reference: str
+) -> None:
     """Print the finding and two tables, always for 80 columns and without anything that differs between runs."""
     console = Console(width=80, highlight=False)
     console.print(headline, markup=False)
@@ -188,7 +178,7 @@ def _print(headline: str, rows: Sequence[Row], simulation: Simulation, settings:
     if len(simulation.final) > 1:
         console.print(_differences_table(rows, reference))
     changes = _late_changes(simulation)
-    moving = [f"{name} ({change:+.3f})" for name, change in changes.items() if abs(change) > STILL_MOVING]
+    moving = [f"{name} ({signed(change)})" for name, change in changes.items() if abs(change) > STILL_MOVING]
     if moving:
         console.print(
             f"Not converged, still moving in the last tenth of the steps: {', '.join(moving)}.", markup=False
@@ -205,44 +195,40 @@ def _table(title: str, note: str, columns: Sequence[str]) -> Table:
     return table
 
 
-def _rates_table(rows: Sequence[Row], simulation: Simulation) -> Table:
-    """Return the measures of every contender, the start first."""
+def _rates_table(rows: Sequence[MeasureRow], simulation: Simulation) -> Table:
+    """Return the measures of every method, the start first."""
     note = (
         "lowest: the third of each instance's criteria that ends lowest;\n"
         f"neglected: share of criteria below {NEGLECTED};\n"
         "hard, medium, easy: the thirds that start lowest, between, and highest."
     )
     table = _table("Exact pass rates at the end", note, MEASURES)
-    values = {(row.contender, row.measure): row.value.mean for row in rows}
+    values = {(row.method, row.measure): row.value.mean for row in rows}
     start = _start(simulation)
-    table.add_row("(start)", *(_number(start.get(measure)) for measure in MEASURES))
+    table.add_row("(start)", *(number(start.get(measure, math.nan), 3) for measure in MEASURES))
     for name in simulation.final:
-        table.add_row(escape(name), *(_number(values.get((name, measure))) for measure in MEASURES))
+        table.add_row(escape(name), *(number(values.get((name, measure), math.nan), 3) for measure in MEASURES))
     return table
 
 
-def _differences_table(rows: Sequence[Row], reference: str) -> Table:
+def _differences_table(rows: Sequence[MeasureRow], reference: str) -> Table:
     """Return the paired differences to the reference with half the width of their intervals."""
     note = "+-: half of the 95 % bootstrap interval over instances;\n*: p < 0.05 by Holm's correction over methods."
     table = _table(f"Difference to {escape(reference)}", note, TESTED)
-    tested = {(row.contender, row.measure): row for row in rows if row.test is not None}
-    for name in dict.fromkeys(contender for contender, _ in tested):
+    tested = {(row.method, row.measure): row for row in rows if row.test is not None}
+    for name in dict.fromkeys(method for method, _ in tested):
         table.add_row(escape(name), *(_difference(tested[name, measure]) for measure in TESTED))
     return table
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _difference(row: Row) -> str:
+def _difference(row: MeasureRow) -> str:
     assert row.test is not None
     star = "*" if row.p_holm < 0.05 else " "
-    return f"{row.test.difference:+.3f} +-{(row.test.high - row.test.low) / 2:.3f}{star}"
+    return f"{signed(row.test.difference)} +-{number((row.test.high - row.test.low) / 2, 3)}{star}"
 
 
 def _report(
-    headline: str, rows: Sequence[Row], simulation: Simulation, settings: Settings, reference: str
+    headline: str, rows: Sequence[MeasureRow], simulation: Simulation, settings: SimulationSettings, reference: str
 ) -> dict[str, Any]:
     """Return what the file holds: settings, summary, and a table with one row per method and measure."""
     return {
@@ -258,11 +244,11 @@ def _report(
     }
 
 
-def _record(row: Row) -> dict[str, Any]:
+def _record(row: MeasureRow) -> dict[str, Any]:
     """Return a row as flat JSON; null where there is no finite number, as in the reference's own tests."""
     numbers = {"value": row.value.mean, "low": row.value.low, "high": row.value.high, "p_holm": row.p_holm}
     for key in ("difference", "low", "high", "effect_size", "p_value"):
         name = f"difference_{key}" if key in ("low", "high") else key
         numbers[name] = math.nan if row.test is None else getattr(row.test, key)
     finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    return {"method": row.contender, "measure": row.measure, **finite}
+    return {"method": row.method, "measure": row.measure, **finite}
