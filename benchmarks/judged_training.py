@@ -20,9 +20,9 @@ from judging.fault_server import FaultServer, block, blocks, seldom
 from rvpo.integrations.trl.run import RVPOScriptArguments, run
 from rvpo.judging.criteria import Criterion
 from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.plan import Cell, Settings
+from rvpo_lab.suite.plan import Cell, SuiteSettings
 from rvpo_lab.suite.results import run_scores
-from rvpo_lab.suite.train_cell import HeldOut, config
+from rvpo_lab.suite.train_cell import HeldOutGrading, config
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.rubric import meets
 from rvpo_lab.tasks.warm_start import warm_policy
@@ -54,7 +54,7 @@ def criterion(name):
 
 def train(seed, steps, share):
     """Return the scores of one run and the share of its verdicts that was missing."""
-    settings = Settings(steps=steps, evaluate_every=steps)
+    settings = SuiteSettings(steps=steps, evaluate_every=steps)
     held_out = TASK.rows(settings.held_out_prompts, seed, held_out=True)
     about = {"task": "rubric", "contender": "rvpo", "seed": seed}
     record = CellRecord(about, [row["prompt"] for row in held_out])
@@ -73,7 +73,7 @@ def train(seed, steps, share):
         trainers = []
 
         def prepare(trainer):
-            trainer.add_callback(HeldOut(trainer, TASK, held_out, record, settings.evaluate_every))
+            trainer.add_callback(HeldOutGrading(trainer, TASK, held_out, record, settings.evaluate_every))
             trainers.append(trainer)
 
         run(

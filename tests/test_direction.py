@@ -96,3 +96,21 @@ def test_the_product_knows_no_laboratory(module):
 )
 def test_a_folder_imports_only_what_lies_below_it(folder, allowed):
     assert ARROWS[folder] - {"rvpo"} <= {f"rvpo.{name}" for name in allowed}
+
+
+@pytest.mark.parametrize(
+    ("folder", "of_product", "of_laboratory"),
+    [
+        ("method_text", {"core"}, set()),
+        ("wind_tunnel", {"core", "stats"}, {"method_text"}),
+        ("paper_tables", {"data", "evals", "text"}, set()),
+        ("tasks", {"evals", "rewards", "stats"}, set()),
+        ("suite", {"audit", "core", "integrations", "report", "stats", "text"}, {"method_text", "tasks"}),
+        ("report", {"report", "stats", "text"}, {"suite", "tasks"}),
+        ("instructions", {"core", "integrations", "llm", "report", "rewards", "stats", "text"}, {"suite", "tasks"}),
+    ],
+)
+def test_a_room_of_the_laboratory_imports_only_what_lies_below_it(folder, of_product, of_laboratory):
+    """Its commands, `rvpo_lab.cli`, may import everything and are imported by no room."""
+    product = {f"rvpo.{name}" for name in of_product | {"errors"}}
+    assert ARROWS[f"rvpo_lab.{folder}"] - {"rvpo"} <= product | {f"rvpo_lab.{name}" for name in of_laboratory}

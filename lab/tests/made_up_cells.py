@@ -2,7 +2,7 @@
 
 from rvpo_lab.suite.cell_file import CellRecord, write_cell
 from rvpo_lab.suite.folder import cell_path
-from rvpo_lab.suite.plan import Settings
+from rvpo_lab.suite.plan import SuiteSettings
 
 HELD_OUT = {
     (0, "accuracy/cause:fever"): [0.0, 1.0],
@@ -36,7 +36,7 @@ def cell(
     **about,
 ):
     """A cell; everything that a test does not set is the same in all of them."""
-    settings = {**Settings(steps=10).__dict__}
+    settings = {**SuiteSettings(steps=10).__dict__}
     about = {
         "task": task,
         "contender": contender,

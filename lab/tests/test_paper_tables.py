@@ -4,7 +4,8 @@ import pytest
 
 from evals.scripted import record
 from rvpo.evals.benchmark import mean_score
-from rvpo_lab.paper_tables import DASH, QUOTED_AXES, QUOTED_HEALTHBENCH, Run, tables
+from rvpo.text import NOTHING
+from rvpo_lab.paper_tables import QUOTED_AXES, QUOTED_HEALTHBENCH, Run, tables
 
 
 def entry(value, **more):
@@ -65,7 +66,7 @@ def test_healthbench_beside_the_quoted_numbers():
     assert main[0][-1] == "0.198 / 0.026"
     assert main[1][-1] == "0.230 / 0.204"
     assert main[2][3:6] == ["0.200", "0.000", "0.200 / -0.100"]  # clipped beside unclipped
-    assert main[2][-1] == DASH
+    assert main[2][-1] == NOTHING
     quoted = [row for row in main if row[2] == "paper (quoted)"]
     assert quoted[1][3:] == ["33.3", "15.2", "21.2", "45.1", "30.1"]
     assert [row[:2] + row[-1:] for row in main[-4:]] == [
@@ -90,13 +91,13 @@ def test_seeds_are_averaged_with_their_spread():
 def test_gpqa_and_bfcl_and_any_other():
     options = {"benchmark": "gpqa", "headline": "accuracy", "accuracy_of_parsed": 0.5}
     gpqa = tables([run("7B GDPO", 0.3, 0.35, **options)])
-    assert rows(gpqa, "7B")[0] == ["7B", "GDPO", "1", "35.0", "35.0", DASH, "50.0", "1 of 4"]
+    assert rows(gpqa, "7B")[0] == ["7B", "GDPO", "1", "35.0", "35.0", NOTHING, "50.0", "1 of 4"]
     assert "+-6.5 points" in gpqa
     bfcl = tables([run("3B RVPO", 0.8, benchmark="bfcl", headline="overall_v3")])
     assert rows(bfcl, "3B")[0] == ["3B", "RVPO", "1", "overall_v3", "80.0", "80.0", "80.4"]
     assert rows(bfcl, "1.5B")[0][-1] == "71.9"
     other = tables([run("mine", 0.5, benchmark="tools", headline="prompt_mean", all_met=0.25)])
-    assert rows(other, DASH)[0] == [DASH, "mine", "1", "0.500", "0.500", DASH, "0.250"]
+    assert rows(other, f"{NOTHING} |")[0] == [NOTHING, "mine", "1", "0.500", "0.500", NOTHING, "0.250"]
 
 
 def test_what_is_missing_is_told_with_its_reach():
@@ -127,5 +128,5 @@ def test_tests_are_made_within_a_size_against_gdpo():
 
 
 def test_a_bar_in_a_name_breaks_no_table():
-    (row,) = rows(tables([run("a|b", 0.5, benchmark="tools", headline="m")]), DASH)
+    (row,) = rows(tables([run("a|b", 0.5, benchmark="tools", headline="m")]), f"{NOTHING} |")
     assert row[1:3] == ["a\\", "b"]

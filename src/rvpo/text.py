@@ -132,7 +132,7 @@ def shown_names(names: Iterable[str], most: int = 3) -> str:
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is text, the others numbers.
+    """Return a Markdown table; the first column is text, the others numbers. A bar inside a cell ends no cell.
 
     >>> print(markdown_table(["method", "mean"], [["gdpo", "0.5"]]), end="")
     | method | mean |
@@ -140,4 +140,4 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     | gdpo | 0.5 |
     """
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

@@ -13,7 +13,7 @@ from judging.fault_server import FaultServer, blocks
 from rvpo.cli.eval_view import EvalView, notes
 from rvpo.cli.main import main
 from rvpo.data.files import raw_rows
-from rvpo_lab.suite.plan import Cell, Settings
+from rvpo_lab.suite.plan import Cell, SuiteSettings
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.policy import build_policy
 
@@ -32,7 +32,7 @@ def trained(tmp_path_factory):
     from rvpo_lab.suite.train_cell import train_cell
 
     home = tmp_path_factory.mktemp("trained")
-    settings = Settings(
+    settings = SuiteSettings(
         steps=2, prompts_per_step=4, num_generations=4, evaluate_every=2, held_out_prompts=8, warm_start_steps=10
     )
     with pytest.MonkeyPatch.context() as patch:

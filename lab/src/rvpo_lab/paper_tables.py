@@ -11,6 +11,7 @@ Names carry what the tables are sorted by: a model size such as 7B, a method, an
 Quoted: arXiv 2605.05750, one training run per scale; only what is in `QUOTED_*` is known.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from rvpo.errors import ConfigError
 from rvpo.evals.benchmark import Record
 from rvpo.evals.checkpoints import best_checkpoint, rank
 from rvpo.evals.paired import cautions, cells, compare, heads
+from rvpo.text import NOTHING, markdown_table, number, span
 
 __all__ = ["Run", "tables"]
 
@@ -46,7 +48,6 @@ QUOTED_BFCL = {
 }  # fmt: skip
 QUOTED_GPQA = "Quoted: on 198 questions every method of the paper lies inside +-6.5 points of the others."
 
-DASH = "\N{EN DASH}"
 SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?B)(?!\w)", re.IGNORECASE)
 RISK = re.compile(r"(?<![^\W_])k\s*=?\s*(\d+(?:\.\d+)?)(?:\s*(?:->|-|to)\s*(\d+(?:\.\d+)?))?", re.IGNORECASE)
 
@@ -79,8 +80,8 @@ class Run:
     @property
     def size(self) -> str:
         """Model size in the name, "" without."""
-        found = SIZE.search(self.name)
-        return found[1].upper() if found else ""
+        size = SIZE.search(self.name)
+        return size[1].upper() if size else ""
 
     @property
     def method(self) -> str:
@@ -96,9 +97,9 @@ class Run:
     @property
     def risk(self) -> str:
         """k: "5", "0.5-2" (also of a plain RVPO: the paper's schedule), "0" for GDPO, "hard-min", or "" without."""
-        found = RISK.search(self.name)
-        if found:
-            return "-".join(f"{float(end):g}" for end in found.groups() if end is not None)
+        risk = RISK.search(self.name)
+        if risk:
+            return "-".join(f"{float(end):g}" for end in risk.groups() if end is not None)
         plain = self.method.lower().replace("_", "-")
         return "hard-min" if "hard-min" in plain else {"gdpo": "0", "rvpo": "0.5-2"}.get(plain, "")
 
@@ -140,26 +141,28 @@ def _best_and_final(groups: Sequence[Seeds]) -> str:
                 _mean(seeds, "final", _headline),
                 f"{_mean(seeds, 'best', rank)} / {_mean(seeds, 'final', rank)}",
                 _interval(seeds),
-                DASH if quoted is None else f"{quoted[0]:.3f} / {quoted[1]:.3f}",
+                NOTHING if quoted is None else f"{quoted[0]:.3f} / {quoted[1]:.3f}",
             ]
         )
     sizes = {seeds[0].size for seeds in groups}
     for (size, method), (best, final) in left.items():
         if size in sizes or not sizes & {key[0] for key in QUOTED_HEALTHBENCH}:
-            rows.append([size, method, *[DASH] * 5, f"{best:.3f} / {final:.3f}"])
-    return _table([*heads, "paper, best / final (quoted)"], rows)
+            rows.append([size, method, *[NOTHING] * 5, f"{best:.3f} / {final:.3f}"])
+    return markdown_table([*heads, "paper, best / final (quoted)"], rows)
 
 
 def _axes(groups: Sequence[Seeds]) -> str:
     rows = []
     for seeds in groups:
-        found = [_mean(seeds, "best", _score(f"axis:{axis}"), percent=True) for axis in AXES]
-        rows.append([*_name(seeds)[:2], "ours, best", *found])
+        ours = [_mean(seeds, "best", _score(f"axis:{axis}"), percent=True) for axis in AXES]
+        rows.append([*_name(seeds)[:2], "ours, best", *ours])
         quoted = QUOTED_AXES.get(seeds[0].key)
         if quoted:
             rows.append([*_name(seeds)[:2], "paper (quoted)", *(f"{quoted[axis]:.1f}" for axis in AXES)])
     heads = ["model", "method", "", *(axis.replace("_", " ") for axis in AXES)]
-    return "By axis, in percent, official rule (the paper's checkpoint is not known):\n\n" + _table(heads, rows)
+    return "By axis, in percent, official rule (the paper's checkpoint is not known):\n\n" + markdown_table(
+        heads, rows
+    )
 
 
 def _ablation(groups: Sequence[Seeds]) -> str:
@@ -168,9 +171,9 @@ def _ablation(groups: Sequence[Seeds]) -> str:
         if seeds[0].risk:
             quoted = left.pop((seeds[0].size, seeds[0].risk), None)
             both = [_mean(seeds, when, _headline) for when in ("best", "final")]
-            rows.append([seeds[0].size or DASH, seeds[0].risk, *both, " / ".join(quoted) if quoted else DASH])
-    rows += [[size, risk, DASH, DASH, " / ".join(quoted)] for (size, risk), quoted in left.items()]
-    return "Ablation of k:\n\n" + _table(["model", "k", "best", "final", "paper, best / final (quoted)"], rows)
+            rows.append([seeds[0].size or NOTHING, seeds[0].risk, *both, " / ".join(quoted) if quoted else NOTHING])
+    rows += [[size, risk, NOTHING, NOTHING, " / ".join(quoted)] for (size, risk), quoted in left.items()]
+    return "Ablation of k:\n\n" + markdown_table(["model", "k", "best", "final", "paper, best / final (quoted)"], rows)
 
 
 def _gpqa(groups: Sequence[Seeds]) -> str:
@@ -183,7 +186,7 @@ def _gpqa(groups: Sequence[Seeds]) -> str:
         asked = sum(run.final["answers"]["asked"] for run in seeds)
         rows.append([*_name(seeds), *accuracy, ends, parsed, f"{unparsed} of {asked}"])
     heads = ["model", "method", "seeds", "best", "final", "95 % of final (Wilson)", "final, of parsed", "unparsed"]
-    return "\n".join([_heading("GPQA"), _table(heads, rows), QUOTED_GPQA, "", _missing(groups)])
+    return "\n".join([_heading("GPQA"), markdown_table(heads, rows), QUOTED_GPQA, "", _missing(groups)])
 
 
 def _bfcl(groups: Sequence[Seeds]) -> str:
@@ -191,10 +194,10 @@ def _bfcl(groups: Sequence[Seeds]) -> str:
     for seeds in groups:
         quoted = left.pop(seeds[0].key, None)
         both = [_mean(seeds, when, _headline, percent=True) for when in ("best", "final")]
-        rows.append([*_name(seeds), seeds[0].final["headline"], *both, DASH if quoted is None else f"{quoted:.1f}"])
-    rows += [[size, method, *[DASH] * 4, f"{value:.1f}"] for (size, method), value in left.items()]
+        rows.append([*_name(seeds), seeds[0].final["headline"], *both, NOTHING if quoted is None else f"{quoted:.1f}"])
+    rows += [[size, method, *[NOTHING] * 4, f"{value:.1f}"] for (size, method), value in left.items()]
     heads = ["model", "method", "seeds", "aggregate", "best", "final", "paper (quoted; aggregate not known)"]
-    return "\n".join([_heading("BFCL"), _table(heads, rows), _bfcl_parts(groups), _missing(groups)])
+    return "\n".join([_heading("BFCL"), markdown_table(heads, rows), _bfcl_parts(groups), _missing(groups)])
 
 
 def _bfcl_parts(groups: Sequence[Seeds]) -> str:
@@ -207,7 +210,7 @@ def _bfcl_parts(groups: Sequence[Seeds]) -> str:
         for seeds, final in zip(groups, finals, strict=True)
         for name, (asked, of) in final.get("not_run", {}).items()
     ]
-    listed = _table(["final, in percent", *(seeds[0].name for seeds in groups)], rows)
+    listed = markdown_table(["final, in percent", *(seeds[0].name for seeds in groups)], rows)
     return "\n".join([listed, *short, ""] if short else [listed])
 
 
@@ -225,15 +228,15 @@ def _plain(groups: Sequence[Seeds]) -> str:
         for seeds in groups
     ]
     heads = ["model", "method", "seeds", "best", "final", "95 % of final", *(f"final {name}" for name in names)]
-    told = f"Best and final are {final['headline']}."
-    return "\n".join([_heading(groups[0][0].benchmark), _table(heads, rows), told, "", _missing(groups)])
+    note = f"Best and final are {final['headline']}."
+    return "\n".join([_heading(groups[0][0].benchmark), markdown_table(heads, rows), note, "", _missing(groups)])
 
 
 MAKERS: dict[str, Callable[[Sequence[Seeds]], str]] = {"healthbench": _healthbench, "gpqa": _gpqa, "bfcl": _bfcl}
 
 
 def _name(seeds: Seeds) -> list[str]:
-    return [seeds[0].size or DASH, seeds[0].method, str(len(seeds))]
+    return [seeds[0].size or NOTHING, seeds[0].method, str(len(seeds))]
 
 
 def _headline(summary: Summary) -> float | None:
@@ -250,24 +253,22 @@ def _score(name: str) -> Callable[[Summary], float | None]:
 
 def _mean(seeds: Seeds, when: str, value: Callable[[Summary], float | None], *, percent: bool = False) -> str:
     """Return the mean over seeds, and their lowest and highest where there are several."""
-    found = [value(getattr(run, when)) for run in seeds]
-    known = [one for one in found if one is not None]
+    values = [value(getattr(run, when)) for run in seeds]
+    known = [score for score in values if score is not None]
     if not known:
-        return DASH
-    text = _number(sum(known) / len(known), percent)
-    return text if len(known) == 1 else f"{text} ({_number(min(known), percent)} to {_number(max(known), percent)})"
+        return NOTHING
+    scale, digits = (100, 1) if percent else (1, 3)
+    text = number(scale * sum(known) / len(known), digits)
+    return text if len(known) == 1 else f"{text} ({span(scale * min(known), scale * max(known), digits)})"
 
 
 def _interval(seeds: Seeds, *, percent: bool = False) -> str:
     """Return the interval over items of a single run; several seeds show their spread instead."""
     ends = seeds[0].final["scores"][seeds[0].final["headline"]]["interval"]
     if len(seeds) > 1 or ends is None:
-        return DASH
-    return " to ".join(_number(end, percent) for end in ends)
-
-
-def _number(value: float, percent: bool) -> str:
-    return f"{100 * value:.1f}" if percent else f"{value:.3f}"
+        return NOTHING
+    low, high = ends
+    return span(100 * low, 100 * high, 1) if percent else span(low, high, 3)
 
 
 def _tests(groups: Sequence[Seeds]) -> str:
@@ -278,24 +279,24 @@ def _tests(groups: Sequence[Seeds]) -> str:
         baseline = next((seeds for seeds in of_size if seeds[0].key[1] == "GDPO"), of_size[0])
         ordered = [baseline, *(seeds for seeds in of_size if seeds is not baseline)]
         for when in ("best", "final") if len(ordered) > 1 else ():
-            found = {seeds[0].name: [_records(run, when) for run in seeds] for seeds in ordered}
+            records = {seeds[0].name: [_records(run, when) for run in seeds] for seeds in ordered}
             try:
-                made = compare(found, str(baseline[0].final["item_score"]))
+                comparisons = compare(records, str(baseline[0].final["item_score"]))
             except ConfigError as error:
                 lines.append(f"- {when}, {size or 'no size in the name'}: not compared, {error}")
                 continue
-            rows += [[when, *cells(one)] for one in made]
-            lines += [f"- {when}: {text}" for text in cautions(made)]
+            rows += [[when, *cells(comparison)] for comparison in comparisons]
+            lines += [f"- {when}: {text}" for text in cautions(comparisons)]
     if ("14B", "GDPO") in {seeds[0].key for seeds in groups}:
         lines.append("- quoted: at 14B the paper gives p < 0.001 for RVPO against GDPO")
-    told = "Paired tests over items, p-values by Holm within a size and checkpoint:\n\n" + _table(
-        ["checkpoint", *heads(0.95)], rows
-    )
-    return "\n".join([told, *lines, ""]) if rows or lines else ""
+    intro = "Paired tests over items, p-values by Holm within a size and checkpoint:\n"
+    tests = markdown_table(["checkpoint", *heads(0.95)], rows)
+    return "\n".join([intro, tests, *lines, ""]) if rows or lines else ""
 
 
 def _records(run: Run, when: str) -> Sequence[Record]:
-    return run.records[next(place for place, one in enumerate(run.summaries) if one is getattr(run, when))]
+    chosen = getattr(run, when)
+    return next(records for summary, records in zip(run.summaries, run.records, strict=True) if summary is chosen)
 
 
 def _missing(groups: Sequence[Seeds]) -> str:
@@ -303,21 +304,16 @@ def _missing(groups: Sequence[Seeds]) -> str:
     lines = []
     for seeds in groups:
         for place, run in enumerate(seeds):
-            number = f", seed {place + 1}" if len(seeds) > 1 else ""
-            for one in [run.final] if run.best is run.final else [run.best, run.final]:
-                entry = one["scores"][one["headline"]]
+            seed = f", seed {place + 1}" if len(seeds) > 1 else ""
+            for summary in [run.final] if run.best is run.final else [run.best, run.final]:
+                entry = summary["scores"][summary["headline"]]
                 if entry["missing"]:
-                    bounds = entry["bounds"]
-                    ends = "" if bounds is None else f"; with them {bounds[0]:.3f} to {bounds[1]:.3f}"
+                    low, high = entry["bounds"] or (math.nan, math.nan)
+                    ends = "" if math.isnan(low) else f"; with them {span(low, high, 3)}"
                     of = entry["missing"] + entry["items"]
-                    lines.append(f"- {run.name}{number}, {one['label']}: {entry['missing']} of {of} missing{ends}")
+                    lines.append(f"- {run.name}{seed}, {summary['label']}: {entry['missing']} of {of} missing{ends}")
     return "Nothing is missing.\n" if not lines else "\n".join(["Missing, and what it could change:", "", *lines, ""])
 
 
 def _heading(name: str) -> str:
     return f"## {name}\n"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(one.replace("|", "\\|") for one in line) + " |" for line in lines) + "\n"

@@ -5,7 +5,7 @@ from io import StringIO
 from rich.console import Console
 
 from rvpo_lab.cli.live import LiveView, picture, plain_line
-from rvpo_lab.suite.plan import Cell, Settings
+from rvpo_lab.suite.plan import Cell, SuiteSettings
 from rvpo_lab.suite.schedule import Standing
 
 CELLS = [Cell("rubric", name, 0) for name in ("grpo", "gdpo")]
@@ -15,7 +15,12 @@ def standing():
     axes = {CELLS[0]: [{"accuracy": 0.4, "context": 0.1}, {"accuracy": 0.55, "context": 0.2}]}
     axes[CELLS[1]] = [{"accuracy": 0.4, "context": 0.1}]
     return Standing(
-        CELLS, Settings(steps=10), steps={CELLS[0]: 5, CELLS[1]: 2}, axes=axes, preparing={"rubric": 0.5}, began=1.0
+        CELLS,
+        SuiteSettings(steps=10),
+        steps={CELLS[0]: 5, CELLS[1]: 2},
+        axes=axes,
+        preparing={"rubric": 0.5},
+        began=1.0,
     )
 
 
@@ -45,6 +50,6 @@ def test_elsewhere_it_is_a_line_now_and_then(capsys):
 
 
 def test_the_warm_start_is_shown_before_anything_runs():
-    waiting = Standing(CELLS, Settings(), preparing={"rubric": 0.5})
+    waiting = Standing(CELLS, SuiteSettings(), preparing={"rubric": 0.5})
     assert plain_line(waiting) == "0/2 runs  warm start rubric 50%"
     assert any("rubric 50%" in line for line in drawn(picture(waiting, 80, 1.0)))

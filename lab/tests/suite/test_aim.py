@@ -13,7 +13,7 @@ from rvpo_lab.report.pictures import lowest_picture
 from rvpo_lab.suite.aim import hold_against_aim
 from rvpo_lab.suite.findings import places, refill, sections
 from rvpo_lab.suite.late import read_conditions
-from rvpo_lab.suite.plan import Settings
+from rvpo_lab.suite.plan import SuiteSettings
 from rvpo_lab.suite.regressions import change_by_band
 from rvpo_lab.suite.results import channel_means, run_scores
 
@@ -71,7 +71,7 @@ def test_the_band_of_a_channel_is_the_same_in_all_runs_of_a_task(make_record):
 
 
 def test_conditions_are_told_by_what_is_not_usual(tmp_path, suite):
-    for name, settings in (("b", Settings(beta=0.04, steps=200, num_iterations=4)), ("a", Settings())):
+    for name, settings in (("b", SuiteSettings(beta=0.04, steps=200, num_iterations=4)), ("a", SuiteSettings())):
         write_suite(tmp_path / name, suite)
         (tmp_path / name / "suite.json").write_text(json.dumps(asdict(settings)))
     usual, other = read_conditions(tmp_path)
@@ -86,7 +86,7 @@ def test_what_is_given_back_by_hand(tmp_path, suite, make_record):
         contender="rvpo", means={"accuracy/dose": [0.0, 1.0, 0.5], "communication/close": [0.5, 0.5, 0.5]}
     )
     folder = write_suite(tmp_path / "late" / "noise", [*suite, rvpo])
-    (folder / "suite.json").write_text(json.dumps(asdict(Settings(epsilon=100.0, num_iterations=4))))
+    (folder / "suite.json").write_text(json.dumps(asdict(SuiteSettings(epsilon=100.0, num_iterations=4))))
     text = sections(suite, ["late"], folder=tmp_path, late=folder.parent)["late"]
     # RVPO: at best (1 + 1/2)/2, at the end 1/2. One pair with GDPO, seed 0, has no interval.
     ends = "0.625 / 0.625: 0.000 | 0.750 / 0.500: 0.250 | 0.875 / 0.875: 0.000"
@@ -138,7 +138,7 @@ def test_unseen_seeds_are_told_for_themselves(tmp_path, suite):
 def test_candidates_and_late_conditions_are_tables(tmp_path, suite):
     results = write_suite(tmp_path / "results", suite)
     write_suite(tmp_path / "late" / "long", suite)
-    (tmp_path / "late" / "long" / "suite.json").write_text(json.dumps(asdict(Settings(steps=200))))
+    (tmp_path / "late" / "long" / "suite.json").write_text(json.dumps(asdict(SuiteSettings(steps=200))))
     texts = sections(suite, ["late", "candidates"], folder=results, late=tmp_path / "late", candidates=results)
     assert "| policy k=2 | +0.500 [+0.250, +0.750] |" in texts["candidates"]
     # GDPO: (1/4 + 1)/2 at best and at the end; the policy level (3/4 + 1)/2.

@@ -14,7 +14,7 @@ from rvpo_lab.cli.bench import main, parser
 from rvpo_lab.cli.seeds import seeds_of
 from rvpo_lab.suite.cell_file import read_cell, write_cell
 from rvpo_lab.suite.folder import finished, keep_settings, read_cells, read_settings
-from rvpo_lab.suite.plan import Cell, Settings, cells, find_contender
+from rvpo_lab.suite.plan import Cell, SuiteSettings, cells, find_contender
 from rvpo_lab.suite.schedule import Standing
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.task import axis
@@ -53,7 +53,7 @@ def test_described_targets_are_for_each_axis_under_the_names_of_the_tasks_logs(t
     from rvpo_lab.suite.train_cell import config
 
     cell = Cell("noisy", "gdpo:1:targets=0.6,target_rate=0.2", 0)
-    made = config(cell, Settings(), TASKS["noisy"], tmp_path)
+    made = config(cell, SuiteSettings(), TASKS["noisy"], tmp_path)
     axes = ("accuracy", "communication", "completeness", "context", "instruction")
     assert made.channel_targets == {f"noisy_reward/{name}": 0.6 for name in axes}
     assert made.target_rate == 0.2
@@ -63,7 +63,7 @@ def test_described_targets_are_for_each_axis_under_the_names_of_the_tasks_logs(t
 def test_settings_of_the_update_reach_the_trainer(tmp_path):
     from rvpo_lab.suite.train_cell import config
 
-    made = config(Cell("rubric", "gdpo", 0), Settings(num_iterations=4, epsilon=0.1), TASKS["rubric"], tmp_path)
+    made = config(Cell("rubric", "gdpo", 0), SuiteSettings(num_iterations=4, epsilon=0.1), TASKS["rubric"], tmp_path)
     assert (made.num_iterations, made.epsilon) == (4, 0.1)
 
 
@@ -80,18 +80,18 @@ def test_seeds_that_cannot_be_read(text):
 
 
 def test_a_folder_keeps_to_its_settings(tmp_path):
-    keep_settings(tmp_path / "suite", Settings(steps=5))
-    keep_settings(tmp_path / "suite", Settings(steps=5))
+    keep_settings(tmp_path / "suite", SuiteSettings(steps=5))
+    keep_settings(tmp_path / "suite", SuiteSettings(steps=5))
     with pytest.raises(ConfigError, match="steps 5 there and 6 now"):
-        keep_settings(tmp_path / "suite", Settings(steps=6))
+        keep_settings(tmp_path / "suite", SuiteSettings(steps=6))
 
 
 def test_a_suite_older_than_a_setting_had_its_default(tmp_path):
     (tmp_path / "suite.json").write_text(json.dumps({"steps": 5}))
-    assert read_settings(tmp_path) == Settings(steps=5)
-    keep_settings(tmp_path, Settings(steps=5))
+    assert read_settings(tmp_path) == SuiteSettings(steps=5)
+    keep_settings(tmp_path, SuiteSettings(steps=5))
     with pytest.raises(ConfigError, match="num_iterations 1 there and 4 now"):
-        keep_settings(tmp_path, Settings(steps=5, num_iterations=4))
+        keep_settings(tmp_path, SuiteSettings(steps=5, num_iterations=4))
     (tmp_path / "suite.json").write_text(json.dumps({"steps": 5, "temperature": 2}))
     with pytest.raises(ConfigError, match="does not know: \\['temperature'\\]"):
         read_settings(tmp_path)
@@ -146,7 +146,7 @@ def test_a_file_of_something_else_is_an_error(tmp_path):
 
 def test_progress_and_time_left():
     planned = [Cell("rubric", "gdpo", seed) for seed in range(4)]
-    standing = Standing(planned, Settings(steps=10), finished={planned[0]}, trained_before=1, began=100.0)
+    standing = Standing(planned, SuiteSettings(steps=10), finished={planned[0]}, trained_before=1, began=100.0)
     assert standing.done == 0.25
     assert standing.seconds_left(160.0) is None  # an earlier run's cells tell nothing of this one's speed
     standing.steps[planned[1]] = 5

@@ -10,14 +10,14 @@ from rvpo.cli.report import check_installed, write_figure
 from rvpo.errors import ConfigError
 from rvpo_lab.cli.bench_report import add_parser as add_report
 from rvpo_lab.cli.bench_report import report_on_suites
+from rvpo_lab.cli.eval_tasks import BENCHMARKS
 from rvpo_lab.cli.live import LiveView
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.cli.seeds import seeds_of
 from rvpo_lab.suite.folder import keep_settings, pack, read_cells
-from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings, cells
+from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, SuiteSettings, cells
 from rvpo_lab.suite.results import channel_means, run_scores
 from rvpo_lab.suite.schedule import run_cells
-from rvpo_lab.tasks.benchmark import BENCHMARKS
 from rvpo_lab.tasks.catalog import TASKS
 
 __all__ = ["BENCHMARKS", "BUDGETS", "main"]
@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="neglect|report|findings|gains|pack")
     tasks = "\n".join(f"  {task.name:<12} {task.summary}" for task in TASKS.values())
-    methods = "\n".join(f"  {one.name:<14} {one.label}" for one in CONTENDERS.values())
+    methods = "\n".join(f"  {contender.name:<14} {contender.label}" for contender in CONTENDERS.values())
     suite = commands.add_parser(
         "neglect",
         help="train the cells that are missing, then show the scores",
@@ -70,17 +70,17 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    defaults = Settings()
+    defaults = SuiteSettings()
     suite.add_argument(
         "--budget", choices=BUDGETS, default="quick", help="what to run where not told (default: quick)"
     )
     suite.add_argument("--tasks", type=_names, help="comma-separated (default: those of the budget)")
     suite.add_argument("--methods", type=_names, help="comma-separated (default: those of the budget)")
     suite.add_argument("--seeds", type=seeds_of, help="3 (how many), 0-4 or 1,5 (default: those of the budget)")
-    for name, told in OPTIONS.items():
+    for name, text in OPTIONS.items():
         value = getattr(defaults, name)
         suite.add_argument(
-            f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"{told} (default: {value:g})"
+            f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"{text} (default: {value:g})"
         )
     suite.add_argument("--workers", type=int, default=2, help="runs side by side, one thread each (default: 2)")
     suite.add_argument("--out", type=Path, default=Path("runs/neglect"), help="folder (default: runs/neglect)")
@@ -177,7 +177,7 @@ def draw_gains(options: argparse.Namespace) -> int:
         return 0
     records = read_cells(options.results) if options.results else []
     wanted = {"task": options.task, "contender": options.method}
-    records = [one for one in records if one.rollouts and wanted.items() <= one.about.items()]
+    records = [record for record in records if record.rollouts and wanted.items() <= record.about.items()]
     if options.results and not records:
         raise ConfigError(f"{options.results} has no runs of {options.method} on {options.task}")
     print(f"written: {write_figure(gains_picture(records), options.out)}")
@@ -188,7 +188,7 @@ def neglect(options: argparse.Namespace) -> int:
     """Train what is missing, write the channel means, show the scores."""
     tasks, methods, seeds = BUDGETS[options.budget]
     planned = cells(options.tasks or tasks, options.methods or methods, options.seeds or list(range(seeds)))
-    settings = Settings(**{name: getattr(options, name) for name in OPTIONS})
+    settings = SuiteSettings(**{name: getattr(options, name) for name in OPTIONS})
     keep_settings(options.out, settings)
     with LiveView() as show:
         run_cells(options.out, planned, settings, workers=options.workers, show=show)

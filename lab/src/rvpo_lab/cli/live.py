@@ -48,7 +48,7 @@ class LiveView:
         self.live: Live | None = None
         self.began = time.monotonic()
         self.last_line = -LINE_EVERY
-        self.told = -1
+        self.finished = -1
 
     def __enter__(self) -> "LiveView":
         if self.console.is_terminal:
@@ -73,9 +73,9 @@ class LiveView:
             self.live.update(picture(standing, self.console.width, self.elapsed))
             return
         now = time.monotonic()
-        fresh = len(standing.finished) != self.told
+        fresh = len(standing.finished) != self.finished
         if fresh or now - self.last_line >= LINE_EVERY:
-            self.last_line, self.told = now, len(standing.finished)
+            self.last_line, self.finished = now, len(standing.finished)
             print(plain_line(standing), file=sys.stdout, flush=True)
 
 
@@ -89,8 +89,8 @@ def plain_line(standing: Standing) -> str:
     warm = [f"warm start {policy} {share:.0%}" for policy, share in standing.preparing.items() if share < 1]
     seconds = standing.seconds_left(time.monotonic())
     left = "" if seconds is None or not running else f"{duration(seconds)} left"
-    told = (f"{len(standing.finished)}/{len(standing.cells)} runs", ", ".join(running or warm), left)
-    return "  ".join(part for part in told if part)
+    parts = (f"{len(standing.finished)}/{len(standing.cells)} runs", ", ".join(running or warm), left)
+    return "  ".join(part for part in parts if part)
 
 
 def picture(standing: Standing, width: int, elapsed: float) -> RenderableType:

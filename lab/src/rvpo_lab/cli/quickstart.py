@@ -10,7 +10,7 @@ from rvpo_lab.cli.live import LiveView, duration
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.cli.seeds import seeds_of
 from rvpo_lab.suite.folder import keep_settings, read_cells
-from rvpo_lab.suite.plan import Settings, cells
+from rvpo_lab.suite.plan import SuiteSettings, cells
 from rvpo_lab.suite.schedule import run_cells
 
 __all__ = ["METHODS", "main"]
@@ -36,7 +36,7 @@ Interrupted, it goes on with the same command.
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    defaults = Settings()
+    defaults = SuiteSettings()
     parser = argparse.ArgumentParser(
         prog="rvpo quickstart",
         description=INTRODUCTION,
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="folder (default: runs/quickstart)")
     options = parser.parse_args(arguments)
     planned = cells(["rubric"], METHODS, options.seeds)
-    settings = Settings(
+    settings = SuiteSettings(
         steps=options.steps,
         evaluate_every=max(options.steps // 10, 1),
         warm_start_steps=options.warm_start_steps,

@@ -51,16 +51,16 @@ def main(arguments: Sequence[str]) -> int:
 def read_runs(text: str, *, with_records: bool = True) -> list[Run]:
     """Return the runs in NAME=FOLDER or FOLDER: results with a training step that lie side by side are one run's."""
     name, folder = named_folder(text)
-    found: dict[tuple[Path, str], list[Result]] = {}
+    runs: dict[tuple[Path, str], list[Result]] = {}
     for place in result_folders(folder):
         result = read_result(place)
         home = place if result.summary["step"] is None or place == folder else place.parent
-        found.setdefault((home, result.summary["benchmark"]), []).append(result)
+        runs.setdefault((home, result.summary["benchmark"]), []).append(result)
     return [
         Run(
             name or home.resolve().name,
-            tuple(one.summary for one in results),
-            tuple(one.records for one in results) if with_records else (),
+            tuple(result.summary for result in results),
+            tuple(result.records for result in results) if with_records else (),
         )
-        for (home, _), results in found.items()
+        for (home, _), results in runs.items()
     ]

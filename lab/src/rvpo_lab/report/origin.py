@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rvpo_lab.report.inputs import FinishedSuite
-from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, Settings
+from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, SuiteSettings
 from rvpo_lab.tasks.catalog import TASKS
 
 __all__ = ["command", "settings", "versions"]
@@ -42,15 +42,20 @@ def command(suite: FinishedSuite) -> str:
     )
     first, *others = (record.about.get("settings") for record in suite.records)
     known = set(tasks) <= set(TASKS) and set(methods) <= set(CONTENDERS)
-    if not known or not first or any(other != first for other in others) or not set(first) <= set(asdict(Settings())):
+    if (
+        not known
+        or not first
+        or any(other != first for other in others)
+        or not set(first) <= set(asdict(SuiteSettings()))
+    ):
         return ""
-    made = Settings(**first)
+    made = SuiteSettings(**first)
     common = f"--seeds {_seeds(sorted(seeds))} --steps {made.steps}"
     out = f"--out {shlex.quote(str(suite.folder))}"
     if (tasks, sorted(methods)) == QUICKSTART and made == _quickstart_settings(made):
-        is_usual = made.warm_start_steps == Settings.warm_start_steps
+        is_usual = made.warm_start_steps == SuiteSettings.warm_start_steps
         return f"rvpo quickstart {common} {'' if is_usual else f'--warm-start-steps {made.warm_start_steps} '}{out}"
-    usual = asdict(Settings())
+    usual = asdict(SuiteSettings())
     unusual = {name: value for name, value in asdict(made).items() if value != usual[name]}
     if unusual.keys() - OPTIONS.keys():
         return ""
@@ -60,10 +65,10 @@ def command(suite: FinishedSuite) -> str:
     return f"rvpo bench neglect --tasks {','.join(tasks)} --methods {','.join(methods)} {common} {options} {out}"
 
 
-def _quickstart_settings(made: Settings) -> Settings:
+def _quickstart_settings(made: SuiteSettings) -> SuiteSettings:
     """Return the settings of a quickstart of as many steps."""
     steps = made.steps
-    return Settings(steps=steps, evaluate_every=max(steps // 10, 1), warm_start_steps=made.warm_start_steps)
+    return SuiteSettings(steps=steps, evaluate_every=max(steps // 10, 1), warm_start_steps=made.warm_start_steps)
 
 
 def _seeds(seeds: list[int]) -> str:

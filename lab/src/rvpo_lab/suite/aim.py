@@ -51,13 +51,13 @@ def hold_against_aim(runs: pd.DataFrame, method: str, *, baseline: str = "gdpo")
     Each seed is a unit: ratios are of means over seeds, intervals 95 % by bootstrap over seeds. Tasks without a
     pair are left out.
     """
-    found: list[tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]] = []
+    compared: list[tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]] = []
     for task, of_task in runs.groupby("task", sort=False):
         lowest = paired_runs(of_task, method, baseline, "final_lowest")
         if len(lowest):
-            own = of_task[of_task["method"] == method]
-            found.append((str(task), lowest, paired_runs(of_task, method, baseline, "final_mean"), own))
-    tests = [paired_test(lowest["a"], lowest["b"]) for _, lowest, _, _ in found]
+            of_method = of_task[of_task["method"] == method]
+            compared.append((str(task), lowest, paired_runs(of_task, method, baseline, "final_mean"), of_method))
+    tests = [paired_test(lowest["a"], lowest["b"]) for _, lowest, _, _ in compared]
     adjusted_p = holm([test.p_value for test in tests])
     return [
         Aim(
@@ -66,9 +66,9 @@ def hold_against_aim(runs: pd.DataFrame, method: str, *, baseline: str = "gdpo")
             float(lowest["b"].mean()),
             bootstrap_ratio(lowest["a"], lowest["b"]),
             bootstrap_ratio(mean["a"], mean["b"]),
-            bootstrap_ratio(own["final_mean"], own["best_mean"]),
+            bootstrap_ratio(of_method["final_mean"], of_method["best_mean"]),
             test.p_value,
             float(adjusted),
         )
-        for (task, lowest, mean, own), test, adjusted in zip(found, tests, adjusted_p, strict=True)
+        for (task, lowest, mean, of_method), test, adjusted in zip(compared, tests, adjusted_p, strict=True)
     ]

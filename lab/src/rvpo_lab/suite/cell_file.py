@@ -111,7 +111,7 @@ def read_file(file: Path) -> list[CellRecord]:
     records: list[CellRecord] = []
     for start, stop in pairwise([*np.flatnonzero(is_first).tolist(), len(code)]):
         part, ends = slice(start, stop), offsets[start : stop + 1]
-        block = _Rows(
+        block = _RowsOfKind(
             prompt[part].tolist(),
             name[part].tolist(),
             values[ends[0] : ends[-1]].astype(np.float64),
@@ -131,7 +131,7 @@ def read_cell(file: Path) -> CellRecord:
     return record
 
 
-class _Rows(NamedTuple):
+class _RowsOfKind(NamedTuple):
     """Neighbouring rows of one kind."""
 
     prompts: list[int]
@@ -148,7 +148,7 @@ class _Rows(NamedTuple):
         return [values[low:high] for low, high in pairwise(self.ends)]
 
 
-def _add(record: CellRecord, kind: str, block: _Rows) -> None:
+def _add(record: CellRecord, kind: str, block: _RowsOfKind) -> None:
     """Add rows of one kind to a record."""
     match kind:
         case "heldout":

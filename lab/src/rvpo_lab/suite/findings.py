@@ -24,7 +24,7 @@ from rvpo_lab.suite.compare import compare_runs, paired_runs
 from rvpo_lab.suite.folder import read_cells
 from rvpo_lab.suite.foresight_page import foresight
 from rvpo_lab.suite.late import Condition, read_conditions
-from rvpo_lab.suite.plan import Settings
+from rvpo_lab.suite.plan import SuiteSettings
 from rvpo_lab.suite.regressions import BANDS, change_by_band
 from rvpo_lab.suite.results import channel_means, prompt_scores, run_scores
 from rvpo_lab.suite.task_tables import BASELINE, HEADS, task_tables
@@ -124,17 +124,17 @@ def refill(document: str, texts: Mapping[str, str]) -> str:
 def _opening(records: Sequence[CellRecord], folder: Path) -> str:
     """Return what the runs are."""
     about = records[0].about
-    settings, versions = Settings(**about["settings"]), about["versions"]
+    settings, versions = SuiteSettings(**about["settings"]), about["versions"]
     tasks, methods, seeds = (
         list(dict.fromkeys(record.about[key] for record in records)) for key in ("task", "contender", "seed")
     )
     kinds = f"{len(tasks)} tasks x {len(methods)} methods x {len(seeds)} seeds"
     whole = len(tasks) * len(methods) * len(seeds)
-    which = kinds if len(records) == whole else f"of {kinds}; {whole - len(records)} combinations were not run"
+    runs = kinds if len(records) == whole else f"of {kinds}; {whole - len(records)} combinations were not run"
     parts = [
         f"Written by `rvpo bench findings {folder}` from the stored runs, which are made by `rvpo bench neglect --out "
         f"{folder}` with these tasks, methods and seeds.",
-        f"{len(records)} runs: {which}. Each is a "
+        f"{len(records)} runs: {runs}. Each is a "
         f"Qwen2 policy of {_size(settings)} trained in TRL {versions['trl']} for {settings.steps} steps of "
         f"{settings.prompts_per_step} prompts x {settings.num_generations} rollouts, learning rate "
         f"{settings.learning_rate:g}, KL penalty {settings.beta:g}. Runs of one task start from the same warm "
@@ -146,8 +146,8 @@ def _opening(records: Sequence[CellRecord], folder: Path) -> str:
     return "\n".join(map(paragraph, parts))
 
 
-def _size(settings: Settings) -> str:
-    is_usual = settings.hidden_size == Settings.hidden_size
+def _size(settings: SuiteSettings) -> str:
+    is_usual = settings.hidden_size == SuiteSettings.hidden_size
     return "0.8 million parameters" if is_usual else f"width {settings.hidden_size}"
 
 
@@ -288,7 +288,7 @@ Change of a channel's held-out mean from warm start to end, averaged over channe
 def _late(records: Sequence[CellRecord], runs: pd.DataFrame, folder: Path) -> str:
     """Return what GDPO, the paper's form and the policy level give back, under every condition."""
     methods = ("gdpo", "rvpo", "rvpo_policy")
-    usual = Condition("", Settings(**records[0].about["settings"]), runs)
+    usual = Condition("", SuiteSettings(**records[0].about["settings"]), runs)
     rows = []
     for condition in (usual, *read_conditions(folder)):
         for place, (task, of_task) in enumerate(condition.runs.groupby("task", sort=False)):
@@ -342,7 +342,7 @@ def _forecast(records: Sequence[CellRecord]) -> str:
 
 
 def _limits(records: Sequence[CellRecord]) -> str:
-    settings = Settings(**records[0].about["settings"])
+    settings = SuiteSettings(**records[0].about["settings"])
     seeds, tasks = (len({record.about[key] for record in records}) for key in ("seed", "task"))
     lowest = 2.0 ** (1 - seeds)
     return f"""- Policies of {_size(settings)} on made-up tasks, {settings.steps} steps, one learning rate and

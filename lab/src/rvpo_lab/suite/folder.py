@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rvpo.errors import ConfigError
 from rvpo_lab.suite.cell_file import CellRecord, names_in, read_file, write_file
-from rvpo_lab.suite.plan import CONTENDERS, Cell, Settings
+from rvpo_lab.suite.plan import CONTENDERS, Cell, SuiteSettings
 from rvpo_lab.tasks.catalog import TASKS
 
 __all__ = ["SETTINGS_FILE", "cell_path", "finished", "keep_settings", "pack", "read_cells", "read_settings"]
@@ -69,18 +69,18 @@ def pack(folder: Path) -> Path:
     return folder / PACKED
 
 
-def read_settings(folder: Path) -> Settings:
+def read_settings(folder: Path) -> SuiteSettings:
     """Return the settings of a suite; those that did not exist when it was made had today's defaults.
 
     Raises ConfigError for settings that this version does not know.
     """
     kept = json.loads((folder / SETTINGS_FILE).read_text())
-    if unknown := sorted(kept.keys() - asdict(Settings()).keys()):
+    if unknown := sorted(kept.keys() - asdict(SuiteSettings()).keys()):
         raise ConfigError(f"{folder / SETTINGS_FILE} has settings that this version does not know: {unknown}")
-    return Settings(**kept)
+    return SuiteSettings(**kept)
 
 
-def keep_settings(folder: Path, settings: Settings) -> None:
+def keep_settings(folder: Path, settings: SuiteSettings) -> None:
     """Write the settings into a new suite's folder; raise ConfigError if it holds cells of other settings."""
     file = folder / SETTINGS_FILE
     wanted = asdict(settings)

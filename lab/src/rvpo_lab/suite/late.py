@@ -11,7 +11,7 @@ import pandas as pd
 
 from rvpo.errors import ConfigError
 from rvpo_lab.suite.folder import SETTINGS_FILE, read_cells, read_settings
-from rvpo_lab.suite.plan import Settings
+from rvpo_lab.suite.plan import SuiteSettings
 from rvpo_lab.suite.results import run_scores
 
 __all__ = ["Condition", "read_conditions"]
@@ -33,16 +33,16 @@ class Condition:
     """One of the suites."""
 
     name: str
-    settings: Settings
+    settings: SuiteSettings
     runs: pd.DataFrame
     """Of `results.run_scores`."""
 
     @property
     def words(self) -> str:
         """Its settings as far as they are not the suite's defaults."""
-        usual, own = asdict(Settings()), asdict(self.settings)
-        told = [text.format(own[name]) for name, text in WORDS.items() if own[name] != usual[name]]
-        return ", ".join(told) or "the suite's settings"
+        usual, settings = asdict(SuiteSettings()), asdict(self.settings)
+        changed = [text.format(settings[name]) for name, text in WORDS.items() if settings[name] != usual[name]]
+        return ", ".join(changed) or "the suite's settings"
 
 
 def read_conditions(folder: Path) -> list[Condition]:

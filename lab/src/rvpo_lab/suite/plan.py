@@ -15,7 +15,7 @@ __all__ = [
     "OPTIONS",
     "Cell",
     "Contender",
-    "Settings",
+    "SuiteSettings",
     "cells",
     "find_contender",
 ]
@@ -71,7 +71,7 @@ AXES = ("accuracy", "communication", "completeness", "context", "instruction")
 
 
 @dataclass(frozen=True)
-class Settings:
+class SuiteSettings:
     """What all cells of a suite have in common."""
 
     steps: int = 100
@@ -102,7 +102,7 @@ OPTIONS = {
     "num_iterations": "updates on each batch of rollouts; 1 is on-policy",
     "epsilon": "clip range of the policy ratio, for --num-iterations above 1",
 }
-"""Settings that `rvpo bench neglect` takes an option for, with its help."""
+"""SuiteSettings that `rvpo bench neglect` takes an option for, with its help."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ def find_contender(name: str) -> Contender:
         return CONTENDERS[name]
     if name not in METHODS and ":" not in name:
         raise unknown_name("method", name, [*CONTENDERS, "package.module:function"])
-    method, k, given = parse_method(name)
+    method, k, described = parse_method(name)
     find_method(method)
     options: dict[str, Any] = {"method": method}
     options |= {"k_schedule": "linear", "k": k[0], "k_end": k[1]} if isinstance(k, tuple) else {"k": k}
-    if "targets" in given:
-        options["channel_targets"] = dict.fromkeys(AXES, given.pop("targets"))
-    options |= {option: value for option, value in given.items() if option in OF_THE_TRAINER}
-    of_the_method = {option: value for option, value in given.items() if option not in OF_THE_TRAINER}
+    if "targets" in described:
+        options["channel_targets"] = dict.fromkeys(AXES, described.pop("targets"))
+    options |= {option: value for option, value in described.items() if option in OF_THE_TRAINER}
+    of_the_method = {option: value for option, value in described.items() if option not in OF_THE_TRAINER}
     return Contender(name, name, options | ({"method_options": of_the_method} if of_the_method else {}))

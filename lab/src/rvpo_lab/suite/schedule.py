@@ -15,7 +15,7 @@ from typing import Any
 
 from rvpo.errors import RvpoError
 from rvpo_lab.suite.folder import cell_path, finished
-from rvpo_lab.suite.plan import Cell, Settings
+from rvpo_lab.suite.plan import Cell, SuiteSettings
 from rvpo_lab.tasks.catalog import TASKS
 
 __all__ = ["Standing", "run_cells"]
@@ -28,7 +28,7 @@ class Standing:
     """How far a suite is; what a live view shows."""
 
     cells: list[Cell]
-    settings: Settings
+    settings: SuiteSettings
     finished: set[Cell] = field(default_factory=set)
     """By this run or an earlier one."""
     steps: dict[Cell, int] = field(default_factory=dict)
@@ -59,7 +59,7 @@ Message = tuple[str, Any, int, dict[str, float]]
 
 
 def run_cells(
-    folder: Path, cells: Sequence[Cell], settings: Settings, *, workers: int = 2, show: Show, keep: bool = False
+    folder: Path, cells: Sequence[Cell], settings: SuiteSettings, *, workers: int = 2, show: Show, keep: bool = False
 ) -> Standing:
     """Train the cells that are not finished; return the standing at the end.
 
@@ -175,7 +175,7 @@ _messages: Any = None
 """Worker: the queue to the parent, which a task cannot bring along."""
 
 
-def _prepare(task: str, settings: Settings) -> None:
+def _prepare(task: str, settings: SuiteSettings) -> None:
     """Worker: make a warm start."""
     from rvpo_lab.tasks.warm_start import warm_policy
 
@@ -188,7 +188,7 @@ def _prepare(task: str, settings: Settings) -> None:
     )
 
 
-def _train(folder: Path, cell: Cell, settings: Settings, keep: bool) -> None:
+def _train(folder: Path, cell: Cell, settings: SuiteSettings, keep: bool) -> None:
     """Worker: train one cell."""
     from rvpo_lab.suite.train_cell import train_cell
 

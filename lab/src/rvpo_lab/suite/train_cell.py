@@ -22,7 +22,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback  # i
 from trl import ModelConfig  # isort: skip
 
 from rvpo_lab.suite.cell_file import CellRecord, write_cell
-from rvpo_lab.suite.plan import Cell, Settings, find_contender
+from rvpo_lab.suite.plan import Cell, SuiteSettings, find_contender
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.task import Row, Task, axis
 from rvpo_lab.tasks.warm_start import warm_policy
@@ -55,7 +55,7 @@ def answers(model: Any, tokenizer: Any, prompts: list[str], *, max_new_tokens: i
     return texts
 
 
-class HeldOut(TrainerCallback):
+class HeldOutGrading(TrainerCallback):
     """Grade the policy on held-out prompts, exactly, every so many steps and at the end."""
 
     def __init__(self, trainer: RVPOTrainer, task: Task, rows: Sequence[Row], record: CellRecord, every: int) -> None:
@@ -67,18 +67,18 @@ class HeldOut(TrainerCallback):
         was_training = model.training
         model.eval()
         length = self.task.max_completion_length
-        said = answers(
+        sampled = answers(
             model, self.trainer.processing_class, self.record.prompts, max_new_tokens=length, seed=10_000 + step
         )
         model.train(was_training)
         by_axis = defaultdict(list)
-        for index, (row, answer) in enumerate(zip(self.rows, said, strict=True)):
+        for index, (row, answer) in enumerate(zip(self.rows, sampled, strict=True)):
             for criterion, value in self.task.grade(row, answer).items():
                 self.record.held_out.setdefault((index, criterion), []).append(value)
                 by_axis[axis(criterion)].append(value)
         self.record.steps.append(step)
         if keep_samples:
-            self.record.samples += [(step, index, answer) for index, answer in enumerate(said[:SAMPLES])]
+            self.record.samples += [(step, index, answer) for index, answer in enumerate(sampled[:SAMPLES])]
         return {name: sum(values) / len(values) for name, values in sorted(by_axis.items())}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -96,25 +96,25 @@ class HeldOut(TrainerCallback):
             self.latest = self.evaluate(step, keep_samples=last)
 
 
-class Report(TrainerCallback):
-    """Tell whoever waits how far the run is."""
+class ProgressReport(TrainerCallback):
+    """Report how far the run is."""
 
-    def __init__(self, held_out: HeldOut, progress: Progress) -> None:
+    def __init__(self, held_out: HeldOutGrading, progress: Progress) -> None:
         self.held_out, self.progress = held_out, progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell of the warm start."""
+        """Report the warm start."""
         self.progress(0, self.held_out.latest)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Tell of the step."""
+        """Report the step."""
         self.progress(state.global_step, self.held_out.latest)
 
 
 def groups_of_rewards(trainer: RVPOTrainer) -> list[tuple[int, str, list[float]]]:
     """Return (group, channel, its G rewards) of the newest rollouts, as the judge of training gave them."""
     size = trainer.num_generations
-    found = []
+    groups = []
     for returned in trainer._returned:
         for start in range(0, len(returned.values), size):
             group = returned.values[start : start + size]
@@ -122,11 +122,11 @@ def groups_of_rewards(trainer: RVPOTrainer) -> list[tuple[int, str, list[float]]
             for name in dict.fromkeys(name for row in rows for name in row):
                 values = [row.get(name) for row in rows]
                 rewards = [math.nan if value is None else float(value) for value in values]
-                found.append((start // size, name, rewards))
-    return found
+                groups.append((start // size, name, rewards))
+    return groups
 
 
-def config(cell: Cell, settings: Settings, task: Task, folder: Path) -> RVPOConfig:
+def config(cell: Cell, settings: SuiteSettings, task: Task, folder: Path) -> RVPOConfig:
     """Return the trainer's configuration."""
     options = find_contender(cell.contender).options
     if targets := options.get("channel_targets"):  # by axis; the trainer's names begin with the reward's
@@ -156,7 +156,9 @@ def config(cell: Cell, settings: Settings, task: Task, folder: Path) -> RVPOConf
     )
 
 
-def train_cell(cell: Cell, settings: Settings, file: Path, progress: Progress, *, keep: Path | None = None) -> None:
+def train_cell(
+    cell: Cell, settings: SuiteSettings, file: Path, progress: Progress, *, keep: Path | None = None
+) -> None:
     """Train one cell and write its file; the trained policy and its metrics stay in `keep`, if given.
 
     What the trainer prints goes to no terminal: several cells run side by side. Raises Interrupted if a signal
@@ -171,9 +173,9 @@ def train_cell(cell: Cell, settings: Settings, file: Path, progress: Progress, *
     def prepare(trainer: RVPOTrainer) -> None:
         trainer.remove_callback(ProgressCallback)
         trainer.remove_callback(PrinterCallback)
-        grading = HeldOut(trainer, task, held_out, record, settings.evaluate_every)
+        grading = HeldOutGrading(trainer, task, held_out, record, settings.evaluate_every)
         trainer.add_callback(grading)
-        trainer.add_callback(Report(grading, progress))
+        trainer.add_callback(ProgressReport(grading, progress))
 
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rvpo-cell-")))

@@ -10,20 +10,15 @@
 A channel is a kind of criterion, such as "accuracy/dose". Definitions as in `rvpo_lab.suite.results`.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
-from rvpo.cli.eval_benchmarks import Entry
-from rvpo.errors import ConfigError
 from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, units_of, unknown_record
 from rvpo.evals.models import Answer, Question
 from rvpo.stats import NEGLECTED, lowest_third
-from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.task import FULL, Row, Task, kind
 
-__all__ = ["BENCHMARKS", "PROMPTS", "build", "record", "summarize"]
+__all__ = ["PROMPTS", "build", "record", "summarize"]
 
 PROMPTS = 128
 """Held-out prompts where no other number is asked for, as in the suite."""
@@ -107,28 +102,3 @@ def _channels(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
 
 def _made(value: float | None, channels: int) -> dict[str, Any]:
     return {"value": value, "interval": None, "items": channels, "missing": 0, "bounds": None}
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--prompts", type=int, default=PROMPTS, metavar="N", help="held-out prompts (default: %(default)s)"
-    )
-
-
-def _from_options(options: argparse.Namespace, task: Task) -> Benchmark:
-    if options.prompts < 1:
-        raise ConfigError(f"--prompts must be at least 1, got {options.prompts}")
-    return build(task, number=options.prompts, repeats=options.repeats, seed=options.seed)
-
-
-BENCHMARKS: Mapping[str, Entry] = {
-    name: Entry(
-        f"embedded task: {task.summary}",
-        _add_options,
-        partial(_from_options, task=task),
-        temperature=1.0,
-        max_tokens=task.max_completion_length,
-    )
-    for name, task in TASKS.items()
-}
-"""The tasks as `rvpo eval` takes them; it finds them in the module of `rvpo bench`."""

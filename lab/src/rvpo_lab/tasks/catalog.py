@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 
 from rvpo_lab.tasks import rubric, tools
-from rvpo_lab.tasks.rubric import Setting
+from rvpo_lab.tasks.rubric import RubricSetting
 from rvpo_lab.tasks.task import Task
 
 __all__ = ["TASKS"]
 
-RISING = Setting(
+RISING = RubricSetting(
     habits={
         "greeting": 0.5, "close": 0.42, "sign": 0.36, "person": 0.3, "remedy": 0.25, "season": 0.2, "cause": 0.16,
         "warmth": 0.13, "return": 0.1, "steps": 0.08, "dose": 0.06, "warning": 0.04, "duration": 0.03,
@@ -32,7 +32,7 @@ RISING = Setting(
     shortest=8,
     left_out=("accuracy/term", "accuracy/wrong_cause", "communication/jargon"),
 )  # fmt: skip
-SATURATED = Setting(
+SATURATED = RubricSetting(
     habits={
         "greeting": 0.98, "close": 0.96, "sign": 0.95, "person": 0.95, "remedy": 0.95, "season": 0.93, "cause": 0.92,
         "warmth": 0.93, "return": 0.9, "steps": 0.93, "dose": 0.15, "warning": 0.12, "duration": 0.08,
@@ -41,7 +41,7 @@ SATURATED = Setting(
     },
     limits=(),
 )  # fmt: skip
-CONFLICT = Setting(
+CONFLICT = RubricSetting(
     limits=(5, 6, 7, 8, 9),
     limited=1.0,
     shortest=8,
@@ -75,7 +75,7 @@ RUBRIC = Task(
 )
 
 
-def _variant(name: str, summary: str, setting: Setting, policy: str) -> Task:
+def _variant(name: str, summary: str, setting: RubricSetting, policy: str) -> Task:
     return replace(
         RUBRIC,
         name=name,

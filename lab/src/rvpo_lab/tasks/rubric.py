@@ -46,7 +46,7 @@ from rvpo_lab.tasks.task import Row, is_held_out, kind
 __all__ = [
     "AUTHOR",
     "STANDARD",
-    "Setting",
+    "RubricSetting",
     "candidates",
     "describe",
     "draw_case",
@@ -173,7 +173,7 @@ def after(case: Sequence[str], word: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RubricSetting:
     """What cases and rubrics are drawn from; the defaults are the task `rubric`."""
 
     habits: Mapping[str, float] = field(default_factory=lambda: AUTHOR)
@@ -190,7 +190,7 @@ class Setting:
     """Kinds that every rubric has where they apply."""
 
 
-def draw_case(draw: random.Random, setting: Setting) -> list[str]:
+def draw_case(draw: random.Random, setting: RubricSetting) -> list[str]:
     """Return the words of a random case, without the colon."""
     case = [draw.choice(PERSONS), *draw.sample(SYMPTOMS, draw.randint(1, 3))]
     case += [draw.choice(SEASONS)] if draw.random() < 0.5 else []
@@ -201,7 +201,7 @@ def draw_case(draw: random.Random, setting: Setting) -> list[str]:
     return case
 
 
-STANDARD = Setting()
+STANDARD = RubricSetting()
 
 
 def candidates(case: Sequence[str]) -> list[str]:
@@ -216,11 +216,11 @@ def candidates(case: Sequence[str]) -> list[str]:
     return criteria
 
 
-def rows(number: int, seed: int, *, held_out: bool = False, setting: Setting = STANDARD) -> list[dict[str, Any]]:
+def rows(number: int, seed: int, *, held_out: bool = False, setting: RubricSetting = STANDARD) -> list[dict[str, Any]]:
     """Return rows with `prompt` and `rubric`, drawn by the seed; each rubric has 5 to 17 criteria."""
     draw = random.Random(f"rubric rows {seed}")
-    found: list[dict[str, Any]] = []
-    while len(found) < number:
+    drawn: list[dict[str, Any]] = []
+    while len(drawn) < number:
         size = draw.randint(setting.shortest, LONGEST)
         case = draw_case(draw, setting)
         criteria = [name for name in candidates(case) if kind(name) not in setting.left_out]
@@ -229,8 +229,8 @@ def rows(number: int, seed: int, *, held_out: bool = False, setting: Setting = S
         prompt = " ".join([*case, ":"])
         if len(first) <= size <= len(criteria) and is_held_out(prompt) == held_out:
             rubric = first + draw.sample(others, size - len(first))
-            found.append({"prompt": prompt, "rubric": draw.sample(rubric, size)})
-    return found
+            drawn.append({"prompt": prompt, "rubric": draw.sample(rubric, size)})
+    return drawn
 
 
 def author(case: Sequence[str], draw: random.Random, habits: Mapping[str, float]) -> str:
@@ -266,16 +266,16 @@ def author(case: Sequence[str], draw: random.Random, habits: Mapping[str, float]
     return " ".join(answer)
 
 
-def pairs(number: int, seed: int, *, setting: Setting = STANDARD) -> list[tuple[str, str]]:
+def pairs(number: int, seed: int, *, setting: RubricSetting = STANDARD) -> list[tuple[str, str]]:
     """Return (prompt, answer) pairs of the author, none of them held out."""
     draw = random.Random(f"rubric pairs {seed}")
-    found: list[tuple[str, str]] = []
-    while len(found) < number:
+    drawn: list[tuple[str, str]] = []
+    while len(drawn) < number:
         case = draw_case(draw, setting)
         prompt = " ".join([*case, ":"])
         if not is_held_out(prompt):
-            found.append((prompt, author(case, draw, setting.habits)))
-    return found
+            drawn.append((prompt, author(case, draw, setting.habits)))
+    return drawn
 
 
 def _follows(answer: Sequence[str], first: str, second: str) -> bool:
@@ -326,8 +326,8 @@ def meets(case: Sequence[str], answer: Sequence[str], criterion: str) -> bool:
 
 def grade(row: Row, answer: str) -> dict[str, float]:
     """Return each criterion of the row's rubric as 1.0 (met) or 0.0, by the rules."""
-    case, said = row["prompt"].split()[:-1], answer.split()
-    return {criterion: float(meets(case, said, criterion)) for criterion in row["rubric"]}
+    case, words = row["prompt"].split()[:-1], answer.split()
+    return {criterion: float(meets(case, words, criterion)) for criterion in row["rubric"]}
 
 
 def describe(criterion: str) -> str:

@@ -119,12 +119,12 @@ def _answer(tool: str, arguments: dict[str, str]) -> str:
 def rows(number: int, seed: int, *, held_out: bool = False) -> list[dict[str, Any]]:
     """Return rows with `prompt` and `ground_truth`, drawn by the seed."""
     draw = random.Random(f"tools rows {seed}")
-    found: list[dict[str, Any]] = []
-    while len(found) < number:
+    drawn: list[dict[str, Any]] = []
+    while len(drawn) < number:
         prompt, tool, arguments, _ = _draw(draw)
         if is_held_out(prompt) == held_out:
-            found.append({"prompt": prompt, "ground_truth": _answer(tool, arguments)})
-    return found
+            drawn.append({"prompt": prompt, "ground_truth": _answer(tool, arguments)})
+    return drawn
 
 
 def _imperfect(draw: random.Random, tool: str, arguments: dict[str, str], offered: list[str]) -> str:
@@ -149,12 +149,12 @@ def _imperfect(draw: random.Random, tool: str, arguments: dict[str, str], offere
 def pairs(number: int, seed: int) -> list[tuple[str, str]]:
     """Return (prompt, answer) pairs of the author, none of them held out."""
     draw = random.Random(f"tools pairs {seed}")
-    found: list[tuple[str, str]] = []
-    while len(found) < number:
+    drawn: list[tuple[str, str]] = []
+    while len(drawn) < number:
         prompt, tool, arguments, offered = _draw(draw)
         if not is_held_out(prompt):
-            found.append((prompt, _imperfect(draw, tool, arguments, offered)))
-    return found
+            drawn.append((prompt, _imperfect(draw, tool, arguments, offered)))
+    return drawn
 
 
 def grade(row: Row, answer: str) -> dict[str, float]:
