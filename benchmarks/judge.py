@@ -55,7 +55,9 @@ class Runs:
         prompt, slots = load_prompt("criteria"), asyncio.Semaphore(CONCURRENCY)
 
         async def call(item, criteria):
-            messages, _ = prompt.sheet(item.prompt, item.answer).messages([("", one.text) for one in criteria])
+            messages, _ = prompt.sheet(item.prompt, item.answer).messages(
+                [("", criterion.text) for criterion in criteria]
+            )
             async with slots:
                 return await client.chat.completions.create(
                     model="judge", messages=messages, temperature=0.0, max_tokens=1024
@@ -89,12 +91,12 @@ async def replay(url, folder, answers, criteria_per_call, repeats=5):
     await first.close()
     seconds = []
     for _ in range(repeats):
-        again = Judge(config)
+        replayed = Judge(config)
         began = time.perf_counter()
-        await again.grade_many(items)
+        await replayed.grade_many(items)
         seconds.append(time.perf_counter() - began)
-        assert again.client.usage.calls == 0
-        await again.close()
+        assert replayed.client.usage.calls == 0
+        await replayed.close()
     return answers * len(RUBRIC) / statistics.median(seconds)
 
 
@@ -121,7 +123,7 @@ def main():
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
     server.start()
     url = here.recv()
-    found = {}
+    rates = {}
     with tempfile.TemporaryDirectory() as folder:
         for size in (1, 8):
             runs = Runs(url, options.answers * size // 2, size)
@@ -130,7 +132,7 @@ def main():
                 lambda runs=runs: asyncio.run(runs.bare()),
                 options.repeats,
             )
-            found[f"judge over bare SDK, {size} criteria per call, calls per second"] = round(1 / speed, 3)
+            rates[f"judge over bare SDK, {size} criteria per call, calls per second"] = round(1 / speed, 3)
             print(f"{size} per call: {1 / speed:.3f} of the bare SDK's rate ({ours:.0f} ms against {bare:.0f} ms)")
             rate = asyncio.run(replay(url, folder + f"/{size}", 500, size))
             print(f"replay, {size} per call: {rate:,.0f} verdicts a second")
@@ -138,7 +140,7 @@ def main():
         print(f"peak memory after {options.verdicts // 10:,} verdicts {first:.0f} MiB, after all {last:.0f} MiB")
     here.send("stop")
     server.join()
-    print(json.dumps(found))
+    print(json.dumps(rates))
 
 
 if __name__ == "__main__":

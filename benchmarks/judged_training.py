@@ -94,18 +94,19 @@ def main():
     parser.add_argument("--steps", type=int, default=60)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = {}
+    by_share = {}
     for seed in range(options.seeds):
         for share in (0.0, 0.3):
             scores, missing = train(seed, options.steps, share)
-            found.setdefault(share, []).append(scores)
-            told = "  ".join(f"{name} {scores[f'final_{name}']:.3f}" for name in ("mean", "lowest", "neglected"))
+            by_share.setdefault(share, []).append(scores)
+            finals = "  ".join(f"{name} {scores[f'final_{name}']:.3f}" for name in ("mean", "lowest", "neglected"))
             start = scores["start_mean"]
             print(
-                f"RESULT faults {share:.0%} seed {seed}: missing {missing:.1%}  start {start:.3f}  {told}", flush=True
+                f"RESULT faults {share:.0%} seed {seed}: missing {missing:.1%}  start {start:.3f}  {finals}",
+                flush=True,
             )
-    for share, scores in found.items():
-        means = [one["final_mean"] for one in scores]
+    for share, scores in by_share.items():
+        means = [of_seed["final_mean"] for of_seed in scores]
         spread = statistics.stdev(means) if len(means) > 1 else float("nan")
         print(f"RESULT faults {share:.0%}: held-out mean {statistics.mean(means):.3f}, spread over seeds {spread:.3f}")
 

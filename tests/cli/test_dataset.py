@@ -103,13 +103,13 @@ def test_real_rows_are_described_without_their_texts(shared_data, capsys):
     file = shared_data / "researchrubrics100.jsonl"
     shown = run(capsys, str(file))
     raw = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    criteria = [one for row in raw for one in row["rubrics"]]
+    criteria = [criterion for row in raw for criterion in row["rubrics"]]
     sizes = [len(row["rubrics"]) for row in raw]
     assert f"criteria per prompt: {min(sizes)} to {max(sizes)}, median" in shown
     assert f", {len(criteria)} in all" in shown
-    bad = sum(one["weight"] < 0 for one in criteria)
+    bad = sum(criterion["weight"] < 0 for criterion in criteria)
     assert f"polarity: {len(criteria) - bad} positive (met is good), {bad} negative (met is bad)" in shown
-    assert not [one for one in criteria if one["criterion"][:30] in shown]
+    assert not [criterion for criterion in criteria if criterion["criterion"][:30] in shown]
     assert not [row for row in raw if row["prompt"][:30] in shown]
 
 

@@ -34,8 +34,8 @@ def test_grade_writes_every_verdict_and_counts(answers, tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "graded.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == [f"row{index}/0" for index in range(12)]
     for line, row in zip(lines, answers, strict=True):
-        for one in row["rubric"]:
-            assert line["verdicts"][one["id"]]["met"] == met(row["answer"], one["text"])
+        for criterion in row["rubric"]:
+            assert line["verdicts"][criterion["id"]]["met"] == met(row["answer"], criterion["text"])
     printed = capsys.readouterr().out
     assert "60 calls" in printed
     assert "6000 + 1200 tokens" in printed
@@ -90,15 +90,15 @@ def test_several_answers_to_a_prompt(answers, tmp_path):
 def test_check_of_an_honest_judge(answers, tmp_path, capsys):
     with FaultServer() as server:
         assert judge("check", server, "--rows", "4", "--json", "check.json", "--price-input", "1000") == 0
-    found = json.loads((tmp_path / "check.json").read_text())
-    assert found["answers"] == 4
-    assert found["retest"] == {"pairs": 4 * 5 * 3, "lost": 0, "share": 1.0}
-    assert found["reliability"]["all"] == 1.0
-    assert found["chunked"]["share"] == 1.0
-    assert {probe["share"] for probe in found["probes"]} <= {0.0}
+    results = json.loads((tmp_path / "check.json").read_text())
+    assert results["answers"] == 4
+    assert results["retest"] == {"pairs": 4 * 5 * 3, "lost": 0, "share": 1.0}
+    assert results["reliability"]["all"] == 1.0
+    assert results["chunked"]["share"] == 1.0
+    assert {probe["share"] for probe in results["probes"]} <= {0.0}
     # 5 criteria a prompt, one a call: 100 steps x 16 x 16 answers, 100 tokens a call at 1000 a million
-    assert found["cost"]["calls"] == 128_000
-    assert found["cost"]["cost"] == pytest.approx(12_800)
+    assert results["cost"]["calls"] == 128_000
+    assert results["cost"]["cost"] == pytest.approx(12_800)
     assert "agrees with itself" in capsys.readouterr().out
 
 
@@ -113,10 +113,10 @@ def test_check_of_a_judge_that_tosses_a_coin_and_is_fooled(answers, tmp_path):
 
     with FaultServer(reply=fickle) as server:
         assert judge("check", server, "--rows", "6", "--json", "check.json", "--concurrency", "1") == 0
-    found = json.loads((tmp_path / "check.json").read_text())
-    assert found["retest"]["share"] < 0.6
-    assert found["reliability"]["all"] < 0.5
-    assert max(probe["share"] for probe in found["probes"]) > 0.5
+    results = json.loads((tmp_path / "check.json").read_text())
+    assert results["retest"]["share"] < 0.6
+    assert results["reliability"]["all"] < 0.5
+    assert max(probe["share"] for probe in results["probes"]) > 0.5
 
 
 def test_the_store_can_be_looked_at_exported_and_pruned(answers, tmp_path, capsys):

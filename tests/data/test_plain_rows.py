@@ -25,9 +25,9 @@ def jsonl(path, *rows):
 
 
 def test_the_short_form_is_filled_in(tmp_path):
-    found = load_rubric_rows(jsonl(tmp_path / "own.jsonl", OWN))
-    assert found.format == "plain"
-    (row,) = found.rows
+    loaded = load_rubric_rows(jsonl(tmp_path / "own.jsonl", OWN))
+    assert loaded.format == "plain"
+    (row,) = loaded.rows
     assert len(row.pop("id")) == 16
     assert row == {
         "prompt": [{"role": "user", "content": "How much water?"}],
@@ -78,14 +78,17 @@ def test_rows_come_from_every_kind_of_file(tmp_path, name):
         {"prompt": CONVERSATION[1:], "rubric": [{"text": "x", "points": None, "tags": None}] * 2, "id": "b"},
     ]
     rows = [row | {"reference": None} for row in rows]
-    found = load_rubric_rows(written(tmp_path / name, rows))
-    assert [row["id"] for row in found.rows] == ["a", "b"]
-    assert [row["prompt"] for row in found.rows] == [CONVERSATION, CONVERSATION[1:]]
-    assert [[(one["text"], one["points"], one["tags"]) for one in row["rubric"]] for row in found.rows] == [
+    loaded = load_rubric_rows(written(tmp_path / name, rows))
+    assert [row["id"] for row in loaded.rows] == ["a", "b"]
+    assert [row["prompt"] for row in loaded.rows] == [CONVERSATION, CONVERSATION[1:]]
+    assert [
+        [(criterion["text"], criterion["points"], criterion["tags"]) for criterion in row["rubric"]]
+        for row in loaded.rows
+    ] == [
         [("Greets,\nkindly.", 2.0, ["tone"])],
         [("x", 1.0, []), ("x", 1.0, [])],
     ]
-    assert {row["source"] for row in found.rows} == {name}
+    assert {row["source"] for row in loaded.rows} == {name}
 
 
 def test_a_csv_prompt_in_brackets_is_a_text(tmp_path):
@@ -105,9 +108,9 @@ def test_a_json_file_may_hold_json_lines_and_blank_lines_count(tmp_path):
 
 def test_rows_without_prompt_or_rubric_are_counted(tmp_path):
     rows = [OWN, OWN | {"prompt": ""}, OWN | {"rubric": []}, OWN | {"prompt": None, "rubric": None}, OWN]
-    found = load_rubric_rows(jsonl(tmp_path / "own.jsonl", *rows))
-    assert (found.read, len(found.rows), found.dropped, found.duplicates) == (5, 2, 3, 1)
-    assert (found.without_prompt, found.without_rubric) == (2, 1)
+    loaded = load_rubric_rows(jsonl(tmp_path / "own.jsonl", *rows))
+    assert (loaded.read, len(loaded.rows), loaded.dropped, loaded.duplicates) == (5, 2, 3, 1)
+    assert (loaded.without_prompt, loaded.without_rubric) == (2, 1)
 
 
 def test_nothing_usable_is_an_error(tmp_path):
@@ -140,33 +143,37 @@ ROWS = st.fixed_dictionaries(
 @given(st.lists(ROWS, min_size=1, max_size=4))
 def test_written_rows_are_read_as_they_were(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("rows")
-    found = load_rubric_rows(jsonl(folder / "own.jsonl", *rows))
-    write_rows(found.rows, folder / "new" / "rows.jsonl")
-    again = load_rubric_rows(str(folder / "new" / "rows.jsonl"))
-    assert again.rows == found.rows
-    assert len({row["id"] for row in found.rows}) == len(rows)
-    assert again.duplicates == found.duplicates == len(rows) - len({json.dumps(row["prompt"]) for row in found.rows})
-    assert Dataset.from_list(found.rows).to_list() == found.rows  # Arrow neither adds nor loses anything
+    loaded = load_rubric_rows(jsonl(folder / "own.jsonl", *rows))
+    write_rows(loaded.rows, folder / "new" / "rows.jsonl")
+    read_back = load_rubric_rows(str(folder / "new" / "rows.jsonl"))
+    assert read_back.rows == loaded.rows
+    assert len({row["id"] for row in loaded.rows}) == len(rows)
+    assert (
+        read_back.duplicates
+        == loaded.duplicates
+        == len(rows) - len({json.dumps(row["prompt"]) for row in loaded.rows})
+    )
+    assert Dataset.from_list(loaded.rows).to_list() == loaded.rows  # Arrow neither adds nor loses anything
 
 
 def test_rows_round_trip_through_parquet(tmp_path):
-    found = load_rubric_rows(jsonl(tmp_path / "own.jsonl", OWN, OWN | {"prompt": CONVERSATION, "tags": ["a"]}))
-    Dataset.from_list(found.rows).to_parquet(tmp_path / "rows.parquet")
-    assert load_rubric_rows(str(tmp_path / "rows.parquet")).rows == found.rows
+    loaded = load_rubric_rows(jsonl(tmp_path / "own.jsonl", OWN, OWN | {"prompt": CONVERSATION, "tags": ["a"]}))
+    Dataset.from_list(loaded.rows).to_parquet(tmp_path / "rows.parquet")
+    assert load_rubric_rows(str(tmp_path / "rows.parquet")).rows == loaded.rows
 
 
 def test_half_a_surrogate_pair_is_written_and_read(tmp_path):
     (tmp_path / "own.jsonl").write_text('{"prompt": "\\ud800?", "rubric": ["Says it: \\u4f60."]}\n')
-    found = load_rubric_rows(str(tmp_path / "own.jsonl"))
-    write_rows(found.rows, tmp_path / "rows.jsonl")
-    assert load_rubric_rows(str(tmp_path / "rows.jsonl")).rows == found.rows
+    loaded = load_rubric_rows(str(tmp_path / "own.jsonl"))
+    write_rows(loaded.rows, tmp_path / "rows.jsonl")
+    assert load_rubric_rows(str(tmp_path / "rows.jsonl")).rows == loaded.rows
 
 
 def test_canonical_rows_train_as_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    found = load_rubric_rows(jsonl(tmp_path / "own.jsonl", OWN, OWN | {"prompt": CONVERSATION, "tags": ["a"]}))
-    write_rows(found.rows, tmp_path / "rows.jsonl")
-    assert load_rows(str(tmp_path / "rows.jsonl"), "train").to_list() == found.rows
+    loaded = load_rubric_rows(jsonl(tmp_path / "own.jsonl", OWN, OWN | {"prompt": CONVERSATION, "tags": ["a"]}))
+    write_rows(loaded.rows, tmp_path / "rows.jsonl")
+    assert load_rows(str(tmp_path / "rows.jsonl"), "train").to_list() == loaded.rows
 
 
 @pytest.mark.parametrize(
@@ -278,11 +285,11 @@ def test_rows_that_cannot_be_written_are_an_error(tmp_path):
 
 @given(st.lists(st.integers(0, 60), max_size=30), st.integers(1, 12))
 def test_every_size_is_in_one_bin(sizes, bins):
-    found = histogram(sizes, bins)
-    assert len(found) <= bins
-    for low, high, count in found:
+    counts = histogram(sizes, bins)
+    assert len(counts) <= bins
+    for low, high, count in counts:
         assert count == sum(low <= size <= high for size in sizes)
-    assert sum(count for _, _, count in found) == len(sizes)
+    assert sum(count for _, _, count in counts) == len(sizes)
 
 
 def test_ten_bins_are_the_most_without_being_asked():
@@ -304,14 +311,16 @@ def test_a_description_by_hand(tmp_path):
         {"id": "b", "prompt": "B?", "rubric": [{"text": "IS KIND.", "points": -1, "tags": ["tone"]}], "tags": ["t"]},
         {"id": "c", "prompt": "C?", "rubric": ["Omits it."], "tags": ["t"]},
     ]
-    found = describe(load_rubric_rows(jsonl(tmp_path / "own.jsonl", *rows)).rows)
-    assert found.sizes == [2, 1, 1]
-    assert [tuple(each) for each in found.tags] == [("tone", 2, 2.0, -1.0, 3.0), ("x", 1, 3.0, 3.0, 3.0)]
-    assert found.example_tags == [("t", 2)]
-    assert (found.positive, found.negative) == (3, 1)
-    assert [(each.row, each.problem.kind, each.problem.ids) for each in found.problems] == [
+    description = describe(load_rubric_rows(jsonl(tmp_path / "own.jsonl", *rows)).rows)
+    assert description.sizes == [2, 1, 1]
+    assert [tuple(count) for count in description.tags] == [("tone", 2, 2.0, -1.0, 3.0), ("x", 1, 3.0, 3.0, 3.0)]
+    assert description.example_tags == [("t", 2)]
+    assert (description.positive, description.negative) == (3, 1)
+    assert [
+        (row_problem.row, row_problem.problem.kind, row_problem.problem.ids) for row_problem in description.problems
+    ] == [
         ("a", "duplicate_text", ("c1", "c2")),
         ("c", "suspicious_polarity", ("c1",)),
     ]
-    assert [tuple(each) for each in found.shared] == [(2, "a", "c1", "Is kind.")]
+    assert [tuple(shared) for shared in description.shared] == [(2, "a", "c1", "Is kind.")]
     assert rubric_problems(Rubric.from_rows([])) == []

@@ -31,72 +31,76 @@ def researchrubrics(shared_data):
 
 
 def test_all_healthbench_rows_load(healthbench):
-    found, raw = healthbench
-    assert (found.format, found.read, len(found.rows), found.dropped) == ("healthbench", 500, 500, 0)
-    assert found.duplicates == 500 - len({json.dumps(prompt, sort_keys=True) for prompt, _ in raw})
-    assert found.empty_references == 500
-    assert len({row["id"] for row in found.rows}) == 500
+    loaded, raw = healthbench
+    assert (loaded.format, loaded.read, len(loaded.rows), loaded.dropped) == ("healthbench", 500, 500, 0)
+    assert loaded.duplicates == 500 - len({json.dumps(prompt, sort_keys=True) for prompt, _ in raw})
+    assert loaded.empty_references == 500
+    assert len({row["id"] for row in loaded.rows}) == 500
 
 
 def test_healthbench_criteria_are_those_of_the_raw_rows(healthbench):
-    found, raw = healthbench
-    for row, (prompt, criteria) in zip(found.rows, raw, strict=True):
-        assert row["prompt"] == [{"role": one["role"], "content": one["content"]} for one in prompt]
+    loaded, raw = healthbench
+    for row, (prompt, criteria) in zip(loaded.rows, raw, strict=True):
+        assert row["prompt"] == [{"role": message["role"], "content": message["content"]} for message in prompt]
         assert len(row["rubric"]) == len(criteria)
-        for one, given in zip(row["rubric"], criteria, strict=True):
-            assert (one["text"], one["points"]) == (given["criterion"], given["points"])
-            assert one["polarity"] == ("negative" if given["points"] < 0 else "positive")
-            assert f"axis:{one['tags'][0]}" in given["tags"]
-            assert sorted(["axis:" + one["tags"][0], *one["tags"][1:]]) == sorted(given["tags"])
+        for criterion, given in zip(row["rubric"], criteria, strict=True):
+            assert (criterion["text"], criterion["points"]) == (given["criterion"], given["points"])
+            assert criterion["polarity"] == ("negative" if given["points"] < 0 else "positive")
+            assert f"axis:{criterion['tags'][0]}" in given["tags"]
+            assert sorted(["axis:" + criterion["tags"][0], *criterion["tags"][1:]]) == sorted(given["tags"])
 
 
 def test_healthbench_channels_are_counted_by_axis(healthbench):
-    found, raw = healthbench
-    rubrics = [Rubric.from_rows(row["rubric"]) for row in found.rows]
-    axes = Counter(one.channel.split("/")[0] for rubric in rubrics for one in rubric)
+    loaded, raw = healthbench
+    rubrics = [Rubric.from_rows(row["rubric"]) for row in loaded.rows]
+    axes = Counter(criterion.channel.split("/")[0] for rubric in rubrics for criterion in rubric)
     expected = Counter(
-        tag.split(":")[1] for _, criteria in raw for one in criteria for tag in one["tags"] if "axis:" in tag
+        tag.split(":")[1]
+        for _, criteria in raw
+        for criterion in criteria
+        for tag in criterion["tags"]
+        if "axis:" in tag
     )
     assert set(axes) == AXES
     assert axes == expected
 
 
 def test_healthbench_scores_are_those_of_a_plain_loop(healthbench):
-    found, raw = healthbench
-    for index, (row, (_, criteria)) in enumerate(zip(found.rows, raw, strict=True)):
+    loaded, raw = healthbench
+    for index, (row, (_, criteria)) in enumerate(zip(loaded.rows, raw, strict=True)):
         met = [(index + 7 * at) % 3 == 0 for at in range(len(criteria))]
         reached = possible = 0
-        for one, is_met in zip(criteria, met, strict=True):
-            if one["points"] > 0:
-                possible += one["points"]
+        for given, is_met in zip(criteria, met, strict=True):
+            if given["points"] > 0:
+                possible += given["points"]
             if is_met:
-                reached += one["points"]
+                reached += given["points"]
         rubric = Rubric.from_rows(row["rubric"])
-        verdicts = {each.id: is_met for each, is_met in zip(rubric, met, strict=True)}
+        verdicts = {criterion.id: is_met for criterion, is_met in zip(rubric, met, strict=True)}
         assert healthbench_score(rubric, verdicts) == pytest.approx(reached / possible)
 
 
 def test_all_researchrubrics_rows_load(researchrubrics):
-    found, raw = researchrubrics
-    assert (found.format, found.read, len(found.rows), found.dropped) == ("researchrubrics", 100, 100, 0)
-    for row, given in zip(found.rows, raw, strict=True):
+    loaded, raw = researchrubrics
+    assert (loaded.format, loaded.read, len(loaded.rows), loaded.dropped) == ("researchrubrics", 100, 100, 0)
+    for row, given in zip(loaded.rows, raw, strict=True):
         assert row["id"] == given["sample_id"]
         assert row["prompt"] == [{"role": "user", "content": given["prompt"]}]
         assert f"domain:{given['domain']}" in row["tags"]
-        assert [(one["text"], one["points"], one["tags"]) for one in row["rubric"]] == [
-            (one["criterion"], one["weight"], [one["axis"]]) for one in given["rubrics"]
+        assert [(criterion["text"], criterion["points"], criterion["tags"]) for criterion in row["rubric"]] == [
+            (criterion["criterion"], criterion["weight"], [criterion["axis"]]) for criterion in given["rubrics"]
         ]
-        assert [one["polarity"] == "negative" for one in row["rubric"]] == [
-            one["weight"] < 0 for one in given["rubrics"]
+        assert [criterion["polarity"] == "negative" for criterion in row["rubric"]] == [
+            criterion["weight"] < 0 for criterion in given["rubrics"]
         ]
 
 
 def test_real_rows_round_trip(healthbench, researchrubrics, tmp_path):
-    for found, _ in (healthbench, researchrubrics):
-        write_rows(found.rows, tmp_path / "rows.jsonl")
-        again = load_rubric_rows(str(tmp_path / "rows.jsonl"))
-        assert again.format == "plain"
-        assert again.rows == found.rows
+    for loaded, _ in (healthbench, researchrubrics):
+        write_rows(loaded.rows, tmp_path / "rows.jsonl")
+        read_back = load_rubric_rows(str(tmp_path / "rows.jsonl"))
+        assert read_back.format == "plain"
+        assert read_back.rows == loaded.rows
 
 
 ORIGINAL = {
@@ -119,14 +123,14 @@ def jsonl(path, *rows):
 
 def test_the_original_healthbench_schema(tmp_path):
     more = ORIGINAL | {"prompt_id": "abc-2", "ideal_completions_data": None, "example_tags": None}
-    found = load_rubric_rows(jsonl(tmp_path / "oss_eval.jsonl", ORIGINAL, more))
-    assert found.format == "healthbench"
-    assert (found.duplicates, found.empty_references) == (1, 1)
-    first, second = found.rows
+    loaded = load_rubric_rows(jsonl(tmp_path / "oss_eval.jsonl", ORIGINAL, more))
+    assert loaded.format == "healthbench"
+    assert (loaded.duplicates, loaded.empty_references) == (1, 1)
+    first, second = loaded.rows
     assert (first["id"], first["reference"], first["source"]) == ("abc-1", "See a doctor.", "oss_eval.jsonl")
     assert first["tags"] == ORIGINAL["example_tags"]
     assert (second["id"], second["reference"], second["tags"]) == ("abc-2", None, [])
-    assert [(one["polarity"], one["tags"]) for one in first["rubric"]] == [
+    assert [(criterion["polarity"], criterion["tags"]) for criterion in first["rubric"]] == [
         ("positive", ["context_awareness", "level:example"]),
         ("negative", ["accuracy", "level:cluster", "cluster:x"]),
     ]

@@ -22,7 +22,7 @@ def row(*items, question="Why is the sky blue?", reference="Rayleigh scattering.
         "reference_answer": reference,
         "question_source": origin,
         "rubric": list(items),
-        "rubric_list": [one["description"] for one in items],
+        "rubric_list": [criterion["description"] for criterion in items],
         "rubric_count": len(items),
     }
 
@@ -49,14 +49,14 @@ def loaded(tmp_path, monkeypatch):
     return load
 
 
-def polarities(found):
-    return [one["polarity"] for one in found.rows[0]["rubric"]]
+def polarities(rar):
+    return [criterion["polarity"] for criterion in rar.rows[0]["rubric"]]
 
 
 def test_a_row_of_the_hub_becomes_a_canonical_row(loaded):
-    found = loaded(row(*ITEMS[:2]))
-    assert found.format == "rar"
-    (only,) = found.rows
+    rar = loaded(row(*ITEMS[:2]))
+    assert rar.format == "rar"
+    (only,) = rar.rows
     assert only.pop("id")
     assert only == {
         "prompt": [{"role": "user", "content": "Why is the sky blue?"}],
@@ -95,10 +95,11 @@ def test_a_row_of_the_hub_becomes_a_canonical_row(loaded):
     ],
 )
 def test_the_polarity_of_pitfalls_comes_from_name_or_option(loaded, name, polarity, pitfalls, undecided):
-    found = loaded(row(*ITEMS), name=name, polarity=polarity)
-    assert polarities(found) == ["positive"] * 3 + pitfalls
-    assert found.undecided_polarities == undecided
-    assert [one["points"] for one in found.rows[0]["rubric"]] == [5, 4, 1, -1, -2, -1]  # the weights as they are
+    rar = loaded(row(*ITEMS), name=name, polarity=polarity)
+    assert polarities(rar) == ["positive"] * 3 + pitfalls
+    assert rar.undecided_polarities == undecided
+    weights = [criterion["points"] for criterion in rar.rows[0]["rubric"]]
+    assert weights == [5, 4, 1, -1, -2, -1]  # as they are
 
 
 @pytest.mark.parametrize(("name", "good", "bad"), [("RaR-Science", True, False), ("RaR-Medicine", False, True)])
@@ -220,12 +221,12 @@ def test_unreadable_categories_are_counted_and_keep_their_weight(loaded):
         item("Names z.", 3, title="Important Criteria"),
         ITEMS[0],
     )
-    found = loaded(row(*items), row(*items[:1], question="And the sea?"))
-    assert found.unreadable_categories == 4
-    rubric = found.rows[0]["rubric"]
-    assert [one["tags"] for one in rubric] == [[], [], [], ["important"], ["essential"]]
-    assert [one["points"] for one in rubric] == [5, 2, -1, 3, 5]
-    assert [one["text"] for one in rubric[:4]] == [one["description"] for one in items[:4]]
+    rar = loaded(row(*items), row(*items[:1], question="And the sea?"))
+    assert rar.unreadable_categories == 4
+    rubric = rar.rows[0]["rubric"]
+    assert [criterion["tags"] for criterion in rubric] == [[], [], [], ["important"], ["essential"]]
+    assert [criterion["points"] for criterion in rubric] == [5, 2, -1, 3, 5]
+    assert [criterion["text"] for criterion in rubric[:4]] == [criterion["description"] for criterion in items[:4]]
     assert explicit_score(Rubric.from_rows(rubric), {"c1": True, "c2": False, "c3": True, "c4": True}) == (
         pytest.approx((1.0 + 0.9 + 0.7) / (1.0 + 0.3 + 0.9 + 0.7))
     )
@@ -233,20 +234,20 @@ def test_unreadable_categories_are_counted_and_keep_their_weight(loaded):
 
 def test_duplicates_and_empty_references_are_counted_and_kept(loaded):
     rows = [row(*ITEMS), row(*ITEMS[:2], reference=""), row(*ITEMS, question="And the sea?", reference=" \n")]
-    found = loaded(*rows)
-    assert (found.read, len(found.rows), found.dropped) == (3, 3, 0)
-    assert (found.duplicates, found.empty_references) == (1, 2)
-    assert [one["reference"] for one in found.rows] == ["Rayleigh scattering.", None, None]
-    first, second, third = (one["id"] for one in found.rows)
+    rar = loaded(*rows)
+    assert (rar.read, len(rar.rows), rar.dropped) == (3, 3, 0)
+    assert (rar.duplicates, rar.empty_references) == (1, 2)
+    assert [row["reference"] for row in rar.rows] == ["Rayleigh scattering.", None, None]
+    first, second, third = (row["id"] for row in rar.rows)
     assert second == f"{first}-2"
     assert third not in (first, second)
 
 
 def test_rows_without_question_or_rubric_are_dropped_and_counted(loaded):
-    found = loaded(row(*ITEMS), row(question="Alone?"), row(*ITEMS, question=" "), row(question=""))
-    assert (found.read, len(found.rows), found.dropped) == (4, 1, 3)
-    assert (found.without_prompt, found.without_rubric) == (2, 1)
-    assert found.unreadable_categories == 0
+    rar = loaded(row(*ITEMS), row(question="Alone?"), row(*ITEMS, question=" "), row(question=""))
+    assert (rar.read, len(rar.rows), rar.dropped) == (4, 1, 3)
+    assert (rar.without_prompt, rar.without_rubric) == (2, 1)
+    assert rar.unreadable_categories == 0
 
 
 def test_a_row_has_the_same_id_in_every_split(tmp_path):
@@ -259,8 +260,8 @@ def test_a_row_has_the_same_id_in_every_split(tmp_path):
 
 
 def test_the_limit_is_of_raw_rows(loaded):
-    found = loaded(row(*ITEMS), row(question="Alone?"), row(*ITEMS, question="C?"), limit=2)
-    assert (found.read, len(found.rows)) == (2, 1)
+    rar = loaded(row(*ITEMS), row(question="Alone?"), row(*ITEMS, question="C?"), limit=2)
+    assert (rar.read, len(rar.rows)) == (2, 1)
 
 
 @pytest.mark.parametrize(

@@ -25,18 +25,18 @@ NAMES = st.text(min_size=1).filter(lambda name: "/" not in name)
 POINTS = st.one_of(st.integers(-10, 10), st.floats(-1e6, 1e6))
 TAGS = st.lists(st.one_of(st.sampled_from(sorted(CATEGORY_WEIGHTS)), st.text(min_size=1)), max_size=3).map(tuple)
 CRITERIA = st.builds(Criterion, NAMES, st.text(), POINTS, st.sampled_from(["positive", "negative"]), TAGS)
-RUBRICS = st.lists(CRITERIA, max_size=8, unique_by=lambda each: each.id).map(lambda each: Rubric(tuple(each)))
+RUBRICS = st.lists(CRITERIA, max_size=8, unique_by=lambda criterion: criterion.id).map(tuple).map(Rubric)
 
 
 @st.composite
 def judged(draw, verdicts=VERDICTS):
     """A rubric and a verdict on each of its criteria."""
     rubric = draw(RUBRICS)
-    return rubric, {each.id: draw(st.sampled_from(verdicts)) for each in rubric}
+    return rubric, {criterion.id: draw(st.sampled_from(verdicts)) for criterion in rubric}
 
 
 def rubric_of(*points, **more):
-    return Rubric(tuple(Criterion(f"c{index}", "x", each, **more) for index, each in enumerate(points)))
+    return Rubric(tuple(Criterion(f"c{index}", "x", value, **more) for index, value in enumerate(points)))
 
 
 class TestCriterion:
@@ -88,14 +88,14 @@ class TestCriterion:
 
     def test_metrics_of_a_tag_with_a_slash_are_kept_under_the_whole_tag(self):
         rubric = [Criterion("a", "x", tags=("in/out",)), Criterion("b", "x", tags=("in",))]
-        rows = [{each.channel: 1.0 for each in rubric}]
+        rows = [{criterion.channel: 1.0 for criterion in rubric}]
         matrix = assemble([Returned("graded", Declaration(), 1.0, rows)], group_size=1)
         assert matrix.names == ["graded/in-out", "graded/in"]
 
     @given(RUBRICS)
     def test_channels_of_a_rubric_have_names_of_their_own(self, rubric):
-        assert len({each.channel for each in rubric}) == len(rubric)
-        assert all(each.channel.count("/") == bool(each.tags) for each in rubric)
+        assert len({criterion.channel for criterion in rubric}) == len(rubric)
+        assert all(criterion.channel.count("/") == bool(criterion.tags) for criterion in rubric)
 
     @pytest.mark.parametrize(
         ("fields", "message"),
@@ -142,7 +142,7 @@ class TestRubric:
                 Criterion("e", "Omits the dose."),
             )
         )
-        assert [(each.kind, each.ids) for each in rubric_problems(rubric)] == [
+        assert [(problem.kind, problem.ids) for problem in rubric_problems(rubric)] == [
             ("suspicious_polarity", ("e",)),
             ("duplicate_text", ("a", "b")),
             ("empty_text", ("c", "d")),
@@ -275,21 +275,21 @@ class TestExplicitScore:
     def test_it_is_the_weighted_mean_of_what_is_known(self, case):
         rubric, met = case
         score, total = 0.0, 0.0
-        for each in rubric:
-            if met[each.id] is not None:
-                total += category_weight(each)
-                score += category_weight(each) * (met[each.id] is (each.polarity == "positive"))
-        found = explicit_score(rubric, met)
-        assert (found is None) == (total == 0)
-        assert found is None or found == pytest.approx(score / total)
-        assert found is None or 0 <= found <= 1
+        for criterion in rubric:
+            if met[criterion.id] is not None:
+                total += category_weight(criterion)
+                score += category_weight(criterion) * (met[criterion.id] is (criterion.polarity == "positive"))
+        result = explicit_score(rubric, met)
+        assert (result is None) == (total == 0)
+        assert result is None or result == pytest.approx(score / total)
+        assert result is None or 0 <= result <= 1
 
     @given(judged())
     def test_a_better_verdict_never_lowers_it(self, case):
         rubric, met = case
-        for each in rubric:
+        for criterion in rubric:
             worse, better = (
-                explicit_score(rubric, met | {each.id: (each.polarity == "positive") is good})
+                explicit_score(rubric, met | {criterion.id: (criterion.polarity == "positive") is good})
                 for good in (False, True)
             )
             assert (worse is None) == (better is None)
@@ -315,7 +315,7 @@ class TestHealthBenchScore:
 
     def test_without_positive_points_there_is_no_score(self):
         for rubric in (Rubric(()), rubric_of(-1, 0)):
-            met = {each.id: True for each in rubric}
+            met = {criterion.id: True for criterion in rubric}
             assert healthbench_score(rubric, met) is None
             assert healthbench_bounds(rubric, met) is None
 
@@ -327,16 +327,16 @@ class TestHealthBenchScore:
     def test_the_bounds_hold_and_are_reached(self, case, random):
         rubric, met = case
         bounds = healthbench_bounds(rubric, met)
-        missing = [each for each in rubric if met[each.id] is None]
+        missing = [criterion for criterion in rubric if met[criterion.id] is None]
         whole = [
-            met | {each.id: pick(each) for each in missing}
+            met | {criterion.id: pick(criterion) for criterion in missing}
             for pick in (
-                lambda each: each.points < 0,
-                lambda each: each.points > 0,
-                lambda each: random.random() < 0.5,
+                lambda criterion: criterion.points < 0,
+                lambda criterion: criterion.points > 0,
+                lambda criterion: random.random() < 0.5,
             )
         ]
-        scores = [healthbench_score(rubric, one) for one in whole]
+        scores = [healthbench_score(rubric, verdicts) for verdicts in whole]
         if bounds is None:
             assert scores == [None] * 3
         else:
@@ -346,10 +346,10 @@ class TestHealthBenchScore:
     @given(judged([True, False]))
     def test_it_is_the_points_met_over_the_positive_points(self, case):
         rubric, met = case
-        positive = sum(each.points for each in rubric if each.points > 0)
-        reached = sum(each.points for each in rubric if met[each.id])
-        found = healthbench_score(rubric, met)
+        positive = sum(criterion.points for criterion in rubric if criterion.points > 0)
+        reached = sum(criterion.points for criterion in rubric if met[criterion.id])
+        score = healthbench_score(rubric, met)
         if positive > 0:
-            assert found == pytest.approx(reached / positive, rel=1e-6, abs=1e-6 * (1 + abs(reached)) / positive)
+            assert score == pytest.approx(reached / positive, rel=1e-6, abs=1e-6 * (1 + abs(reached)) / positive)
         else:
-            assert found is None
+            assert score is None

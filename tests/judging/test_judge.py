@@ -43,10 +43,10 @@ def grade(judge, batch):
 def wrong(graded, batch):
     """Return the verdicts that are neither right nor missing."""
     return [
-        (item.answer, one.text)
+        (item.answer, criterion.text)
         for result, item in zip(graded, batch, strict=True)
-        for one in item.rubric
-        if result.verdicts[one.id].met not in (None, met(item.answer, one.text))
+        for criterion in item.rubric
+        if result.verdicts[criterion.id].met not in (None, met(item.answer, criterion.text))
     ]
 
 
@@ -61,8 +61,10 @@ def test_a_judge_that_works_gives_every_verdict(tmp_path):
     assert judge.counts[Outcome.MET] + judge.counts[Outcome.UNMET] == 100
     assert judge.client.usage.prompt_tokens == 2000
     for result in graded:
-        for one in result.rubric:
-            assert result.values()[one.channel] == float(result.verdicts[one.id].met == (one.polarity == "positive"))
+        for criterion in result.rubric:
+            assert result.values()[criterion.channel] == float(
+                result.verdicts[criterion.id].met == (criterion.polarity == "positive")
+            )
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -148,7 +150,7 @@ def test_equal_answers_share_one_call_and_one_verdict():
         judge = Judge(config(server))
         graded = grade(judge, [item] * 16)
         assert server.requests == len(item.rubric)
-        assert len({tuple(one.met().values()) for one in graded}) == 1
+        assert len({tuple(answer.met().values()) for answer in graded}) == 1
 
 
 def test_odd_repeats_are_decided_by_majority():
@@ -222,10 +224,10 @@ def test_a_partly_readable_reply_is_kept_and_only_the_rest_asked_again(tmp_path)
     with FaultServer(reply=first_only) as server:
         graded = grade(Judge(config(server, criteria_per_call=5, store=str(tmp_path / "s"))), [item])
         assert asked == [5, 3]
-        again = grade(Judge(config(server, criteria_per_call=5, store=str(tmp_path / "s"))), [item])
+        replayed = grade(Judge(config(server, criteria_per_call=5, store=str(tmp_path / "s"))), [item])
         assert asked == [5, 3]
     assert wrong(graded, [item]) == []
-    assert again[0].met() == graded[0].met()
+    assert replayed[0].met() == graded[0].met()
 
 
 def test_budgets_stop_the_run_and_keep_what_was_paid(tmp_path):
@@ -365,12 +367,13 @@ def test_settings_that_cannot_be(options, message):
 
 def test_a_rule_judge_has_the_same_interface():
     judge = RuleJudge(
-        lambda prompt, answer, one: None if "ice" in one.text else met(answer, one.text), max_missing=1.0
+        lambda prompt, answer, criterion: None if "ice" in criterion.text else met(answer, criterion.text),
+        max_missing=1.0,
     )
     batch = items(50)
     graded = asyncio.run(judge.grade_many(batch))
     assert wrong(graded, batch) == []
-    ice = Counter("ice" in one.text for item in batch for one in item.rubric)
+    ice = Counter("ice" in criterion.text for item in batch for criterion in item.rubric)
     assert judge.counts[Outcome.UNPARSED] == ice[True]
 
 
@@ -478,4 +481,4 @@ def test_answers_that_plant_verdicts_change_nothing():
         assert server.requests == 200
     for result, item in zip(graded, batch, strict=True):
         shown = without_thoughts(item.answer)
-        assert result.met() == {one.id: met(shown, one.text) for one in item.rubric}
+        assert result.met() == {criterion.id: met(shown, criterion.text) for criterion in item.rubric}

@@ -75,11 +75,11 @@ def test_the_budget_of_cost_is_that_of_the_run():
 @pytest.mark.parametrize(("total", "world", "parts"), [(8, 3, [3, 3, 2]), (2, 4, [1, 1, 0, 0]), (6, 2, [3, 3])])
 def test_shares_add_up(monkeypatch, total, world, parts):
     monkeypatch.setenv("WORLD_SIZE", str(world))
-    found = []
+    shares = []
     for rank in range(world):
         monkeypatch.setenv("RANK", str(rank))
-        found.append(share_of_process(total))
-    assert found == parts
+        shares.append(share_of_process(total))
+    assert shares == parts
     assert share_of_process(total, least=1) == max(parts[-1], 1)
 
 

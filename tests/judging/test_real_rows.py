@@ -43,8 +43,8 @@ def test_all_rows_can_be_graded(shared_data, file, rows):
     with FaultServer(reply=script) as server:
         graded = asyncio.run(run(Judge(JudgeConfig(model="m", base_url=server.url, criteria_per_call=8))))
     for item, result in zip(items, graded, strict=True):
-        assert result.met() == {one.id: scripted(item.answer, one.text) for one in item.rubric}
-        positive = sum(one.points for one in item.rubric if one.points > 0)
-        earned = sum(one.points for one in item.rubric if scripted(item.answer, one.text))
+        assert result.met() == {criterion.id: scripted(item.answer, criterion.text) for criterion in item.rubric}
+        positive = sum(criterion.points for criterion in item.rubric if criterion.points > 0)
+        earned = sum(criterion.points for criterion in item.rubric if scripted(item.answer, criterion.text))
         assert healthbench_score(item.rubric, result.met()) == pytest.approx(earned / positive)
         assert len(result.values()) == len(item.rubric)

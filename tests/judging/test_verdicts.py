@@ -165,8 +165,8 @@ def test_no_reply_raises_and_only_what_is_said_is_read(text, asked):
         assert met in (True, False, None)
         if met is not None:
             # an entry that says so is there, word for word
-            said = "true" if met else "false"
-            assert said in text
+            word = "true" if met else "false"
+            assert word in text
             assert name in text
 
 
@@ -200,7 +200,7 @@ def test_a_hundred_thousand_mangled_replies():
 @given(met=st.lists(st.booleans(), min_size=1, max_size=8), before=st.text(), after=st.text())
 def test_an_honest_reply_is_read_whatever_stands_around_it(met, before, after):
     names = [str(index) for index in range(len(met))]
-    text = reply(*({"id": name, "reason": before, "met": one} for name, one in zip(names, met, strict=True)))
+    text = reply(*({"id": name, "reason": before, "met": is_met} for name, is_met in zip(names, met, strict=True)))
     around = (before.replace("<", ""), after.replace("{", "").replace("}", "").replace("<", ""))
     assert parse_verdicts(around[0] + text + around[1], names) == dict(zip(names, met, strict=True)) or "{" in before
 

@@ -35,11 +35,11 @@ class Worker:
         """Wait for the end; return the JudgeError's text, None without one, and the number of calls answered."""
         try:
             assert self.receiver.poll(120), "the process has not come to an end"
-            found = self.receiver.recv()
+            sent = self.receiver.recv()
         finally:
             self.process.join(10)
         assert self.process.exitcode == 0
-        return found
+        return sent
 
     def kill(self):
         """End it by SIGKILL."""

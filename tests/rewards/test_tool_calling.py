@@ -106,7 +106,7 @@ def test_format_asks_for_each_tag_exactly_once(truth):
 @pytest.mark.parametrize("truth", [FORMS["response"], FORMS["tool call"], FORMS["both"]])
 @pytest.mark.parametrize("between", ["", " ", "\n\n", "\r\n", "\n "])
 def test_format_asks_for_exactly_one_line_break_between_blocks(truth, between):
-    breaks = [found.start() for found in re.finditer(r"(?<=>)\n(?=<)", truth)]
+    breaks = [match.start() for match in re.finditer(r"(?<=>)\n(?=<)", truth)]
     assert breaks
     for position in breaks:
         assert score_format(truth[:position] + between + truth[position + 1 :], truth) == 0.0

@@ -1,8 +1,10 @@
 """The judge: rubric and answer in, one verdict per criterion out, each with what became of it.
 
-judge = Judge(JudgeConfig(model="Qwen/Qwen3-8B", base_url="http://localhost:8001/v1", store="verdicts.sqlite"))
-graded = await judge.grade("How much?", "Two tablets.", rubric)
-graded.values()          # {"dose/c1": 1.0, "tone/c2": None}: higher is better, None is missing
+    judge = Judge(JudgeConfig(model="Qwen/Qwen3-8B", base_url="http://localhost:8001/v1", store="verdicts.sqlite"))
+    graded = await judge.grade("How much?", "Two tablets.", rubric)
+    graded.values()          # {"dose/c1": 1.0, "tone/c2": None}: higher is better, None is missing
+
+A verdict that was lost is missing: never False, never 0. Every reply is paid for once (`rvpo.judging.calls`).
 """
 
 import threading
@@ -18,7 +20,7 @@ from rvpo.judging.criteria import Criterion, Rubric
 from rvpo.judging.grading import Ballot, Graded, Item, OnGraded, Verdict, check_missing, outcome_counts
 from rvpo.judging.prompts import Conversation, Sheet, load_prompt
 from rvpo.judging.store import VerdictStore, request_key
-from rvpo.judging.verdicts import HIGHEST_RATING, LOWEST_RATING, Outcome, Vote, parse_rating, parse_verdicts
+from rvpo.judging.verdicts import HIGHEST_RATING, LOWEST_RATING, Outcome, Votes, parse_rating, read_votes
 from rvpo.llm.client import ChatClient
 from rvpo.llm.limits import too_many_missing
 from rvpo.llm.reply import Failure, Reply
@@ -28,9 +30,6 @@ __all__ = ["Judge"]
 
 WARM = 0.5
 """Least temperature of a second ask: at 0 the same unreadable reply would come again."""
-
-Votes = Sequence[Vote | None]
-"""One vote for each criterion of a call, None where the reply has none."""
 
 
 class Judge:
@@ -137,7 +136,7 @@ class Judge:
     def _vote_call(self, sheet: Sheet, criteria: Sequence[Criterion], repeat: int, ask: int) -> JudgeCall[Votes]:
         """Return the call for one vote on some criteria: the `repeat`-th vote, after `ask` unreadable replies."""
         messages, ids = sheet.messages([("", criterion.text) for criterion in criteria])
-        return self._call(sheet, messages, partial(_read_votes, ids=ids), repeat, ask)
+        return self._call(sheet, messages, partial(read_votes, ids=ids), repeat, ask)
 
     def _call(
         self,
@@ -203,12 +202,6 @@ class Judge:
         tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
         cost = f", cost {usage.cost(self.config):.4f}" if self.config.price_input or self.config.price_output else ""
         return f"{outcome_counts(self.counts)}; {usage.calls} calls, {usage.retries} retries, {tokens}{cost}"
-
-
-def _read_votes(text: str, ids: Sequence[str]) -> Votes | None:
-    """Return a reply's vote on each criterion, None without any."""
-    votes = list(parse_verdicts(text, ids).values())
-    return votes if any(vote is not None for vote in votes) else None
 
 
 def _cast(criteria: Sequence[Criterion], votes: Votes | None, ballots: Mapping[str, Ballot]) -> Sequence[Criterion]:

@@ -101,8 +101,8 @@ def suspicious_polarity(criterion: Criterion) -> str | None:
     counts = "good" if criterion.polarity == "positive" else "bad"
     suggested = wording(criterion.text)
     if suggested is not None:
-        what = "something to avoid" if suggested == "positive" else "a fault"
-        return None if suggested == criterion.polarity else f"reads as {what}, but being met counts as {counts}"
+        reading = "something to avoid" if suggested == "positive" else "a fault"
+        return None if suggested == criterion.polarity else f"reads as {reading}, but being met counts as {counts}"
     if criterion.points == 0 or (criterion.points > 0) == (criterion.polarity == "positive"):
         return None
     return f"has {'positive' if criterion.points > 0 else 'negative'} points, but being met counts as {counts}"

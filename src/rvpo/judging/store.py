@@ -97,10 +97,10 @@ class VerdictStore:
         with self._lock:
             connection = self._connection()
             for start in range(0, len(keys), AT_ONCE):
-                some = keys[start : start + AT_ONCE]
-                marks = ",".join("?" * len(some))
+                chunk = keys[start : start + AT_ONCE]
+                marks = ",".join("?" * len(chunk))
                 query = f"SELECT key, reply, prompt_tokens, completion_tokens FROM replies WHERE key IN ({marks})"
-                for key, *reply in connection.execute(query, some):
+                for key, *reply in connection.execute(query, chunk):
                     replies[key] = Reply(*reply)
         return replies
 

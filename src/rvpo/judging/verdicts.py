@@ -15,7 +15,16 @@ from typing import Any, NamedTuple
 
 from rvpo.llm.thoughts import is_cut_in_thought, without_thoughts
 
-__all__ = ["HIGHEST_RATING", "LOWEST_RATING", "Outcome", "Vote", "parse_rating", "parse_verdicts"]
+__all__ = [
+    "HIGHEST_RATING",
+    "LOWEST_RATING",
+    "Outcome",
+    "Vote",
+    "Votes",
+    "parse_rating",
+    "parse_verdicts",
+    "read_votes",
+]
 
 LONGEST = 100_000
 """Characters at the end of a reply that are looked at; far more than any token limit lets through."""
@@ -49,6 +58,10 @@ class Vote(NamedTuple):
     met: bool
     reason: str | None = None
     """In the judge's words; None if it gave none."""
+
+
+Votes = Sequence[Vote | None]
+"""One vote for each criterion of a call, None where the reply has none."""
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -130,6 +143,12 @@ def parse_verdicts(text: object, ids: Sequence[str]) -> dict[str, Vote | None]:
         if name in verdicts and times[name] == 1 and isinstance(met, bool):
             verdicts[name] = Vote(met, reason if isinstance(reason, str) and reason else None)
     return verdicts
+
+
+def read_votes(text: str, ids: Sequence[str]) -> Votes | None:
+    """Return a reply's vote on each of the criteria asked for, in their order; None if it has none at all."""
+    votes = list(parse_verdicts(text, ids).values())
+    return votes if any(vote is not None for vote in votes) else None
 
 
 def _id(entry: dict[str, Any]) -> str | None:
