@@ -39,8 +39,8 @@ class RubricReward:
         aggregate: None (one channel a criterion), "explicit" or "implicit".
         name: under which the trainer logs it.
         log_reasons: put the judge's reasons into the trainer's completions table (TRL 1.0 or newer): a column
-            "NAME/reasons", JSON text from channel name to reason. Off by default, because the column is about as
-            large as the completions themselves.
+            "NAME/reasons", JSON text from channel name to reason. Off by default: it holds a sentence for every
+            criterion of every completion.
 
     Raises:
         ConfigError: an unknown aggregate, "implicit" with a judge that cannot rate, or reasons that nothing would log.
