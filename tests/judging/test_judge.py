@@ -423,6 +423,13 @@ def test_whole_numbers_have_bounds(name, least, most):
             JudgeConfig(model="m", **{name: value})
 
 
+def test_the_share_that_may_be_missing_has_bounds():
+    assert [JudgeConfig(model="m", max_missing=share).max_missing for share in (0.0, 1.0)] == [0.0, 1.0]
+    for share in (-0.01, 1.01, float("nan")):
+        with pytest.raises(ConfigError, match="max_missing is a share"):
+            JudgeConfig(model="m", max_missing=share)
+
+
 @pytest.mark.parametrize(("temperature", "second"), [(0.0, 0.5), (0.5, 0.5), (0.7, 0.7)])
 def test_a_second_ask_is_warm(temperature, second):
     seen = []

@@ -6,7 +6,7 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from itertools import pairwise
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -22,9 +22,8 @@ def add_config_options(
     """
     hints, texts = get_type_hints(config), field_help(config)
     for setting in fields(config):
-        default = (defaults or {}).get(setting.name, _default(setting))
-        number = isinstance(default, float)
-        shown = "" if default is None else f" (default: {default:g})" if number else f" (default: {default})"
+        default = (defaults or {}).get(setting.name, setting.default)
+        shown = "" if default is None or default is MISSING else f" (default: {default})"
         parser.add_argument(
             f"--{setting.name.replace('_', '-')}",
             type=_reader(hints[setting.name]),
@@ -52,11 +51,6 @@ def field_help(config: type) -> dict[str, str]:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                     texts[name] = " ".join(text.split())
     return texts
-
-
-def _default(setting: "Field[Any]") -> Any:
-    """Return a field's default, None where there is none worth a word in the help."""
-    return None if setting.default is MISSING else setting.default
 
 
 def _reader(hint: Any) -> Callable[[str], Any]:

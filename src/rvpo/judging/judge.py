@@ -103,7 +103,8 @@ class Judge:
                 unfinished.append(self._vote(sheet, chunk, repeat, call, answered, ballots))
             else:
                 _cast(chunk, answered.content, ballots)
-        await together(unfinished)
+        if unfinished:
+            await together(unfinished)
         return ballots
 
     async def _vote(

@@ -4,6 +4,8 @@ import json
 
 __all__ = ["json_text"]
 
+STRICT, LENIENT = (json.JSONEncoder(ensure_ascii=False, allow_nan=allowed) for allowed in (False, True))
+
 
 def json_text(value: object, *, allow_nan: bool = False) -> str:
     r"""Return a value as JSON on one line, in which every character that UTF-8 can carry stands for itself.
@@ -15,4 +17,5 @@ def json_text(value: object, *, allow_nan: bool = False) -> str:
     >>> json_text({"text": "caf\u00e9 \ud83d"})
     '{"text": "café \\ud83d"}'
     """
-    return json.dumps(value, ensure_ascii=False, allow_nan=allow_nan).encode("utf-8", "backslashreplace").decode()
+    text = (LENIENT if allow_nan else STRICT).encode(value)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
