@@ -41,6 +41,12 @@ def test_the_short_form_is_filled_in(tmp_path):
     }
 
 
+@pytest.mark.parametrize(("points", "polarity"), [(-0.5, "negative"), (0, "positive"), (0.5, "positive")])
+def test_only_negative_points_mean_that_being_met_is_bad(tmp_path, points, polarity):
+    (row,) = load_rubric_rows(jsonl(tmp_path / "own.jsonl", OWN | {"rubric": [{"text": "x", "points": points}]})).rows
+    assert row["rubric"][0]["polarity"] == polarity
+
+
 def test_the_long_form_is_kept(tmp_path):
     whole = {"id": "dose", "text": "Names a drug.", "points": -2, "polarity": "positive", "tags": ["scope", "drug"]}
     given = {"id": "w1", "prompt": CONVERSATION, "rubric": [whole], "reference": "Two litres.", "tags": ["health"]}
