@@ -29,13 +29,12 @@ from typing import Any
 from rvpo.core.advantages import AdvantageResult, compute_advantages
 from rvpo.errors import IntegrationError
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
+from rvpo.integrations.trl.adapters import RewardAdapter
 from rvpo.integrations.trl.config import RVPOConfig
-from rvpo.integrations.trl.vector import VectorAdapter
-from rvpo.rewards.channels import ChannelMatrix, Returned, assemble, declaration
+from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
 
 # TRL is first imported by the configuration, behind the check of its version.
 import torch  # isort: skip
-from accelerate.utils import gather_object  # isort: skip
 from trl import GRPOTrainer  # isort: skip
 
 __all__ = ["RVPOConfig", "RVPOMixin", "RVPOTrainer"]
@@ -85,35 +84,21 @@ class RVPOMixin:
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any, **kwargs: Any) -> Any:
         """Score as TRL does, and keep every channel of every rollout of all processes."""
-        functions = self.reward_funcs
-        adapters = [
-            VectorAdapter(function, name, declares) if (declares := declaration(function)).is_vector else None
-            for function, name in zip(functions, self.reward_func_names, strict=True)
-        ]
+        functions, names = self.reward_funcs, self.reward_func_names
+        adapters = [RewardAdapter(function, name) for function, name in zip(functions, names, strict=True)]
         # TRL up to 1.12 does not see that an object with an asynchronous __call__ is to be awaited, and makes no
         # event loop for it.
         trl_awaits = hasattr(self, "async_loop") or hasattr(self, "async_reward_loop")
-        run = None if trl_awaits else self._run_here
-        self.reward_funcs = [
-            function if adapter is None else adapter.as_scalar(run)
-            for function, adapter in zip(functions, adapters, strict=True)
-        ]
+        self.reward_funcs = [adapter.for_trl(None if trl_awaits else self._run_here) for adapter in adapters]
         try:
             scalars = super()._calculate_rewards(inputs, prompts, completions, *rest, **kwargs)  # type: ignore[misc]
         finally:
             self.reward_funcs = functions
-        # Gathered by TRL: (N, functions), NaN for None. The rows of a vector reward are gathered in the same order.
-        values = scalars.double().cpu().numpy()
+        # Gathered by TRL: (N, functions), NaN for None.
+        columns, weights = scalars.double().cpu().numpy().T.tolist(), self.reward_weights.tolist()
         self._returned = [
-            Returned(
-                name,
-                declaration(function),
-                float(self.reward_weights[index]),
-                values[:, index].tolist() if adapter is None else gather_object(adapter.rows),
-            )
-            for index, (function, name, adapter) in enumerate(
-                zip(functions, self.reward_func_names, adapters, strict=True)
-            )
+            adapter.returned(weight, column)
+            for adapter, weight, column in zip(adapters, weights, columns, strict=True)
         ]
         return scalars
 
