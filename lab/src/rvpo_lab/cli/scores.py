@@ -6,13 +6,14 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from rvpo.stats import NEGLECTED
+from rvpo.text import percent, plural
 from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.plan import CONTENDERS
+from rvpo_lab.suite.plan import find_contender
 from rvpo_lab.suite.results import SCORES, run_scores
+from rvpo_lab.suite.task_tables import HEADS
 
 __all__ = ["print_scores"]
-
-HEADS = {"mean": "mean", "lowest": "lowest third", "neglected": "neglected", "all_met": "all met"}
 
 
 def print_scores(records: Sequence[CellRecord]) -> None:
@@ -23,14 +24,14 @@ def print_scores(records: Sequence[CellRecord]) -> None:
         console.print(_table(str(task), of_task))
     console.print(
         "best / final evaluation on held-out prompts, mean over seeds. neglected: share of channels met in fewer "
-        "than 30 % of the answers (less is better); all met: share of prompts all of whose criteria are met.",
+        f"than {percent(NEGLECTED)} of the answers (less is better); all met: share of prompts all of whose criteria "
+        "are met.",
         style="dim",
     )
 
 
 def _table(task: str, runs: pd.DataFrame) -> Table:
-    seeds = runs["seed"].nunique()
-    table = Table(title=f"{task}, {seeds} seed{'s' * (seeds > 1)}", title_justify="left")
+    table = Table(title=f"{task}, {plural(runs['seed'].nunique(), 'seed')}", title_justify="left")
     table.add_column("method", no_wrap=True)
     for score in SCORES:
         table.add_column(HEADS[score], justify="right")
@@ -39,5 +40,5 @@ def _table(task: str, runs: pd.DataFrame) -> Table:
     )
     for method, of_method in runs.groupby("method", sort=False):
         cells = [f"{of_method[f'best_{s}'].mean():.2f} / {of_method[f'final_{s}'].mean():.2f}" for s in SCORES]
-        table.add_row(CONTENDERS[str(method)].label if method in CONTENDERS else str(method), *cells)
+        table.add_row(find_contender(str(method)).label, *cells)
     return table

@@ -16,11 +16,11 @@ from rvpo.text import p_value, signed, span
 from rvpo_lab.report.suite_figures import Final
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.compare import compare_runs
+from rvpo_lab.suite.plan import BASELINE
 from rvpo_lab.suite.results import SCORES
 from rvpo_lab.tasks.task import axis
 
 __all__ = [
-    "BASELINE",
     "INTERVAL_SEEDS",
     "SHARES",
     "TEST_PAIRS",
@@ -36,7 +36,6 @@ __all__ = [
     "score_rows",
 ]
 
-BASELINE = "gdpo"
 INTERVAL_SEEDS = 3
 """Fewest seeds for an interval."""
 SHARES = ("neglected", "all_met")

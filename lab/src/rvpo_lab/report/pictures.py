@@ -9,8 +9,8 @@ from rvpo.report.images import NamedFigure
 from rvpo.stats import bootstrap_interval
 from rvpo_lab.report.suite_figures import Gains, Level, gains_figure, levels_figure
 from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.gains import LINES, OTHERS, RATES, expected_gains, measured_gains
-from rvpo_lab.suite.words import label
+from rvpo_lab.suite.gains import LINES, RATES, measured_gains, model_gains
+from rvpo_lab.suite.plan import label
 
 __all__ = ["gains_picture", "lowest_picture"]
 
@@ -31,11 +31,11 @@ def lowest_picture(runs: pd.DataFrame) -> NamedFigure:
 
 
 def gains_picture(records: Sequence[CellRecord] = ()) -> NamedFigure:
-    """Return the figure of gains: `RATES` for a probe beside `OTHERS`, and the channels of these runs, if any.
+    """Return the figure of gains: a probe's in the model, and those of the channels of these runs, if any.
 
     Channels that are always or never met have no gain and no place on the axis; they are left out.
     """
-    expected = [Gains(line.name, RATES, tuple(expected_gains(line, RATES, OTHERS).tolist())) for line in LINES]
+    expected = [Gains(name, RATES, gains) for name, gains in model_gains().items()]
     points = [point for point in (measured_gains(records) if records else []) if 0 < point.rate < 1]
     by_line = {line.name: [point for point in points if point.line == line.name] for line in LINES}
     measured = [

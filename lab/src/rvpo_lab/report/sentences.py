@@ -7,9 +7,10 @@ import pandas as pd
 
 from rvpo.stats import NEGLECTED, holm
 from rvpo.text import listed, number, p_value, percent, plural, signed
-from rvpo_lab.report.held_out import BASELINE, INTERVAL_SEEDS, TEST_PAIRS, ScoreRow, common_runs, final_means
+from rvpo_lab.report.held_out import INTERVAL_SEEDS, TEST_PAIRS, ScoreRow, common_runs, final_means
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.compare import compare_runs
+from rvpo_lab.suite.plan import BASELINE
 from rvpo_lab.tasks.task import axis
 
 __all__ = ["against_baseline", "compared", "curves_in_words", "finding", "limit_of_tests", "scores_in_words"]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from rvpo.stats import Ratio, bootstrap_ratio, holm, paired_test
 from rvpo_lab.suite.compare import paired_runs
+from rvpo_lab.suite.plan import BASELINE
 
 __all__ = ["KEPT", "LOWEST", "MEAN", "Aim", "hold_against_aim"]
 
@@ -45,7 +46,7 @@ class Aim:
         return [name for name, ratio, aim in parts if not ratio.value >= aim]
 
 
-def hold_against_aim(runs: pd.DataFrame, method: str, *, baseline: str = "gdpo") -> list[Aim]:
+def hold_against_aim(runs: pd.DataFrame, method: str, *, baseline: str = BASELINE) -> list[Aim]:
     """Hold the runs of a method (rows of `results.run_scores`) against the aim, task by task.
 
     Each seed is a unit: ratios are of means over seeds, intervals 95 % by bootstrap over seeds. Tasks without a

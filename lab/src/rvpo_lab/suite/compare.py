@@ -8,10 +8,12 @@ p by sign flips cannot be below 2/32, so it is the interval that speaks there.
 import pandas as pd
 
 from rvpo.stats import PairedTest, paired_test
+from rvpo.text import NOTHING, interval
+from rvpo_lab.suite.plan import BASELINE
 from rvpo_lab.suite.results import RUN, at_end
 from rvpo_lab.tasks.task import axis
 
-__all__ = ["axis_scores", "channel_area", "compare_prompts", "compare_runs", "paired_runs"]
+__all__ = ["axis_scores", "channel_area", "compare_prompts", "compare_runs", "difference", "paired_runs"]
 
 PAIR = ["task", "seed"]
 
@@ -23,13 +25,22 @@ def paired_runs(runs: pd.DataFrame, method: str, baseline: str, score: str) -> p
     return pd.DataFrame({"a": first, "b": second}).dropna().reset_index()
 
 
-def compare_runs(runs: pd.DataFrame, method: str, score: str, *, baseline: str = "gdpo") -> PairedTest | None:
+def compare_runs(runs: pd.DataFrame, method: str, score: str, *, baseline: str = BASELINE) -> PairedTest | None:
     """Test a score of `run_scores` over all runs given, each (task, seed) a unit; None without a pair."""
     pairs = paired_runs(runs, method, baseline, score)
     return paired_test(pairs["a"], pairs["b"]) if len(pairs) else None
 
 
-def compare_prompts(scores: pd.DataFrame, method: str, *, baseline: str = "gdpo") -> PairedTest | None:
+def difference(test: PairedTest | None) -> str:
+    """Return a paired difference and its interval as text; a single pair has no interval.
+
+    >>> difference(None)
+    '-'
+    """
+    return NOTHING if test is None else interval(test.difference, test.low, test.high)
+
+
+def compare_prompts(scores: pd.DataFrame, method: str, *, baseline: str = BASELINE) -> PairedTest | None:
     """Test the final score of the held-out prompts of one task, over seeds and the prompts inside them.
 
     Args:

@@ -15,20 +15,19 @@ from pathlib import Path
 import pandas as pd
 
 from rvpo.errors import ConfigError
-from rvpo.stats import NEGLECTED, PairedTest, bootstrap_ratio, holm
+from rvpo.stats import NEGLECTED, PairedTest, Ratio, bootstrap_ratio, holm
 from rvpo.text import markdown_table, number, p_value, signed
 from rvpo_lab.suite.aim import KEPT, LOWEST, MEAN, Aim, hold_against_aim
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.claims import EQUAL, Judged, judge_claims
-from rvpo_lab.suite.compare import compare_runs, paired_runs
+from rvpo_lab.suite.compare import compare_runs, difference, paired_runs
 from rvpo_lab.suite.folder import read_cells
-from rvpo_lab.suite.foresight_page import foresight
+from rvpo_lab.suite.foresight_page import foresight, paragraph
 from rvpo_lab.suite.late import Condition, read_conditions
-from rvpo_lab.suite.plan import SuiteSettings
+from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
 from rvpo_lab.suite.regressions import BANDS, change_by_band
 from rvpo_lab.suite.results import channel_means, prompt_scores, run_scores
-from rvpo_lab.suite.task_tables import BASELINE, HEADS, task_tables
-from rvpo_lab.suite.words import difference, label, paragraph, ratio
+from rvpo_lab.suite.task_tables import HEADS, task_tables
 
 __all__ = ["findings", "places", "refill", "sections"]
 
@@ -172,11 +171,11 @@ def _aim_row(aim: Aim) -> list[str]:
     return [
         aim.task,
         f"{aim.lowest_a:.2f} / {aim.lowest_b:.2f}",
-        ratio(aim.lowest),
+        _ratio(aim.lowest),
         p_value(aim.p_value),
         p_value(aim.adjusted),
-        ratio(aim.mean),
-        ratio(aim.kept),
+        _ratio(aim.mean),
+        _ratio(aim.kept),
         str(aim.lowest.pairs),
         ", ".join(aim.missed) or "nothing",
     ]
@@ -217,9 +216,14 @@ difference by sign flips, Holm over the methods.
 """
 
 
+def _ratio(means: Ratio) -> str:
+    """Return a ratio and its interval."""
+    return f"{number(means.value)} [{number(means.low)}, {number(means.high)}]"
+
+
 def _lowest_ratio(runs: pd.DataFrame, method: str) -> str:
     pairs = paired_runs(runs, method, BASELINE, "final_lowest")
-    return ratio(bootstrap_ratio(pairs["a"], pairs["b"])) if len(pairs) else "-"
+    return _ratio(bootstrap_ratio(pairs["a"], pairs["b"])) if len(pairs) else "-"
 
 
 def _claims(judged: Sequence[Judged]) -> str:

@@ -27,14 +27,12 @@ from rvpo.core.schedules import from_config
 from rvpo.errors import ConfigError
 from rvpo.stats import NEGLECTED, lowest_third
 from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.plan import CONTENDERS
+from rvpo_lab.suite.plan import BASELINE, CONTENDERS
 from rvpo_lab.suite.results import held_out_values, means_of_channels, run_key
 from rvpo_lab.tasks.task import axis, kind
 
 __all__ = ["SPANS", "Audited", "audits", "forecasts", "orders", "run_groups", "write_log"]
 
-BASELINE = "gdpo"
-"""Its logs are audited under the methods of all runs of their task and seed."""
 SPANS = {"first": (0, 1), "next": (1, 2), "whole": (0, -1)}
 """Pairs of evaluations between which a mean moves: the first ten steps, which are audited, the next ten, and all."""
 DRAWS = 200

@@ -1,6 +1,7 @@
 """The audit's forecast against what happened, as Markdown: AUROC, signs, falls, and the order of the methods."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +12,10 @@ from rvpo.stats import NEGLECTED, bootstrap_interval
 from rvpo.text import NOTHING, interval, markdown_table, number
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.foresight import SPANS, audits, forecasts, orders
+from rvpo_lab.suite.plan import label
 from rvpo_lab.suite.results import RUN
-from rvpo_lab.suite.words import label, paragraph
 
-__all__ = ["CHOSEN_ON", "foresight"]
+__all__ = ["CHOSEN_ON", "foresight", "paragraph"]
 
 CHOSEN_ON = (0, 1)
 """Seeds on which the horizon of the outlook was chosen."""
@@ -50,6 +51,11 @@ def foresight(records: Sequence[CellRecord], *, seed: int = 0) -> str:
         order = _order_lines(methods[methods["seed"].isin(CHOSEN_ON) == chosen_on], seed)
         parts.append("\n".join([f"**{title}**\n", _ranking(rows, seed), _sign_table(rows, seed), falls(rows), order]))
     return "\n".join([*parts, LEGEND])
+
+
+def paragraph(text: str) -> str:
+    """Return a paragraph in lines of the repository's width, with its line break."""
+    return fill(text, 119, break_on_hyphens=False) + "\n"
 
 
 def _by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

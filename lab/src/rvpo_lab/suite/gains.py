@@ -12,6 +12,7 @@ rollouts. `docs/algorithm.md` derives the limits.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float
@@ -24,7 +25,7 @@ from rvpo.text import markdown_table, number
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.foresight import run_groups
 
-__all__ = ["LINES", "OTHERS", "RATES", "Line", "Point", "expected_gains", "gains_table", "measured_gains"]
+__all__ = ["LINES", "RATES", "Line", "Point", "expected_gains", "gains_table", "measured_gains", "model_gains"]
 
 RATES = tuple(1 / (1 + math.exp(-odds / 2)) for odds in range(-10, 11))
 """Pass rates of the probe, evenly spaced in log-odds from 0.007 to 0.993."""
@@ -96,6 +97,12 @@ def expected_gains(
         spread = np.sqrt(np.mean(inside**2))
         gains.append(float(divide(np.mean(probe * inside), spread, spread > 0)))
     return np.asarray(gains)
+
+
+@cache
+def model_gains() -> dict[str, tuple[float, ...]]:
+    """Return the gain of a probe at `RATES` beside `OTHERS`, under each of `LINES`."""
+    return {line.name: tuple(expected_gains(line, RATES, OTHERS).tolist()) for line in LINES}
 
 
 SHAPES = ((4, 12, 2.0), (8, 12, 2.0), (16, 12, 2.0), (8, 4, 2.0), (8, 17, 2.0), (8, 12, 1.0), (8, 12, 5.0))

@@ -11,6 +11,7 @@ from rvpo_lab.method_text import parse_method
 from rvpo_lab.tasks.catalog import TASKS
 
 __all__ = [
+    "BASELINE",
     "CONTENDERS",
     "OPTIONS",
     "Cell",
@@ -18,6 +19,7 @@ __all__ = [
     "SuiteSettings",
     "cells",
     "find_contender",
+    "label",
 ]
 
 
@@ -64,6 +66,15 @@ CONTENDERS = {
     )
 }
 """Every contender by name."""
+BASELINE = "gdpo"
+"""The contender that others are compared with."""
+
+
+def label(contender: str) -> str:
+    """Return what tables call a contender; one that was described instead of named stands as code."""
+    return CONTENDERS[contender].label if contender in CONTENDERS else f"`{contender}`"
+
+
 OF_THE_TRAINER = ("anchor_decay", "dead_channels", "recenter", "std_ddof", "std_eps", "target_rate", "whiten")
 """Options of a described contender that are fields of `RVPOConfig`; all others are its `method_options`."""
 AXES = ("accuracy", "communication", "completeness", "context", "instruction")

@@ -4,14 +4,13 @@ import pandas as pd
 
 from rvpo.stats import bootstrap_interval
 from rvpo.text import markdown_table, number, p_value
-from rvpo_lab.suite.compare import compare_prompts
+from rvpo_lab.suite.compare import compare_prompts, difference
+from rvpo_lab.suite.plan import BASELINE, label
 from rvpo_lab.suite.results import LEVEL, SCORES, at_end
-from rvpo_lab.suite.words import difference, label
 from rvpo_lab.tasks.catalog import TASKS
 
-__all__ = ["BASELINE", "HEADS", "task_tables"]
+__all__ = ["HEADS", "task_tables"]
 
-BASELINE = "gdpo"
 HEADS = {
     "mean": "mean",
     "lowest": "lowest third",
