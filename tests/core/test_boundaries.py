@@ -55,7 +55,7 @@ def test_without_an_active_channel_the_lowest_value_is_0():
 @pytest.mark.parametrize(
     ("rollouts", "roundings", "live"),
     # std above max(n, 8) roundings of the mean, 2.2e-16 each
-    [(4, 7, False), (4, 9, True), (8, 7, False), (8, 9, True), (16, 15, False), (16, 17, True)],
+    [(4, 7, False), (4, 8, False), (4, 9, True), (8, 7, False), (8, 9, True), (16, 15, False), (16, 17, True)],
 )
 @pytest.mark.parametrize("mean", [1.0, -4.0])
 def test_a_channel_is_live_if_it_varies_by_more_than_rounding(rollouts, roundings, live, mean):

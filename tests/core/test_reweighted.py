@@ -163,6 +163,25 @@ def test_statistics_are_those_of_plain_loops(seed, ddof):
     np.testing.assert_allclose(density(found)[0, 0], loop_density(rewards), atol=1e-12)
 
 
+def test_statistics_of_single_values_and_pairs():
+    # Channel 0 has the values 1/4 and 3/4, channel 1 the value 1/2, channel 2 none: CV sqrt(1/8) / (1/2) and 0.
+    rewards = np.array([[[0.25, 0.5, np.nan], [0.75, np.nan, np.nan]]])
+    found = moments(rewards)
+    np.testing.assert_allclose(saturation(found)[0, 0], [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(variation(found)[0, 0], [2.0, 0.0, 0.0])
+    np.testing.assert_allclose(density(found)[0, 0], [1.0, 0.0, 0.0])
+    # A group with a single value has the channel, which is dead there: 1 of 2 groups, against 2 of 2.
+    halves = np.array([[[0.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [np.nan, 1.0]]])
+    np.testing.assert_allclose(density(moments(halves))[0, 0], [0.5, 1.0])
+    # Two channels of pairs: the second varies twice as much about the same mean.
+    pairs = np.array([[[0.25, 0.0], [0.75, 1.0]]])
+    np.testing.assert_allclose(variation(moments(pairs))[0, 0], [2 / 3, 4 / 3])
+    # A pair beside three values: sqrt(1/8) / (1/2) = 0.7071 and sqrt(1/4) / (1/2) = 1 with ddof 1.
+    uneven = np.array([[[0.25, 0.0], [0.75, 1.0], [np.nan, 0.5]]])
+    root = math.sqrt(0.5)
+    np.testing.assert_allclose(variation(moments(uneven))[0, 0], [2 * root / (1 + root), 2 / (1 + root)])
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("seed", range(3))
 def test_the_statistic_of_the_batch_is_the_one_that_is_handed_over(method, seed):
@@ -185,7 +204,7 @@ def test_a_statistic_of_each_prompt_goes_to_its_prompt():
     np.testing.assert_allclose(by_hand(BATCH, "sa_mrpo", saturation=values), expected.sum(axis=2), atol=1e-12)
 
 
-@pytest.mark.parametrize("block", [1, 7, 24, 10**6])
+@pytest.mark.parametrize("block", [1, 7, 24, 9 * 24, 10**6])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_size_of_blocks_does_not_matter(monkeypatch, method, block):
     rewards = random_batch(11, prompts=17)

@@ -74,25 +74,20 @@ def moments_of_rewards(
 
 def join(blocks: Sequence[Moments]) -> Moments:
     """Return the groups of all blocks as those of one batch."""
-    first = blocks[0]
-    if len(blocks) == 1:
-        return first
-    xp = namespace(first.mean)
-    count, mean, std = (xp.concat(parts, axis=0) for parts in zip(*(block[:3] for block in blocks), strict=True))
-    return first._replace(count=count, mean=mean, std=std)
+    xp = namespace(blocks[0].mean)
+    count, mean, std = (xp.concat([block[field] for block in blocks], axis=0) for field in range(3))
+    return blocks[0]._replace(count=count, mean=mean, std=std)
 
 
 def saturation(moments: Moments) -> Float[Array, "*B #P 1 M"]:
     """How much of its range each channel has reached: the batch mean on [0, 1]; 0 without any value."""
-    unit = (moments.mean - moments.low) / moments.width
-    xp = namespace(unit)
-    return _to_columns(xp.clip(_mean(unit, moments), min=0.0, max=1.0), moments)
+    return _to_columns(_mean((moments.mean - moments.low) / moments.width, moments), moments)
 
 
 def variation(moments: Moments) -> Float[Array, "*B #P 1 M"]:
     """Coefficient of variation of each channel over the batch, relative to the mean over channels that have values.
 
-    `std / mean` of the rewards less the low end of their range; 1 for all channels if no reward varies.
+    `std / mean` of the rewards less the low end of their range; 0 for all channels if no reward varies.
     """
     xp = namespace(moments.mean)
     above_low = moments.mean - moments.low
@@ -105,8 +100,7 @@ def variation(moments: Moments) -> Float[Array, "*B #P 1 M"]:
     coefficients = divide(std, mean, mean > 0)
     known = xp.sum(xp.astype(count > 0, mean.dtype), axis=-1, keepdims=True)
     total = xp.sum(coefficients, axis=-1, keepdims=True)
-    relative = xp.where(total > 0, divide(coefficients * known, total, total > 0), 1.0)
-    return _to_columns(relative, moments)
+    return _to_columns(divide(coefficients * known, total, total > 0), moments)
 
 
 def density(moments: Moments) -> Float[Array, "*B #P 1 M"]:

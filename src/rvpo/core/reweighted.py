@@ -50,8 +50,8 @@ def saw(channels: Channels, k: float = 0.0, *, variation: Float[Array, "#P 1 M"]
     All CV equal: GDPO.
 
     As in the authors' code (github.com/Zhaolutuan/SAW, estimator "gdpo-h", two channels), but for its 1e-8 beside mean
-    and sum; f = 1 where no reward of the batch varies (Z is 0 there). The given weights w are the paper's priorities.
-    Our reading: M counts the channels that have a value, and the statistics are over the values present.
+    and sum. The given weights w are the paper's priorities. Our reading: M counts the channels that have a value, and
+    the statistics are over the values present. Where no reward of the batch varies, every Z is 0, whatever f.
     """
     factors = batch_statistics.variation(moments_of(channels)) if variation is None else variation
     return scaled_sum(channels, channels.weights * factors)
@@ -72,14 +72,13 @@ def dara(
     All pi equal: GDPO. `density` is pi_j over the largest one.
 
     As in the authors' code (github.com/zhaihaotian/DARA), where a group is live if its |Z| add up to more than 1e-8.
-    Our reading: pi_j is over the groups that have channel j. A channel that is dead everywhere has f = 1, and Z = 0.
+    Our reading: pi_j is over the groups that have channel j. Where it is 0, so is every Z_j, whatever f.
     """
     if not 1 <= cap < math.inf:
         raise ConfigError(f"dara needs a finite cap >= 1, got {cap}")
     xp = namespace(channels.z)
     pi = batch_statistics.density(moments_of(channels)) if density is None else density
-    rarity = xp.where(pi > 0, divide(xp.ones_like(pi), xp.sqrt(pi), pi > 0), 1.0)
-    factors = xp.clip(rarity, max=cap)
+    factors = xp.clip(divide(xp.ones_like(pi), xp.sqrt(pi), pi > 0), max=cap)
     if not symmetric:
         factors = xp.where(channels.z > 0, factors, 1.0)
     return scaled_sum(channels, channels.weights * factors)
