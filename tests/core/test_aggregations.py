@@ -369,6 +369,14 @@ def shares_of(rewards, method, **settings):
     return compute_advantages(rewards, method=method, **settings).stats.weight
 
 
+def test_sums_share_over_the_channels_that_the_group_has():
+    # Of three channels one has no value in the group, or a single one.
+    rewards = np.concatenate([GROUP, np.full((1, 4, 1), math.nan)], axis=2)
+    assert float(compute_advantages(rewards, method="gdpo").stats.effective_channels) == pytest.approx(2.0)
+    rewards[0, 0, 2] = 1.0
+    assert float(compute_advantages(rewards, method="gdpo").stats.effective_channels) == pytest.approx(3.0)
+
+
 def test_sums_of_zscores_share_by_the_weights():
     np.testing.assert_allclose(shares_of(GROUP, "gdpo", weights=[3.0, 1.0]), [0.75, 0.25], atol=1e-12)
     np.testing.assert_allclose(shares_of(GROUP, "gd2po", weights=[3.0, 1.0]), [0.75, 0.25], atol=1e-12)

@@ -209,6 +209,34 @@ def test_blocks_of_an_accelerator_are_larger(monkeypatch, size, blocks):
     assert calls == blocks
 
 
+@pytest.mark.parametrize("block", [1, 100])
+def test_what_is_given_for_each_of_two_prompts_goes_to_its_prompt(monkeypatch, block):
+    # Two prompts of three rollouts: u is (1, 0) where the first channel stands lower and k is infinite, else (0, 1).
+    monkeypatch.setattr("rvpo.core.advantages.CPU_BLOCK", block)
+    rewards = np.array([[[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]] * 2)
+    options = {"method": "rvpo_policy", "k": math.inf, "anchor": [[0.0, 1.0], [1.0, 0.0]]}
+    result = compute_advantages(rewards, whiten=False, **options).advantages
+    np.testing.assert_array_equal(result, [[0.5, -0.5, 0.0], [-0.5, 0.5, 0.0]])
+
+
+# --- few rollouts ---------------------------------------------------------------------------------------------
+
+
+def test_the_only_rollout_that_is_kept_has_no_advantage_over_others():
+    def first_alone(channels, k=0.0):
+        kept = np.array([[True, False], [False, False]])
+        return Aggregate(np.array([[2.0, 5.0], [7.0, 11.0]]), prior(channels), kept)
+
+    rewards = np.array([[[0.0], [1.0]]] * 2)
+    for options in (
+        {"recenter": True, "whiten": False},
+        {"whiten": True},
+        {"whiten": "token", "lengths": [[1, 1]] * 2},
+    ):
+        result = compute_advantages(rewards, method=first_alone, **options)
+        np.testing.assert_array_equal(result.advantages, np.zeros((2, 2)))
+
+
 # --- methods --------------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,10 @@ def test_a_schedule_depends_on_the_share_of_the_run_alone(name):
     assert [schedule(now, 8) for now in range(9)] == [schedule(1000 * now, 8000) for now in range(9)]
 
 
+def test_a_run_of_one_step_begins_at_its_beginning():
+    assert [linear(0.5, 2.0)(now, 1) for now in (0, 1)] == [0.5, 2.0]
+
+
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_a_run_of_no_steps_is_at_its_end(name):
     schedule = from_config(name, ALL[name])
