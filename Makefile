@@ -29,7 +29,8 @@ check: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest --quiet --doctest-modules src lab/src --doctest-glob='*.md' README.md docs
+	$(BIN)/pytest --quiet --doctest-modules src lab/src --doctest-glob='*.md' README.md docs \
+		--ignore docs/add-a-method.md  # run by tests/core/test_add_a_method.py, as a module beside it
 
 bench: install
 	$(BIN)/python benchmarks/advantages.py
