@@ -10,6 +10,7 @@ from rvpo.errors import ConfigError, RvpoError
 from rvpo_lab.cli import simulate
 from rvpo_lab.cli.simulate import main
 from rvpo_lab.wind_tunnel.instances import Instances
+from rvpo_lab.wind_tunnel.measures import compare
 from rvpo_lab.wind_tunnel.settings import DEFAULT_METHODS, SimulationSettings
 from rvpo_lab.wind_tunnel.training import Simulation
 
@@ -99,6 +100,16 @@ def test_whether_the_run_converged_is_told(capsys):
     assert "Not converged, still moving in the last tenth of the steps: gdpo (+" in run(capsys, "--methods", "gdpo")
     still = run(capsys, "--methods", "gdpo", "--learning-rate", "1e-6")
     assert "Converged: the last tenth of the steps moved no mean by more than 0.01." in still
+
+
+@pytest.mark.parametrize(("change", "line"), [(0.01, "Converged"), (0.0101, "Not converged")])
+def test_a_mean_that_moved_by_0_01_has_converged(capsys, change, line):
+    none, rates = np.zeros((2, 1)), np.full((2, 1), change)
+    simulation = Simulation(
+        Instances(none, none, none.astype(int) - 1, np.zeros(2, bool)), {"gdpo": rates}, {"gdpo": none}
+    )
+    simulate._print("", compare(simulation, "gdpo"), simulation, SimulationSettings(), "gdpo")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(line)
 
 
 def test_the_finding_names_both_ends():

@@ -1,6 +1,7 @@
 """The aim, channels by their start, late training and the places of a document, on cells made by hand."""
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from made_up_cells import write_suite
 from rvpo.errors import ConfigError
 from rvpo.report.images import svg
+from rvpo.stats import Ratio
 from rvpo_lab.cli.bench import main
 from rvpo_lab.report.pictures import lowest_picture
-from rvpo_lab.suite.aim import hold_against_aim
+from rvpo_lab.suite.aim import Aim, hold_against_aim
 from rvpo_lab.suite.findings import places, refill, sections
 from rvpo_lab.suite.late import read_conditions
 from rvpo_lab.suite.plan import SuiteSettings
@@ -50,6 +52,21 @@ def test_what_is_missed_is_named(suite):
     assert hold_against_aim(run_scores(suite), "rvpo") == []
 
 
+@pytest.mark.parametrize(
+    ("lowest", "mean", "kept", "missed"),
+    [
+        (1.21, 0.98, 0.97, []),
+        (1.2099, 0.98, 0.97, ["lowest third"]),
+        (1.21, 0.9799, 0.97, ["mean"]),
+        (1.21, 0.98, 0.9699, ["final / best"]),
+        (math.nan, 1.0, 1.0, ["lowest third"]),
+    ],
+)
+def test_the_aim_is_reached_at_its_figures_and_missed_below(lowest, mean, kept, missed):
+    ratios = [Ratio(value, math.nan, math.nan, 8) for value in (lowest, mean, kept)]
+    assert Aim("rubric", 0.5, 0.4, *ratios, 0.5, 0.5).missed == missed
+
+
 def test_an_end_below_its_best_is_given_back(make_record):
     runs = run_scores([make_record(means={"a/x": [0.0, 1.0, 0.75]})])
     (aim,) = hold_against_aim(runs, "gdpo")
@@ -63,6 +80,13 @@ def test_channels_are_in_the_band_of_their_start(make_record):
     table = change_by_band(channel_means([make_record(means=means)]))
     assert dict(zip(table["band"], table["change"], strict=True)) == {0: 0.5, 1: 0.5, 3: -0.25}
     assert table["channels"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("start", "band"), [(0.2, 1), (0.5, 2), (0.8, 3), (1.0, 3)])
+def test_a_band_begins_at_its_lower_edge(make_record, start, band):
+    means = channel_means([make_record(means={"a/x": [0.0, 0.0]})])
+    means.loc[means["step"] == 0, "mean"] = start
+    assert change_by_band(means)["band"].tolist() == [band]
 
 
 def test_the_band_of_a_channel_is_the_same_in_all_runs_of_a_task(make_record):

@@ -53,6 +53,13 @@ def test_a_row_holds_what_was_said_and_what_happened():
     assert table["outlook"][0] > table["outlook"][1]
 
 
+@pytest.mark.parametrize(("met", "neglected"), [(3, False), (2, True)])
+def test_a_channel_that_ends_at_0_3_is_not_neglected(met, neglected):
+    record = run()
+    record.held_out = {(prompt, "a/easy"): [0.0, 0.0, 0.0, float(prompt < met)] for prompt in range(10)}
+    assert forecasts(audits([record]))["neglected"].tolist() == [neglected]
+
+
 def test_the_audit_is_of_the_runs_own_method_at_its_own_k():
     assert own_method(run("gdpo")) == ("gdpo", 1.0)
     assert own_method(run("rvpo_k5")) == ("rvpo", 5.0)
@@ -117,6 +124,11 @@ def test_signs_by_hand():
     assert right.startswith("0.67 [")
     assert right.endswith("] of 3")
     assert up == "0.33"
+
+
+def test_a_move_of_two_standard_errors_is_not_clear():
+    rows = moved(change=[0.1] * 5).assign(next=[0.02, 0.0201, -0.02, -0.0201, 0.0])
+    assert signs(rows, "next", 0)[0].endswith("] of 2")
 
 
 def test_falls_by_hand():

@@ -6,7 +6,8 @@ import pytest
 
 from made_up_cells import write_suite
 from rvpo.errors import ConfigError
-from rvpo_lab.suite.claims import CLAIMS, judge_claims
+from rvpo.stats import PairedTest
+from rvpo_lab.suite.claims import CLAIMS, Claim, Judged, judge_claims
 from rvpo_lab.suite.compare import axis_scores, channel_area, compare_prompts, compare_runs
 from rvpo_lab.suite.findings import findings, sections
 from rvpo_lab.suite.folder import read_cells
@@ -48,6 +49,13 @@ def test_a_grade_that_rounding_keeps_from_1_is_full(make_record):
     record = make_record(means={"a/x": [1.0]})
     record.held_out = {(0, "a/x"): [1 - 1e-7], (0, "b/y"): [1.0], (1, "a/x"): [1 - 1e-5]}
     assert run_scores([record])["final_all_met"].tolist() == [0.5]
+
+
+@pytest.mark.parametrize(("met", "step"), [(6, 0), (5, math.nan)])
+def test_the_level_of_0_6_is_reached_at_0_6(make_record, met, step):
+    record = make_record(means={"a/x": [1.0]})
+    record.held_out = {(prompt, "a/x"): [float(prompt < met)] for prompt in range(10)}
+    assert run_scores([record])["steps_to"].tolist() == pytest.approx([step], nan_ok=True)
 
 
 def test_a_level_never_reached_is_missing(make_record):
@@ -131,6 +139,22 @@ def test_claims_are_judged_by_their_direction(make_record, suite):
         cell.about["contender"] = swapped.get(cell.about["contender"], cell.about["contender"])
     assert verdicts(found)["RVPO's final score is above GDPO's"] == "not reproduced"
     assert verdicts(suite)["RVPO's final score is above GDPO's"] == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("sign", "low", "high", "adjusted", "verdict"),
+    [
+        (1, 0.1, 0.3, 0.05, "reproduced"),
+        (1, 0.1, 0.3, 0.0501, "undecided"),
+        (-1, 0.1, 0.3, 0.05, "not reproduced"),
+        (0, -0.05, 0.05, math.nan, "reproduced"),
+        (0, -0.05, 0.0501, math.nan, "undecided"),
+        (0, 0.0001, 0.0501, math.nan, "not reproduced"),
+    ],
+)
+def test_verdicts_at_their_limits(sign, low, high, adjusted, verdict):
+    test = PairedTest((low + high) / 2, low, high, 0.01, 1.0, pairs=8, blocks=8, dropped=0)
+    assert Judged(Claim("a is above b", "", "a", "b", "final_mean", sign), test, 0.5, 0.4, adjusted).verdict == verdict
 
 
 def test_equality_needs_a_narrow_interval(make_record):

@@ -2,12 +2,13 @@
 
 import random
 from collections import defaultdict
+from zlib import crc32
 
 import pytest
 
 from rvpo_lab.tasks import rubric
 from rvpo_lab.tasks.catalog import CONFLICT, TASKS
-from rvpo_lab.tasks.judges import FLIPPED, LOST, exploitable_reward, lost_reward, noisy_reward
+from rvpo_lab.tasks.judges import exploitable_reward, lost_reward, noisy_reward
 from rvpo_lab.tasks.task import axis, is_held_out, kind
 
 CASE = "child fever cough winter limit 9 steps sign rose :"
@@ -79,6 +80,11 @@ def test_training_and_held_out_prompts_are_disjoint(name):
     held_out = {row["prompt"] for row in task.rows(200, 0, held_out=True)}
     assert not trained & held_out
     assert all(map(is_held_out, held_out))
+
+
+def test_one_prompt_in_eight_is_held_out():
+    prompts = [f"child fever {number} :" for number in range(80)]
+    assert [is_held_out(prompt) for prompt in prompts] == [crc32(prompt.encode()) % 8 == 0 for prompt in prompts]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -189,14 +195,14 @@ def test_the_noisy_judge_flips_its_share_of_verdicts_either_way(judged):
     pairs = list(zip(flat(exact), flat(noisy), strict=True))
     for met in (0.0, 1.0):
         changed = [before != after for before, after in pairs if before == met]
-        assert sum(changed) / len(changed) == pytest.approx(FLIPPED, abs=0.02)
+        assert sum(changed) / len(changed) == pytest.approx(0.15, abs=0.02)
 
 
 def test_the_lost_judge_loses_its_share_and_changes_nothing_else(judged):
     given, exact = judged
     lost = lost_reward(**given)
     kept = [(before, after) for before, after in zip(flat(exact), flat(lost), strict=True) if after is not None]
-    assert 1 - len(kept) / len(flat(exact)) == pytest.approx(LOST, abs=0.02)
+    assert 1 - len(kept) / len(flat(exact)) == pytest.approx(0.2, abs=0.02)
     assert all(before == after for before, after in kept)
 
 
