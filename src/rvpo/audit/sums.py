@@ -296,10 +296,7 @@ def _signal_terms(
     for index, signal in enumerate(signals):
         advantages[..., index], weights = signal.advantages(view.channels, view.unit, groups.logged)
         if weights is not None:
-            if weights.shape[1] == 1:
-                weight = view.channels.count[:, 0] * np.broadcast_to(weights[:, 0], view.labels.shape)
-            else:
-                weight = np.einsum("pgw,pgw->pw", present, np.broadcast_to(weights, present.shape))
+            weight = np.einsum("pgw,pgw->pw", present, np.broadcast_to(weights, present.shape))
             terms = np.stack([weight, view.channels.count[:, 0]], axis=2)
             weight_sum, count = _to_channels(terms, view.member).sum(axis=0).T
             pairs.weight[index] += weight_sum
