@@ -1,6 +1,7 @@
 """The figures of an audit against plain loops, hand arithmetic and rvpo's own diagnostics."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def test_pairs_are_mean_correlations_of_groups_where_both_vary():
     live = [group[:, [0, 2]] for group in values if (group[:, [0, 2]].std(axis=0) > 0).all()]
     correlations = [np.corrcoef(group.T)[0, 1] for group in live]
     assert pair.groups == len(correlations)
+    assert [(pair.first, pair.second) for pair in result.pairs] == list(combinations("abcd", 2))
     assert pair.correlation == pytest.approx(np.mean(correlations))
     assert pair.error == pytest.approx(np.std(correlations, ddof=0) / math.sqrt(len(correlations) - 1))
 
@@ -346,6 +348,14 @@ def test_methods_that_cannot_be_used_are_errors(methods, ks, message):
         return
     with pytest.raises(ConfigError, match=message):
         audit_groups(groups, ["a", "b"], methods=methods, ks=ks, draws=10)
+
+
+def test_a_method_lists_the_channels_at_risk_and_those_that_fall():
+    draw = np.random.default_rng(0)
+    a, rare, often = (draw.random((100, 8)) < rate for rate in (0.6, 0.3, 0.4))
+    values = np.stack([a, a, a, ~a & rare, ~(a & often)], axis=2).astype(float)  # d and e against the other three
+    (gdpo,) = audit_groups([Groups(values)], list("abcde"), methods=["gdpo"], draws=200).methods
+    assert (gdpo.at_risk, gdpo.falls) == (("d",), ("e",))
 
 
 def test_an_audit_is_found_by_names():

@@ -67,11 +67,10 @@ def estimate(
     `bias` (correlation with the length), `lowest` and `all` (mean of the lowest third of the outlooks, and of all),
     `ahead` (`lowest` less that of the reference). With a single block there are no intervals.
     """
-    joined, parts = _with_thirds(blocks, layout)
-    split = np.cumsum([part.stop - part.start for part in parts])[:-1]
+    joined = _with_thirds(blocks, layout)
 
     def figures(rows: Float[np.ndarray, "D F"]) -> Figures:
-        whole, early, late = np.split(rows, split, axis=1)
+        whole, early, late = np.split(rows, [layout.width, layout.width + 2 * layout.channels], axis=1)
         return _figures(Sums(whole, layout), early, late, ranges, reference)
 
     values = {name: array[0] for name, array in figures(joined.sum(axis=0, keepdims=True)).items()}
@@ -84,14 +83,12 @@ def estimate(
     return Estimates(values, *({name: end[index] for name, end in ends.items()} for index in (0, 1)))
 
 
-def _with_thirds(blocks: Float[np.ndarray, "B F"], layout: Layout) -> tuple[Float[np.ndarray, "B E"], list[slice]]:
+def _with_thirds(blocks: Float[np.ndarray, "B F"], layout: Layout) -> Float[np.ndarray, "B E"]:
     """Return the sums with total and count of the first and the last third of the steps beside them."""
     sums = Sums(blocks, layout)
     early, late = thirds(sums)
     levels = np.concatenate([sums.channel("total"), sums.channel("count")], axis=1)
-    joined = np.concatenate([blocks, levels * early[:, None], levels * late[:, None]], axis=1)
-    first, second = layout.width, layout.width + 2 * layout.channels
-    return joined, [slice(0, first), slice(first, second), slice(second, joined.shape[1])]
+    return np.concatenate([blocks, levels * early[:, None], levels * late[:, None]], axis=1)
 
 
 def block_steps(sums: Sums) -> Float[np.ndarray, " B"]:
@@ -100,13 +97,11 @@ def block_steps(sums: Sums) -> Float[np.ndarray, " B"]:
 
 
 def thirds(sums: Sums) -> tuple[Bool[np.ndarray, " B"], Bool[np.ndarray, " B"]]:
-    """Tell which blocks lie in the first and in the last third of the range of steps; all in both without steps."""
+    """Tell which blocks lie in the first and in the last third of the range of steps; all in both at a single step."""
     step = block_steps(sums)
-    known = step[~np.isnan(step)]
-    if not known.size or known.min() == known.max():
-        return np.ones(len(step), dtype=bool), np.ones(len(step), dtype=bool)
-    width = (known.max() - known.min()) / 3
-    return step <= known.min() + width, step >= known.max() - width
+    first, last = np.nanmin(step), np.nanmax(step)
+    width = (last - first) / 3
+    return step <= first + width, step >= last - width
 
 
 def _ratio(numerator: Float[np.ndarray, "..."], denominator: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -136,7 +131,7 @@ def _figures(
         "std": _ratio(sums.channel("std"), spread),
         **{name: _ratio(sums.channel(name), has) for name in ("dead", "solved", "failed")},
         "missing": 1.0 - _ratio(sums.channel("count"), sums.channel("size")),
-        "share": _ratio(has, groups + np.zeros_like(has)),
+        "share": _ratio(has, groups),
         "rest": _ratio(sums.channel("rest"), sums.channel("rest_count")),
         "length": _ratio(sums.channel("length"), sums.channel("length_count")),
         "noise": noise,
@@ -154,7 +149,7 @@ def _forecasts(
 ) -> Figures:
     """Return change and outlook of each channel under each signal; lowest, all and ahead of each signal.
 
-    A channel without any outlook (always missing, say) counts as 1 in the lowest third: it argues against no method.
+    A channel without any reward counts as 1 in the lowest third: it argues against no method.
     """
     scale = np.sqrt(_ratio(sums.signal("variance"), sums.signal("count")))[:, None, :]
     total = sums.covariance()
@@ -166,14 +161,12 @@ def _forecasts(
     push = divide(figures["share"][..., None] * change * width[:, None], std**2, std > 0)
     logit = np.log(level / (1 - level))[..., None] + HORIZON * push
     outlook = 1.0 / (1.0 + np.exp(-np.clip(logit, -STEEPEST, STEEPEST)))
-    unknown = np.isnan(outlook).all(axis=2, keepdims=True)
-    lowest = lowest_third(np.where(unknown, 1.0, outlook).swapaxes(1, 2))
-    counted = np.maximum((~np.isnan(outlook)).sum(axis=1), 1)
+    lowest = lowest_third(np.nan_to_num(outlook, nan=1.0).swapaxes(1, 2))
     return {
         "change": change,
         "outlook": outlook,
         "lowest": lowest,
-        "all": np.nansum(outlook, axis=1) / counted,
+        "all": _ratio(np.nansum(outlook, axis=1), (~np.isnan(outlook)).sum(axis=1)),
         "ahead": lowest - lowest[:, reference, None],
     }
 
@@ -185,7 +178,7 @@ def _ends(drawn: Float[np.ndarray, "D ..."]) -> tuple[Float[np.ndarray, "..."], 
     enough = number > ENOUGH_DRAWS * len(drawn)
 
     def at(rank: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        picked = np.take_along_axis(ordered, np.maximum(rank, 0).astype(int)[None], axis=0)[0]
+        picked = np.take_along_axis(ordered, rank.astype(int)[None], axis=0)[0]
         return np.where(enough, picked, np.nan)
 
     return at(np.floor((number - 1) * (1 - LEVEL) / 2)), at(np.ceil((number - 1) * (1 + LEVEL) / 2))
