@@ -331,7 +331,8 @@ def _resampled(
     if widest == 1:
         return np.asarray(grouped.values[chosen])
     sizes, starts = grouped.sizes[chosen][..., None], grouped.starts[chosen][..., None]
-    picks = grouped.values[starts + rng.integers(0, sizes, size=(*chosen.shape, widest))]
+    high = widest if grouped.sizes.min() == widest else sizes  # one bound draws the same numbers, three times as fast
+    picks = grouped.values[starts + rng.integers(0, high, size=(*chosen.shape, widest))]
     counted = np.arange(widest) < sizes  # a block smaller than the widest uses only its own number of draws
     return np.asarray((picks * counted).sum(axis=2) / sizes[..., 0])
 

@@ -130,12 +130,13 @@ def audit_groups(
     """
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1 or seed < 0:
         raise ConfigError(f"an audit needs draws >= 1 and a seed >= 0, got {draws!r} and {seed!r}")
-    make_signals(methods, ks, logged=False)  # an unknown method is an error before the log is read
+    signals = make_signals(methods, ks, logged=False)  # an unknown method is an error before the log is read
     blocks = _Blocks(groups)
     survey = _survey(blocks, names)
     _check(survey, names)
     bounds = _ranges(survey, names, ranges or {})
-    signals = make_signals(methods, ks, logged=survey.logged)
+    if survey.logged:
+        signals = make_signals(methods, ks, logged=True)
     layout = Layout(len(names), len(signals))
     block_sums, pair_sums = BlockSums(layout), PairSums.zeros(layout)
     for block in blocks:
