@@ -369,6 +369,32 @@ def shares_of(rewards, method, **settings):
     return compute_advantages(rewards, method=method, **settings).stats.weight
 
 
+def test_mean_variance_weight_is_larger_for_the_lower_channel():
+    # RARE, k = 1, pi 1/2: slopes 1/2 |1 - (Z_j - mean)|. Z (1, 1.7321): 0.6830 and 0.3170.
+    # Z (1, -0.5774): 0.1057 and 0.8943. Z (-1, -0.5774), twice: 0.6057 and 0.3943.
+    result = compute_advantages(RARE, method="mean_variance", k=1.0, ddof=0, eps=0.0)
+    expected = 0.6830 + 0.1057 + 2 * 0.6057
+    np.testing.assert_allclose(result.groups.weight, [[expected, 4 - expected]], atol=1e-3)
+
+
+def test_small_spreads_are_shared_out_too():
+    # Standard deviations 1/2 and 1/8: shares 4/5 and 1/5.
+    result = compute_advantages(GROUP * [1.0, 0.25], method="dvao", ddof=0, eps=0.0)
+    np.testing.assert_allclose(result.groups.weight, [[4 * 0.8, 4 * 0.2]], atol=1e-12)
+
+
+def test_tchebycheff_shares_out_small_weights_too():
+    # k = 0, weights 1/2 and 1/4: shares 2/3 and 1/3 of each of four rollouts.
+    result = compute_advantages(GROUP, method="tchebycheff", k=0.0, weights=[0.5, 0.25])
+    np.testing.assert_allclose(result.groups.weight, [[8 / 3, 4 / 3]], atol=1e-12)
+
+
+def test_corr_grpo_of_two_rollouts():
+    # Equal channels: their correlations add up to 4, the centred sums are 1 and -1.
+    result = by_hand(np.array([[[1.0, 1.0], [0.0, 0.0]]]), "corr_grpo", ddof=1)
+    np.testing.assert_allclose(result, [[0.5, -0.5]], atol=1e-12)
+
+
 def test_sums_share_over_the_channels_that_the_group_has():
     # Of three channels one has no value in the group, or a single one.
     rewards = np.concatenate([GROUP, np.full((1, 4, 1), math.nan)], axis=2)

@@ -234,8 +234,7 @@ def gd2po(channels: Channels, k: float = 0.0, *, threshold: float = 0.8) -> Aggr
     terms = channels.weights * channels.z
     total, shares, _ = scaled_sum(channels, channels.weights)
     magnitude = xp.sum(xp.abs(terms), axis=2)
-    mixed = xp.any(terms > 0, axis=2) & xp.any(terms < 0, axis=2)
-    kept = ~(mixed & (xp.abs(total) < threshold * magnitude))
+    kept = xp.abs(total) >= threshold * magnitude  # equal where all terms have one sign
     scored = xp.astype(channels.scored, terms.dtype)
     both = scored * xp.astype(kept, terms.dtype)
     share = xp.sum(both, axis=1, keepdims=True) / xp.clip(xp.sum(scored, axis=1, keepdims=True), min=1.0)
@@ -252,9 +251,8 @@ def cvar(channels: Channels, k: float = 0.0, *, share: float = 1 / 3) -> Aggrega
     if not 0 < share <= 1:
         raise ConfigError(f"cvar needs a share in (0, 1], got {share}")
     xp = namespace(channels.z)
-    pi = prior(channels)
-    pi = xp.broadcast_to(pi, channels.z.shape)
-    order = xp.argsort(xp.where(pi > 0, channels.z, xp.inf), axis=2, stable=True)
+    pi = xp.broadcast_to(prior(channels), channels.z.shape)  # 0 where the rollout has no value: no mass is taken there
+    order = xp.argsort(channels.z, axis=2, stable=True)
     mass = xp.take_along_axis(pi, order, axis=2)
     below = xp.cumulative_sum(mass, axis=2) - mass
     taken = xp.clip(xp.minimum(mass, share - below), min=0.0) / share
