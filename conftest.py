@@ -10,18 +10,15 @@ from jaxtyping import install_import_hook
 
 with install_import_hook(
     [
-        "rvpo.core.advantages",
-        "rvpo.core.aggregations",
-        "rvpo.core.diagnostics",
+        "rvpo.core",
         "rvpo.stats",
-        "rvpo.core.inputs",
-        "rvpo.core.schedules",
         "rvpo_lab.wind_tunnel",
-        "rvpo.core.zscores",
     ],
     "shape_checks.check",
 ):
     import rvpo  # noqa: F401
+    import rvpo.stats  # noqa: F401
+    import rvpo_lab.wind_tunnel.measures  # noqa: F401
 
 from pathlib import Path
 
