@@ -16,7 +16,7 @@ with install_import_hook(
     ],
     "shape_checks.check",
 ):
-    import rvpo  # noqa: F401
+    import rvpo
     import rvpo.stats  # noqa: F401
     import rvpo_lab.wind_tunnel.measures  # noqa: F401
 
