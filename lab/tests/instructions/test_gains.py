@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from rvpo_lab.instructions.gains import Log, gains, gains_table, rates_table, ratios, read_log, shuffled
+from rvpo_lab.instructions.gains import Log, gains, gains_tables, rates_table, ratios, read_log, shuffled, taught
 from rvpo_lab.instructions.rollouts import write_log
 from rvpo_lab.suite.gains import Line, expected_gains
 
@@ -45,8 +45,9 @@ def test_agreement_with_the_simulated_criteria(independent):
     rates, rewards = independent
     where = np.zeros((1500, 12), dtype=bool)
     where[:, 0] = True
+    base = taught(rewards, "gdpo", 1.0)
     for method, k in (("rvpo", 2.0), ("rvpo_policy", 2.0)):
-        measured, after_shuffling = ratios(rewards, where, method, k)
+        measured, after_shuffling = ratios(taught(rewards, method, k), base, where)
         expected = expected_gains(Line(method, method, method, k), [0.1], rates[1:]) / expected_gains(
             Line("gdpo", "GDPO", "gdpo"), [0.1], rates[1:]
         )
@@ -58,9 +59,7 @@ def test_agreement_with_the_simulated_criteria(independent):
 def test_the_sqrt_law(independent):
     """What RVPO teaches against GDPO falls with the pass rate in the group, at k = 1 about as its root."""
     log = Log([f"c{index}" for index in range(12)], independent[1][:300])
-    rows = [
-        line.split("|")[1:] for line in gains_table(log, (0.0, 0.15, 0.3, 0.7, 1.0), in_group=True).splitlines()[2:]
-    ]
+    rows = [line.split("|")[1:] for line in gains_tables(log)[0].splitlines()[2:]]
     found = {float(row[0]): float(row[2].split("[")[0]) for row in rows}
     low, middle = found[0.12], found[0.25]
     assert low < middle < 0.9
