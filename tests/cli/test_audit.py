@@ -4,8 +4,10 @@ import json
 import sys
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 
+from rvpo.audit import REAL_EXAMPLE, audit_log
 from rvpo.cli.audit import main
 from rvpo.errors import ConfigError
 
@@ -29,6 +31,23 @@ def test_the_example_works_offline_and_names_the_neglect_first(capsys):
     assert lines[0].startswith("instruction/limit is at risk under gdpo: forecast -0.0")
     assert all(len(line) <= 80 for line in lines)
     assert any(line.lstrip().startswith("instruction/limit ") and " !" in line for line in lines)
+
+
+def test_the_example_of_a_real_model(capsys):
+    """Rates that the theory speaks about, from nearly never to nearly always met, with rewards as they were logged."""
+    assert main(["--example", "real", "--methods", "gdpo,rvpo", "--ks", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "1600 rollouts in 200 groups" in out
+    assert max(map(len, out.splitlines())) <= 80
+    result = audit_log(REAL_EXAMPLE, methods=["gdpo"], draws=10)
+    means = {channel.name: channel.mean.value for channel in result.channels}
+    table = parquet.read_table(REAL_EXAMPLE).to_pylist()
+    for name in ("question", "title", "no_exclamation"):
+        values = [value for row in table for key, value in row["rewards"] if key == name]
+        assert means[name] == pytest.approx(np.mean(values), abs=0.02)
+    assert len(means) == 23
+    assert min(means.values()) < 0.02
+    assert max(means.values()) > 0.7
 
 
 def test_a_log_is_shown_in_80_columns_with_what_was_understood(tmp_path, capsys):

@@ -5,10 +5,12 @@ No prompt of the benchmark is repeated here; the rows are made up.
 
 import json
 import random
+from argparse import Namespace
 
 import pytest
 
 from evals.scripted import Scripted, run
+from rvpo.cli.eval_benchmarks import BENCHMARKS
 from rvpo.data.files import raw_rows
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
@@ -248,3 +250,10 @@ def test_agreement_with_a_public_implementation(shared_data):
             compared, met = compared + len(kept), met + sum(ours[at][0] for at in kept)
     assert compared > 2_000
     assert 0.15 < met / compared < 0.85
+
+
+def test_the_command_builds_it_from_a_file(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row(COMMA, prompt=text)) + "\n" for text in "abc"))
+    options = Namespace(data=str(tmp_path / "rows.jsonl"), split="train", limit=2, repeats=2, seed=0)
+    benchmark = BENCHMARKS["ifeval"].build(options)
+    assert [one.prompt[0]["content"] for one in benchmark.questions] == ["a", "a", "b", "b"]

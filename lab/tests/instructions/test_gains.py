@@ -1,10 +1,13 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rvpo_lab.instructions.gains import Log, gains, gains_table, rates_table, ratios, read_log, shuffled
+from rvpo.audit import REAL_EXAMPLE
+from rvpo_lab.instructions.gains import Log, gains, gains_tables, rates_table, ratios, read_log, shuffled, taught
 from rvpo_lab.instructions.rollouts import write_log
+from rvpo_lab.instructions.task import KINDS, rows
 from rvpo_lab.suite.gains import Line, expected_gains
 
 
@@ -45,8 +48,9 @@ def test_agreement_with_the_simulated_criteria(independent):
     rates, rewards = independent
     where = np.zeros((1500, 12), dtype=bool)
     where[:, 0] = True
+    base = taught(rewards, "gdpo", 1.0)
     for method, k in (("rvpo", 2.0), ("rvpo_policy", 2.0)):
-        measured, after_shuffling = ratios(rewards, where, method, k)
+        measured, after_shuffling = ratios(taught(rewards, method, k), base, where)
         expected = expected_gains(Line(method, method, method, k), [0.1], rates[1:]) / expected_gains(
             Line("gdpo", "GDPO", "gdpo"), [0.1], rates[1:]
         )
@@ -58,10 +62,8 @@ def test_agreement_with_the_simulated_criteria(independent):
 def test_the_sqrt_law(independent):
     """What RVPO teaches against GDPO falls with the pass rate in the group, at k = 1 about as its root."""
     log = Log([f"c{index}" for index in range(12)], independent[1][:300])
-    rows = [
-        line.split("|")[1:] for line in gains_table(log, (0.0, 0.15, 0.3, 0.7, 1.0), in_group=True).splitlines()[2:]
-    ]
-    found = {float(row[0]): float(row[2].split("[")[0]) for row in rows}
+    lines = [line.split("|")[1:] for line in gains_tables(log)[0].splitlines()[2:]]
+    found = {float(cells[0]): float(cells[2].split("[")[0]) for cells in lines}
     low, middle = found[0.12], found[0.25]
     assert low < middle < 0.9
     assert middle / low == pytest.approx(np.sqrt(2), rel=0.25)
@@ -87,8 +89,24 @@ def test_log_and_tables(tmp_path):
     assert np.array_equal(
         log.rewards, [[[0, 0], [1, 1], [0, 1], [1, 0]], [[1, nan], [1, nan], [1, nan], [1, nan]]], equal_nan=True
     )
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rates_table(log).splitlines()[2:]]
-    assert [row[:4] + row[5:] for row in rows] == [
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in rates_table(log).splitlines()[2:]]
+    assert [cells[:4] + cells[5:] for cells in table] == [
         ["title", "a title in double angle brackets", "1", "0.50", "1.00"],
         ["no_comma", "no commas", "2", "0.75", "0.50"],
     ]
+
+
+def test_the_page_has_the_tables_of_the_log_that_comes_with_the_package():
+    page = (Path(__file__).parents[3] / "docs" / "real-model.md").read_text()
+    log = read_log(REAL_EXAMPLE)
+    assert log.rewards.shape == (200, 8, len(KINDS))
+    for table in (rates_table(log), *gains_tables(log)):
+        assert table in page
+
+
+def test_the_log_is_of_the_task_as_it_is():
+    """Prompts that the task draws differently now would make the stored log one of another task."""
+    rewards = read_log(REAL_EXAMPLE)
+    for row, group in zip(rows(200, 0), rewards.rewards, strict=True):
+        kinds = {one["kind"] for one in json.loads(row["instructions"])}
+        assert {name for name, present in zip(rewards.names, ~np.isnan(group[0]), strict=True) if present} == kinds

@@ -70,7 +70,7 @@ def test_other_settings_are_refused(folder, whole):
 
 def test_the_command_writes_what_the_audit_reads(folder, whole, tmp_path, capsys):
     options = [word for name, value in SETTINGS.items() for word in (f"--{name}", str(value))]
-    main(["--model", folder, "--answers", str(whole), "--out", str(tmp_path / "log.parquet"), *options])
+    main(["--policy", folder, "--answers", str(whole), "--out", str(tmp_path / "log.parquet"), *options])
     assert "written" in capsys.readouterr().out
     result = audit_log(tmp_path / "log.parquet", methods=["gdpo"], draws=10)
     assert (result.rollouts, result.groups) == (33, 11)

@@ -6,10 +6,20 @@ audit_log("output")                                        # a TRL run with log_
 audit_log("scores.csv", group="prompt", rewards=["a", "b"]).headline
 """
 
-from rvpo.audit.analysis import EXAMPLE, audit_groups, audit_log
+from rvpo.audit.analysis import EXAMPLE, REAL_EXAMPLE, audit_groups, audit_log
 from rvpo.audit.differences import AuditComparison, compare
 from rvpo.audit.groups import Groups
 from rvpo.audit.page import audit_page
 from rvpo.audit.result import AuditResult
 
-__all__ = ["EXAMPLE", "AuditComparison", "AuditResult", "Groups", "audit_groups", "audit_log", "audit_page", "compare"]
+__all__ = [
+    "EXAMPLE",
+    "REAL_EXAMPLE",
+    "AuditComparison",
+    "AuditResult",
+    "Groups",
+    "audit_groups",
+    "audit_log",
+    "audit_page",
+    "compare",
+]

@@ -30,10 +30,12 @@ from rvpo.core.inputs import outside
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.text import shown, shown_names
 
-__all__ = ["DRAWS", "EXAMPLE", "audit_groups", "audit_log"]
+__all__ = ["DRAWS", "EXAMPLE", "REAL_EXAMPLE", "audit_groups", "audit_log"]
 
 EXAMPLE = Path(__file__).with_name("example.parquet")
 """The rewards of the first ten steps of a real run under GDPO, on the neglect suite's task `conflict`."""
+REAL_EXAMPLE = Path(__file__).with_name("example_real.parquet")
+"""The rewards of a language model before training, eight answers to each of 200 requests: docs/real-model.md."""
 DRAWS = 1000
 """Bootstrap draws."""
 LARGEST = 1e100

@@ -41,6 +41,7 @@ docs/audit.md says how every figure is made and how far it can be trusted.
 
 examples:
   rvpo audit --example
+  rvpo audit --example real             # SmolLM2-135M-Instruct, untrained
   rvpo audit output                     # TRL: output/completions/*.parquet
   rvpo audit rollouts --html audit.html # verl: rollouts/1.jsonl, 2.jsonl, ...
   rvpo audit scores.csv --group prompt --step epoch --rewards helpful,short
@@ -52,14 +53,14 @@ examples:
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     options = _parser().parse_args(arguments)
-    if (options.log is None) != options.example:
+    if (options.log is None) == (options.example is None):
         raise ConfigError("rvpo audit needs either LOG or --example; `rvpo audit --help` tells more")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(f"rvpo audit needs {', '.join(missing)}, not installed here: pip install 'rvpo[audit]'")
-    from rvpo.audit import EXAMPLE, audit_page, compare
+    from rvpo.audit import EXAMPLE, REAL_EXAMPLE, audit_page, compare
 
-    result = _audit(options, EXAMPLE if options.example else options.log)
+    result = _audit(options, {None: options.log, "small": EXAMPLE, "real": REAL_EXAMPLE}[options.example])
     comparison = compare(result, _audit(options, options.compare)) if options.compare is not None else None
     _print(result, comparison)
     if options.html is not None:
@@ -78,7 +79,13 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("log", type=Path, nargs="?", metavar="LOG", help="file or folder to audit")
-    parser.add_argument("--example", action="store_true", help="audit a small real log that comes with rvpo")
+    parser.add_argument(
+        "--example",
+        nargs="?",
+        const="small",
+        choices=["small", "real"],
+        help="audit a log that comes with rvpo: of a small policy in training (default), or of a real language model",
+    )
     parser.add_argument("--group", metavar="COLUMN", help="column that the rollouts of one prompt share")
     parser.add_argument("--step", metavar="COLUMN", help="column of the training step")
     parser.add_argument("--rewards", metavar="A,B,C", default="", help="columns of rewards")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -24,7 +25,7 @@ from rvpo.stats import Ratio, bootstrap_interval
 from rvpo.text import markdown_table, number, span
 from rvpo_lab.instructions.task import describe
 
-__all__ = ["IN_GROUP", "OVERALL", "Log", "gains", "gains_table", "rates_table", "ratios", "read_log", "shuffled"]
+__all__ = ["Log", "Taught", "gains", "gains_tables", "rates_table", "ratios", "read_log", "shuffled", "taught"]
 
 IN_GROUP = (0.0, 0.15, 0.3, 0.7, 0.85, 1.0)
 """Edges of pass rates inside a group: of eight rollouts 1; 2; 3 to 5; 6; 7. Always or never met teaches nothing."""
@@ -74,49 +75,64 @@ def shuffled(rewards: Float[np.ndarray, "P G M"], seed: int) -> Float[np.ndarray
     return np.random.default_rng(seed).permuted(rewards, axis=1)
 
 
-def ratios(
-    rewards: Float[np.ndarray, "P G M"], where: Bool[np.ndarray, "P M"], method: str, k: float
-) -> tuple[Ratio, float]:
-    """Return how much more a method teaches than GDPO about the channels `where`, as measured and when shuffled.
+class Taught(NamedTuple):
+    """What a method teaches in each group of a log; see `gains`."""
 
-    The first has its 95 % interval over prompts, the second is the mean of `SHUFFLES` shuffles.
+    measured: Float[np.ndarray, "P M"]
+    independent: Float[np.ndarray, "P M"]
+    """The mean over `SHUFFLES` shuffles of the same rewards."""
+
+
+def taught(rewards: Float[np.ndarray, "P G M"], method: str, k: float) -> Taught:
+    """Return what a method teaches on these rewards, and on the same rewards shuffled."""
+    others = [gains(shuffled(rewards, seed), method, k) for seed in range(SHUFFLES)]
+    return Taught(gains(rewards, method, k), np.mean(others, axis=0))
+
+
+def ratios(form: Taught, base: Taught, where: Bool[np.ndarray, "P M"]) -> tuple[Ratio, float]:
+    """Return how much more a method teaches than another about the channels `where`, as measured and when shuffled.
+
+    The first has its 95 % interval over prompts, NaN where these are too few for one.
     """
 
-    def sums(log: Float[np.ndarray, "P G M"], name: str, risk: float) -> Float[np.ndarray, " P"]:
-        return np.asarray(np.where(where, gains(log, name, risk), 0.0).sum(axis=1))
+    def sums(values: Float[np.ndarray, "P M"]) -> Float[np.ndarray, " P"]:
+        return np.asarray(np.where(where, values, 0.0).sum(axis=1))
 
-    above, below = sums(rewards, method, k), sums(rewards, "gdpo", 1.0)
+    above, below = sums(form.measured), sums(base.measured)
     drawn = np.random.default_rng(0).integers(0, len(above), (DRAWS, len(above)))
     totals = below[drawn].sum(axis=1)
-    has_ratio = bool(totals.min() > 0)  # too few groups for an interval otherwise
+    has_ratio = bool(totals.min() > 0)
     low, high = np.quantile(above[drawn].sum(axis=1) / totals, [0.025, 0.975]) if has_ratio else (np.nan, np.nan)
-    others = [shuffled(rewards, seed) for seed in range(SHUFFLES)]
-    means = [np.sum([sums(log, name, risk) for log in others]) for name, risk in ((method, k), ("gdpo", 1.0))]
-    return Ratio(float(above.sum() / below.sum()), float(low), float(high), len(above)), float(means[0] / means[1])
+    measured = Ratio(float(above.sum() / below.sum()), float(low), float(high), len(above))
+    return measured, float(sums(form.independent).sum() / sums(base.independent).sum())
 
 
-def gains_table(log: Log, edges: Sequence[float], *, in_group: bool) -> str:
+def gains_tables(log: Log) -> tuple[str, str]:
     """Return as Markdown what each of `FORMS` teaches about a criterion against GDPO, by its pass rate.
 
-    A bin has its upper edge. The pass rate is that in the group itself or that of the channel over all prompts.
+    First by the pass rate in the group itself, then by that of the channel over all prompts. A bin has its upper edge.
     """
+    base = taught(log.rewards, "gdpo", 1.0)
+    forms = [taught(log.rewards, method, k) for _, method, k in FORMS]
     inside = log.rewards.mean(axis=1)
-    rates = inside if in_group else np.where(np.isnan(inside), np.nan, np.nanmean(inside, axis=0))
-    rows = []
-    for low, high in pairwise(edges):
-        where = (rates > low) & (rates <= high) & (inside > 0) & (inside < 1)
-        if not where.any():
-            continue
-        shown = [f"{number(float(rates[where].mean()))}", str(int(where.sum()))]
-        for _, method, k in FORMS:
-            measured, independent = ratios(log.rewards, where, method, k)
-            shown += [
-                f"{number(measured.value)} [{number(measured.low)}, {number(measured.high)}]",
-                number(independent),
-            ]
-        rows.append(shown)
-    heads = [head for name, _, _ in FORMS for head in (name, "if independent")]
-    return markdown_table(["pass rate", "live groups", *heads], rows)
+    is_live = (inside > 0) & (inside < 1)
+    overall = np.where(np.isnan(inside), np.nan, np.nanmean(inside, axis=0))
+    tables = []
+    for rates, edges in ((inside, IN_GROUP), (overall, OVERALL)):
+        rows = []
+        for low, high in pairwise(edges):
+            where = is_live & (rates > low) & (rates <= high)
+            if not where.any():
+                continue
+            cells = [number(float(rates[where].mean())), str(int(where.sum()))]
+            for form in forms:
+                measured, independent = ratios(form, base, where)
+                ends = f" [{number(measured.low)}, {number(measured.high)}]" if np.isfinite(measured.low) else ""
+                cells += [number(measured.value) + ends, number(independent)]
+            rows.append(cells)
+        heads = [head for name, _, _ in FORMS for head in (name, "if independent")]
+        tables.append(markdown_table(["pass rate", "live groups", *heads], rows))
+    return tables[0], tables[1]
 
 
 def rates_table(log: Log) -> str:
@@ -140,8 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("log", type=Path, metavar="LOG", help="parquet of `rvpo_lab.instructions.rollouts`")
     log = read_log(parser.parse_args(arguments).log)
     print(rates_table(log))
-    print(gains_table(log, IN_GROUP, in_group=True))
-    print(gains_table(log, OVERALL, in_group=False))
+    print("\n".join(gains_tables(log)))
 
 
 if __name__ == "__main__":

