@@ -191,7 +191,7 @@ def test_criteria_of_one_kind_are_one_channel_but_weigh_one_by_one():
 
 def test_blocks_of_prompts_are_added_up_when_there_are_many():
     values = rewards(np.random.default_rng(0), prompts=300, rollouts=4, channels=3)
-    signals, ranges = make_signals(["gdpo"], [1.0], logged=False), np.tile([0.0, 1.0], (3, 1))
+    signals, ranges = make_signals(["gdpo"], [1.0]), np.tile([0.0, 1.0], (3, 1))
     layout = Layout(3, 1)
     sums, pairs = BlockSums(layout, blocks=64), PairSums.zeros(layout)
     for start in range(0, 300, 7):
@@ -272,11 +272,10 @@ def test_groups_without_anything_to_audit_are_errors(values, message):
 
 
 def test_every_method_and_k_is_a_signal():
-    names = [signal.name for signal in make_signals(BY_GROUP, KS, logged=True)]
-    assert names[0] == "logged"
+    names = [signal.name for signal in make_signals(BY_GROUP, KS)]
     assert {"grpo", "rvpo k=0.5", "rvpo_policy k=5", "cvar"} <= set(names)
-    assert len(names) == 1 + 7 + 4 * len(KS)
-    assert [s.name for s in make_signals(["mean_variance", "rvpo"], [1, math.inf], logged=False)] == [
+    assert len(names) == 7 + 4 * 4
+    assert [s.name for s in make_signals(["mean_variance", "rvpo"], [1, math.inf])] == [
         "mean_variance k=1",
         "rvpo k=1",
         "rvpo k=inf",

@@ -24,7 +24,7 @@ from rvpo.audit.findings import advise, find, limits
 from rvpo.audit.groups import NAMINGS, ChannelNames, Groups, TooManyChannelsError
 from rvpo.audit.readers import open_log
 from rvpo.audit.result import AuditResult
-from rvpo.audit.signals import BY_GROUP, KS, LOGGED, PLAIN_SUM, AnyMethod, make_signals
+from rvpo.audit.signals import BY_GROUP, KS, LOGGED, PLAIN_SUM, AnyMethod, Signal, make_signals
 from rvpo.audit.sums import BlockSums, Layout, PairSums, Sums, group_sums
 from rvpo.core.inputs import outside
 from rvpo.errors import ConfigError, unknown_name
@@ -132,13 +132,13 @@ def audit_groups(
     """
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1 or seed < 0:
         raise ConfigError(f"an audit needs draws >= 1 and a seed >= 0, got {draws!r} and {seed!r}")
-    signals = make_signals(methods, ks, logged=False)  # an unknown method is an error before the log is read
+    signals = make_signals(methods, ks)  # an unknown method is an error before the log is read
     blocks = _Blocks(groups)
     survey = _survey(blocks, names)
     _check(survey, names)
     bounds = _ranges(survey, names, ranges or {})
     if survey.logged:
-        signals = make_signals(methods, ks, logged=True)
+        signals = [Signal(LOGGED), *signals]
     layout = Layout(len(names), len(signals))
     block_sums, pair_sums = BlockSums(layout), PairSums.zeros(layout)
     for block in blocks:

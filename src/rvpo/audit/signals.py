@@ -56,14 +56,14 @@ class Signal:
         return aggregate.advantages * kept, aggregate.channel_weights
 
 
-def make_signals(methods: Sequence[AnyMethod], ks: Sequence[float], *, logged: bool) -> list[Signal]:
-    """Return a signal for every method, or for every method and k that it takes, the logged advantage first.
+def make_signals(methods: Sequence[AnyMethod], ks: Sequence[float]) -> list[Signal]:
+    """Return a signal for every method, or for every method and k that it takes.
 
     Raises:
         ConfigError: an unknown method, a k that is no number >= 0 or that no method takes, or none at all.
     """
     ks = [check_k(k) for k in ks]
-    signals = [Signal(LOGGED)] if logged else []
+    signals: list[Signal] = []
     for index, given in enumerate(methods):
         if given in methods[:index]:
             continue
@@ -77,7 +77,7 @@ def make_signals(methods: Sequence[AnyMethod], ks: Sequence[float], *, logged: b
         for k in dict.fromkeys(ks) if method.takes_k else (None,):
             if _accepts(method, k):
                 signals.append(Signal(name if k is None else f"{name} k={k:g}", method, name, k))
-    if len(signals) == logged:
+    if not signals:
         raise ConfigError(f"an audit needs at least one method and a k that it takes, got {len(methods)} and {ks}")
     names = [signal.name for signal in signals]
     if len(set(names)) < len(names):
