@@ -273,13 +273,22 @@ def test_groups_without_anything_to_audit_are_errors(values, message):
 
 def test_every_method_and_k_is_a_signal():
     names = [signal.name for signal in make_signals(BY_GROUP, KS)]
-    assert {"grpo", "rvpo k=0.5", "rvpo_policy k=5", "cvar"} <= set(names)
+    assert {"grpo", "cvar", *(f"{method} k={k}" for method in ("rvpo", "rvpo_policy") for k in (0.5, 1, 2, 5))} < {
+        *names
+    }
     assert len(names) == 7 + 4 * 4
     assert [s.name for s in make_signals(["mean_variance", "rvpo"], [1, math.inf])] == [
         "mean_variance k=1",
         "rvpo k=1",
         "rvpo k=inf",
     ]
+
+
+def test_intervals_are_of_1000_draws_unless_given():
+    groups = [log(some_rewards())]
+    expected = audit_groups(groups, list("abcd"), methods=["gdpo"], draws=1000).to_dict()
+    assert audit_groups(groups, list("abcd"), methods=["gdpo"]).to_dict() == expected
+    assert audit_groups(groups, list("abcd"), methods=["gdpo"], draws=1001).to_dict() != expected
 
 
 def test_a_method_that_weighs_by_the_batch_of_a_step_is_refused():
