@@ -37,7 +37,7 @@ def test_the_example_of_a_real_model(capsys):
     """Rates that the theory speaks about, from nearly never to nearly always met, with rewards as they were logged."""
     assert main(["--example", "real", "--methods", "gdpo,rvpo", "--ks", "2"]) == 0
     out = capsys.readouterr().out
-    assert "1600 rollouts in 200 groups" in out
+    assert "1600 rollouts in 200 groups" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
     result = audit_log(REAL_EXAMPLE, methods=["gdpo"], draws=10)
     means = {channel.name: channel.mean.value for channel in result.channels}
