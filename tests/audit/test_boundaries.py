@@ -300,6 +300,22 @@ def test_recent_and_drift_are_of_thirds_of_the_steps():
     assert (found.recent.value, found.drift.value) == (24.0, 24.0 - 1.5)
 
 
+@pytest.mark.parametrize(
+    ("steps", "points"),
+    [
+        (np.arange(10.0, 23.0), [*range(11), 11.5]),  # the last step has no part of its own
+        (np.array([10.0, 15.0, 22.0]), [0, 5, 12]),
+        (np.array([10.0, 10.999, 11.0, 22.0]), [0.4995, 1, 12]),
+    ],
+)
+def test_a_course_has_up_to_12_points(steps, points):
+    values = np.stack([steps / 100, steps / 100], axis=1)[..., None]
+    course = audit_groups([Groups(values, step=steps)], ["a"], methods=["gdpo"], draws=2).course
+    assert course.steps == pytest.approx([10 + point for point in points])
+    assert course.mean[0] == pytest.approx([(10 + point) / 100 for point in points])
+    assert course.dead[0] == (1.0,) * len(points)
+
+
 @pytest.mark.parametrize(("number", "counted"), [(3, 1), (4, 2)])
 def test_the_lowest_third_of_the_outlooks_is_rounded_up(number, counted):
     values = (np.random.default_rng(0).random((40, 6, number)) < np.linspace(0.2, 0.8, number)).astype(float)
@@ -351,6 +367,17 @@ def test_the_error_of_a_pair_of_equal_correlations_is_0_up_to_rounding():
         group = np.random.default_rng(seed).random((1, 5, 2))
         ((found),) = audit_groups([Groups(group.repeat(30, axis=0))], ["a", "b"], methods=["gdpo"], draws=2).pairs
         assert 0 <= found.error < 1e-6
+
+
+def test_the_correlation_of_a_pair_has_an_error_from_two_groups_on():
+    values = np.random.default_rng(0).random((2, 5, 2))
+    errors = []
+    for groups in (values[:1], values):
+        (found,) = audit_groups([Groups(groups)], ["a", "b"], methods=["gdpo"], draws=2).pairs
+        errors.append(found.error)
+    correlations = [np.corrcoef(group.T)[0, 1] for group in values]
+    assert math.isnan(errors[0])
+    assert errors[1] == pytest.approx(np.std(correlations, ddof=1) / math.sqrt(2))
 
 
 def outlook(values, name="a"):
