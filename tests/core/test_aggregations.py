@@ -370,11 +370,21 @@ def shares_of(rewards, method, **settings):
 
 
 def test_mean_variance_weight_is_larger_for_the_lower_channel():
-    # RARE, k = 1, pi 1/2: slopes 1/2 |1 - (Z_j - mean)|. Z (1, 1.7321): 0.6830 and 0.3170.
-    # Z (1, -0.5774): 0.1057 and 0.8943. Z (-1, -0.5774), twice: 0.6057 and 0.3943.
-    result = compute_advantages(RARE, method="mean_variance", k=1.0, ddof=0, eps=0.0)
-    expected = 0.6830 + 0.1057 + 2 * 0.6057
+    # RARE, k = 2, pi 1/2: slopes 1/2 |1 - 2 (Z_j - mean)|, as shares. Z (1, 1.7321): 0.8660 and 0.1340.
+    # Z (1, -0.5774): 0.2887 and 1.2887 of 1.5774. Z (-1, -0.5774), twice: 0.7113 and 0.2887.
+    result = compute_advantages(RARE, method="mean_variance", k=2.0, ddof=0, eps=0.0)
+    expected = 0.8660 + 0.1830 + 2 * 0.7113
     np.testing.assert_allclose(result.groups.weight, [[expected, 4 - expected]], atol=1e-3)
+
+
+def test_dvao_without_any_spread_is_0_without_eps_too():
+    np.testing.assert_array_equal(by_hand(np.ones((1, 4, 2)), "dvao"), np.zeros((1, 4)))
+
+
+def test_rvpo_policy_takes_small_weights_as_shares():
+    small, large = (by_hand(RARE, "rvpo_policy", weights=weights) for weights in ([0.25, 0.5], [4.0, 8.0]))
+    np.testing.assert_allclose(small, large, atol=1e-12)
+    assert abs(small).max() > 0.1
 
 
 def test_small_spreads_are_shared_out_too():

@@ -150,6 +150,7 @@ def test_advantages_equal_those_of_verl_on_every_token(weights):
         rewards = np.random.default_rng(seed).integers(0, 3, (5, 4, 3)) / 2.0
         rewards[0, :, 1] = 0.5
         rewards[1, :, :] = 1.0
+        rewards[:, :, 2] *= 2.0 ** (-14 * (seed % 2))  # a spread so small that the eps of 1e-6 shows
         lengths = unequal_lengths(seed, (5, 4))
         config = {"gdpo_reward_keys": [f"channel_{j}" for j in range(3)]}
         if weights is not None:

@@ -103,7 +103,7 @@ def test_corr_grpo_has_a_scale_if_correlations_add_up_to_more_than_rounding(angl
     np.testing.assert_allclose(advantages, -V if defined else np.zeros(4), atol=1e-6 if defined else 0)
 
 
-@pytest.mark.parametrize(("angle", "defined"), [(2e-10, True), (5e-11, False)])
+@pytest.mark.parametrize(("angle", "defined"), [(1.1e-10, True), (0.9e-10, False)])
 def test_a_channel_has_a_conflict_with_others_that_do_not_cancel_to_rounding(angle, defined):
     # The others add up to -angle V, of which the square is held against 1e-20.
     value = conflict(one_group(V, U, -(U + angle * V)))[0]
@@ -217,6 +217,10 @@ def test_what_is_given_for_each_of_two_prompts_goes_to_its_prompt(monkeypatch, b
     options = {"method": "rvpo_policy", "k": math.inf, "anchor": [[0.0, 1.0], [1.0, 0.0]]}
     result = compute_advantages(rewards, whiten=False, **options).advantages
     np.testing.assert_array_equal(result, [[0.5, -0.5, 0.0], [-0.5, 0.5, 0.0]])
+    # The batch's means are 1/2 and 1/4 for both prompts, so the second channel has all the weight.
+    rewards[..., 1] /= 2
+    result = compute_advantages(rewards, whiten=False, **options | {"anchor": "batch"}).advantages
+    np.testing.assert_array_equal(result, [[-0.25, 0.25, 0.0]] * 2)
 
 
 # --- few rollouts ---------------------------------------------------------------------------------------------
@@ -235,6 +239,56 @@ def test_the_only_rollout_that_is_kept_has_no_advantage_over_others():
     ):
         result = compute_advantages(rewards, method=first_alone, **options)
         np.testing.assert_array_equal(result.advantages, np.zeros((2, 2)))
+
+
+def test_the_only_rollout_with_a_reward_is_no_offset_of_its_prompt():
+    rewards = np.full((2, 3, 2), np.nan)
+    rewards[0, 0, 0] = 1.0
+    result = compute_advantages(rewards, method=given([[5.0, 0.0, 0.0]] * 2), whiten=False)
+    assert float(result.stats.offset_share) == 0.0
+
+
+def test_the_offset_share_of_small_advantages():
+    # Group means 0 and 0.2 about 0.1: 4 times 0.01, of 0, 0.04, 0.04 and 0.
+    rewards = np.array([[[0.0], [1.0]]] * 2)
+    result = compute_advantages(rewards, method=given([[0.1, -0.1], [0.3, 0.1]]), whiten=False)
+    assert float(result.stats.offset_share) == pytest.approx(0.5)
+
+
+def test_a_channel_may_be_absent_from_the_only_prompt():
+    stats = compute_advantages(np.array([[[0.0, np.nan], [1.0, np.nan]]])).stats
+    assert stats.absent_share.tolist() == [0.0, 1.0]
+
+
+def test_a_batch_of_a_single_rollout_misses_nothing():
+    stats = compute_advantages(np.ones((1, 1, 2))).stats
+    assert (stats.missing_share.tolist(), stats.absent_share.tolist()) == ([0.0, 0.0], [0.0, 0.0])
+
+
+def test_groups_of_one_rollout_are_groups():
+    assert compute_advantages(np.array([[1.0], [0.0], [1.0]]), group_size=1).advantages.tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("library", [np, array_api_strict])
+def test_the_batch_mean_of_whole_numbers_and_of_a_single_value(library):
+    # Means 1/2 and 1: an infinite k gives all the weight to the first channel.
+    whole = library.asarray([[[1, 1], [0, 1]]])
+    options = {"method": "rvpo_policy", "k": math.inf, "anchor": "batch", "whiten": False}
+    assert np.asarray(compute_advantages(whole, **options).advantages).tolist() == [[0.5, -0.5]]
+    # Means 3/4 and, of the only value, 1: again the first.
+    single = library.asarray([[[1.0, 1.0], [0.5, math.nan]]])
+    assert np.asarray(compute_advantages(single, **options).advantages).tolist() == [[0.25, -0.25]]
+
+
+def test_an_anchor_of_the_batch_without_ranges_is_on_the_scale_of_the_rewards():
+    means = []
+
+    def noting(channels, k=0.0, *, anchor=None):
+        means.append(anchor.ravel().tolist())
+        return Aggregate(channels.z.sum(axis=2), prior(channels))
+
+    compute_advantages(np.array([[[10.0, 7.0], [20.0, 5.0]]]), method=noting, anchor="batch")
+    assert means == [[15.0, 6.0]]
 
 
 # --- methods --------------------------------------------------------------------------------------------------
