@@ -229,9 +229,13 @@ def signalled(project, monkeypatch, *numbers):
     """Status of a run whose second step sends signals to its own process."""
     monkeypatch.setenv("TEST_SIGNALS", " ".join(str(int(number)) for number in numbers))
     words = ["--reward_funcs", "my_rewards.signalling", "--max_steps", "9", "--save_strategy", "no"]
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    status = main(["train", "--config", "run.yaml", *words])
-    assert {number: signal.getsignal(number) for number in before} == before
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        status = main(["train", "--config", "run.yaml", *words])
+        assert {number: signal.getsignal(number) for number in before} == before
+    finally:
+        signal.signal(signal.SIGINT, own)
     return status
 
 
