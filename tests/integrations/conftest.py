@@ -1,6 +1,5 @@
 """A tiny policy, rows, and one call that trains with a record of what happened."""
 
-import gc
 import sys
 from pathlib import Path
 
@@ -10,13 +9,6 @@ import mentions
 
 SCRIPTS = Path(__file__).parent / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-
-
-def pytest_collection_finish():
-    """Keep what is imported by now out of garbage collections: accelerate asks for a full one after every run, and it
-    would take a third of a second, longer than most of the runs here."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")

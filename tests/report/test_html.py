@@ -145,8 +145,9 @@ def test_what_is_no_run_is_named_with_what_was_found(tmp_path):
         read_runs([tmp_path / "notes.txt"])
 
 
-def test_the_folder_of_a_suite_names_the_command_that_reports_on_it(tmp_path):
-    (tmp_path / "suite.json").write_text("{}")
+@pytest.mark.parametrize("file", ["suite.json", "cells.parquet"])
+def test_the_folder_of_a_suite_names_the_command_that_reports_on_it(tmp_path, file):
+    (tmp_path / file).write_text("{}")
     with pytest.raises(ConfigError, match=f"made by `rvpo bench report {tmp_path}`"):
         read_runs([tmp_path])
 

@@ -6,12 +6,14 @@ from tiny import tiny_policy
 
 from rvpo.errors import ConfigError
 from rvpo_lab.cli.instructions import main
-from rvpo_lab.instructions.cells import Cell, Settings, cells, keep_settings, read_cells
+from rvpo_lab.instructions.cells import TASK, Settings, cells
 from rvpo_lab.instructions.program import Pace, Workers, run_cells
 from rvpo_lab.instructions.table import at_distance, best_rate, curves, markdown, scores
 from rvpo_lab.instructions.task import rows
 from rvpo_lab.instructions.train import divergence, train_cell
 from rvpo_lab.suite.cell_file import CellRecord, read_cell, write_cell
+from rvpo_lab.suite.folder import keep_settings, pack, read_cells
+from rvpo_lab.suite.plan import Cell
 
 SMALL = Settings(
     steps=3, prompts=2, rollouts=4, updates=2, tokens=10, evaluate_every=2, held_out=9, learning_rate=1e-3
@@ -27,7 +29,7 @@ def policy(tmp_path_factory):
 def trained(policy, tmp_path_factory):
     """A finished cell, and what it reported."""
     file, reports = tmp_path_factory.mktemp("cells") / "cell.parquet", []
-    train_cell(Cell("rvpo_policy", 3), SMALL, policy, file, lambda *report: reports.append(report))
+    train_cell(Cell(TASK, "rvpo_policy", 3), SMALL, policy, file, lambda *report: reports.append(report))
     return read_cell(file), reports, file
 
 
@@ -65,7 +67,7 @@ def test_updates_of_a_batch_are_counted_as_trl_counts_them(trained):
 
 
 def test_methods_of_a_seed_see_the_same_prompts_and_first_answers(policy, trained, tmp_path):
-    train_cell(Cell("gdpo", 3), SMALL, policy, tmp_path / "gdpo.parquet", lambda *report: None)
+    train_cell(Cell(TASK, "gdpo", 3), SMALL, policy, tmp_path / "gdpo.parquet", lambda *report: None)
     other, record = read_cell(tmp_path / "gdpo.parquet"), trained[0]
     first = [[entry for entry in cell.rollouts if entry[0] == 1] for cell in (record, other)]
     assert first[0] == first[1]
@@ -79,7 +81,7 @@ def test_adapters_are_trained_through_generate(policy, tmp_path):
     import dataclasses
 
     settings = dataclasses.replace(SMALL, lora=4, steps=2, passes=2)
-    train_cell(Cell("gdpo", 0), settings, policy, tmp_path / "cell.parquet", lambda *report: None)
+    train_cell(Cell(TASK, "gdpo", 0), settings, policy, tmp_path / "cell.parquet", lambda *report: None)
     record = read_cell(tmp_path / "cell.parquet")
     assert record.about["sampler"] == "generate"
     assert record.logged_steps == [4, 8]
@@ -115,7 +117,7 @@ def test_the_program_goes_on_where_results_end(policy, tmp_path):
         left = run_cells(tmp_path, planned, SMALL, policy, workers, deadline=None, pace=Pace(), show=lines.append)
         assert left == []
         files = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cells").iterdir()}
-        assert set(files) == {"gdpo-0.parquet", "rvpo-0.parquet"}
+        assert set(files) == {"instructions-gdpo-0.parquet", "instructions-rvpo-0.parquet"}
         assert "2 of 2 cells" in "".join(lines)
         more = cells(["gdpo", "rvpo"], [0, 1])
         # A cell takes longer than is left: none is begun, the two finished ones stay.
@@ -128,7 +130,7 @@ def test_the_program_goes_on_where_results_end(policy, tmp_path):
         assert left == []
         wrong = run_cells(
             tmp_path,
-            [Cell("gdpo", 7)],
+            [Cell(TASK, "gdpo", 7)],
             SMALL,
             "/no/such/model",
             workers,
@@ -136,13 +138,18 @@ def test_the_program_goes_on_where_results_end(policy, tmp_path):
             pace=Pace(),
             show=lines.append,
         )
-        assert wrong == [Cell("gdpo", 7)]
-        assert "gdpo-7 failed: ConfigError" in "".join(lines)
+        assert wrong == [Cell(TASK, "gdpo", 7)]
+        assert "instructions-gdpo-7 failed: ConfigError" in "".join(lines)
     assert {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cells").iterdir()}.items() >= files.items()
-    assert set(read_cells(tmp_path)) == set(more)
+    assert {record.cell for record in read_cells(tmp_path)} == set(more)
     text = markdown(tmp_path)
     assert "RVPO 0.5-2" in text
-    assert "with fewer than 4 seeds they are directions" in text
+    assert "with fewer than 4 seeds they are directions" in " ".join(text.split())
+    pack(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["cells.parquet"]
+    assert markdown(tmp_path) == text
+    with Workers(1) as workers:  # has nothing to do: packed cells are finished
+        assert run_cells(tmp_path, more, SMALL, "/no", workers, deadline=None, pace=Pace(), show=lines.append) == []
 
 
 def test_settings_of_a_folder_do_not_change(tmp_path):
@@ -162,7 +169,8 @@ def test_what_cannot_be_trained_is_told(tmp_path):
 def made_up(method, seed, ends, kl):
     """Write-ready record: two kinds over two prompts each, evaluated at steps 0 and 10."""
     about = {
-        "method": method,
+        "task": TASK,
+        "contender": method,
         "seed": seed,
         "policy": "tiny",
         "kl_per_token": [0.0, kl],
@@ -199,12 +207,13 @@ def test_the_table_pairs_runs_by_seed(tmp_path):
     write_cell(
         made_up("rvpo", 9, {"short": 0.0, "title": 0.0, "json": 0.0}, 0.25), tmp_path / "cells" / "rvpo-9.parquet"
     )
-    lines = markdown(tmp_path).splitlines()
+    text = markdown(tmp_path)
+    lines = text.splitlines()
     steps, distance = [line for line in lines if line.startswith("| RVPO 0.5-2")]
     assert "| -0.100 [-0.100, -0.100] |" in steps
     # At KL 0.25 GDPO is half its way up: 0.275 on average, RVPO is at its end, 0.45.
-    assert distance.startswith("| RVPO 0.5-2 | 4 | 0.2500 | +0.175 [")
-    assert "4 to 5 seeds" in lines[0]
+    assert distance.startswith("| RVPO 0.5-2 | 4 | 0.250 | +0.175 [")
+    assert "4 to 5 seeds a method" in " ".join(lines)
 
 
 def test_no_results_are_an_error(tmp_path):

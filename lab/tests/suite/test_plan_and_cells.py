@@ -88,13 +88,13 @@ def test_a_folder_keeps_to_its_settings(tmp_path):
 
 def test_a_suite_older_than_a_setting_had_its_default(tmp_path):
     (tmp_path / "suite.json").write_text(json.dumps({"steps": 5}))
-    assert read_settings(tmp_path) == SuiteSettings(steps=5)
+    assert read_settings(tmp_path, SuiteSettings) == SuiteSettings(steps=5)
     keep_settings(tmp_path, SuiteSettings(steps=5))
     with pytest.raises(ConfigError, match="num_iterations 1 there and 4 now"):
         keep_settings(tmp_path, SuiteSettings(steps=5, num_iterations=4))
     (tmp_path / "suite.json").write_text(json.dumps({"steps": 5, "temperature": 2}))
     with pytest.raises(ConfigError, match="does not know: \\['temperature'\\]"):
-        read_settings(tmp_path)
+        read_settings(tmp_path, SuiteSettings)
 
 
 def test_a_cell_comes_back_as_it_was(tmp_path, make_record):

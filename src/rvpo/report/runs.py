@@ -22,8 +22,8 @@ __all__ = [
 ]
 
 METRICS_FILE = "metrics.jsonl"
-SUITE_FILE = "suite.json"
-"""Marks the folder of a suite, which the laboratory reports on."""
+SUITE_FILES = ("suite.json", "cells.parquet")
+"""Mark the folder of a suite, which the laboratory reports on."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def read_runs(folders: Sequence[Path]) -> list[TrainingRun]:
     """
     unique = unique_folders(folders)
     for folder in unique:
-        if (folder / SUITE_FILE).is_file() and not (folder / METRICS_FILE).is_file():
+        if any((folder / name).is_file() for name in SUITE_FILES) and not (folder / METRICS_FILE).is_file():
             raise ConfigError(f"{folder} is the folder of a suite; its page is made by `rvpo bench report {folder}`")
     return [read_run(folder, name) for folder, name in zip(unique, differing_names(unique), strict=True)]
 

@@ -114,6 +114,7 @@ def parser() -> argparse.ArgumentParser:
     findings.add_argument("--late", type=Path, metavar="FOLDER", help="folder of suites, one for each condition")
     findings.add_argument("--figure", type=Path, metavar="FILE", help="draw the lowest thirds too, as .svg or .png")
     findings.add_argument("--candidates", type=Path, metavar="FOLDER", help="suite in which candidates were tried")
+    findings.add_argument("--real", type=Path, metavar="FOLDER", help="results of `rvpo bench instructions`")
     packing = commands.add_parser("pack", help="join the cells of a finished suite in one file")
     packing.add_argument("results", type=Path, help="folder of a suite")
     return top
@@ -137,6 +138,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def write_findings(options: argparse.Namespace) -> int:
     """Write the tables as a page, or into the places of a document; draw the figure if asked to."""
+    from rvpo_lab.instructions.table import markdown
     from rvpo_lab.suite.findings import findings, places, refill, sections
 
     if options.fill and not options.fill.is_file():
@@ -152,6 +154,8 @@ def write_findings(options: argparse.Namespace) -> int:
         late=options.late,
         candidates=options.candidates,
     )
+    if options.real:
+        texts["real"] = markdown(options.real)
     if options.figure:
         check_installed()
         from rvpo_lab.report.pictures import lowest_picture

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from rvpo.errors import ConfigError
 from rvpo.text import number
-from rvpo_lab.instructions.cells import HELP, METHODS, Cell, Settings, cells, keep_settings
+from rvpo_lab.instructions.cells import HELP, METHODS, TASK, Settings, cells
+from rvpo_lab.suite.folder import keep_settings
+from rvpo_lab.suite.plan import Cell, label
 
 __all__ = ["main"]
 
@@ -44,7 +47,7 @@ def _numbers(text: str) -> list[int]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    methods = "\n".join(f"  {name:<14}{label}" for name, (label, _) in METHODS.items())
+    methods = "\n".join(f"  {name:<14}{label(name)}" for name in METHODS)
     top = argparse.ArgumentParser(
         prog="rvpo bench instructions",
         description="Train SmolLM2-135M-Instruct on requests with 5 to 9 verifiable instructions, each a reward "
@@ -52,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--methods", type=_names, default=list(METHODS)[:5], help="comma-separated (default: first five)")
+    top.add_argument("--methods", type=_names, default=list(METHODS[:5]), help="comma-separated (default: first five)")
     top.add_argument("--then", type=_names, default=[], help="methods trained after all of these, where time is left")
     top.add_argument("--seeds", default="4", help="3 (how many), 0-4 or 1,5 (default: 4)")
     for name, value in asdict(Settings()).items():
@@ -132,13 +135,15 @@ def _rates_of(settings: Settings, policy: str, options: argparse.Namespace, dead
     """Train GDPO at each learning rate, side by side; print the table and write the best into rate.json."""
     from rvpo_lab.instructions.program import Workers
     from rvpo_lab.instructions.table import best_rate
-    from rvpo_lab.suite.cell_file import read_cell
+    from rvpo_lab.suite.cell_file import read_cell, read_file, write_file
 
-    files = {rate: options.out / "rates" / f"{rate:g}.parquet" for rate in options.rates}
-    options.out.joinpath("rates").mkdir(parents=True, exist_ok=True)
+    packed, place = options.out / "rates.parquet", options.out / "rates"
+    done = {record.about["settings"]["learning_rate"]: record for record in read_file(packed)} if packed.is_file() else {}
+    files = {rate: place / f"{rate:g}.parquet" for rate in options.rates if rate not in done}
+    place.mkdir(parents=True, exist_ok=True)
     with Workers(options.workers) as workers:
         futures = {
-            rate: workers.train(Cell("gdpo", RATE_SEED), replace(settings, learning_rate=rate), policy, file)
+            rate: workers.train(Cell(TASK, "gdpo", RATE_SEED), replace(settings, learning_rate=rate), policy, file)
             for rate, file in files.items()
             if not file.is_file()
         }
@@ -147,9 +152,11 @@ def _rates_of(settings: Settings, policy: str, options: argparse.Namespace, dead
                 future.result(timeout=None if deadline is None else max(deadline - time.monotonic(), 0))
             except TimeoutError:
                 print(f"learning rate {rate:g} did not end in time", file=sys.stderr)
-    done = {rate: read_cell(file) for rate, file in files.items() if file.is_file()}
+    done |= {rate: read_cell(file) for rate, file in files.items() if file.is_file()}
     if not done:
         raise ConfigError("no run ended in time; raise --seconds or lower --steps")
+    write_file(done.values(), packed)
+    shutil.rmtree(place)
     best, table = best_rate(done)
     print(f"{table}\nbest: {best:g}")
     (options.out / "rate.json").write_text(json.dumps({"learning_rate": best}) + "\n")

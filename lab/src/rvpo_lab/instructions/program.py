@@ -21,8 +21,10 @@ from typing import Any
 
 from rvpo.errors import RvpoError
 from rvpo.text import number
-from rvpo_lab.instructions.cells import Cell, Settings
+from rvpo_lab.instructions.cells import TASK, Settings
 from rvpo_lab.suite.cell_file import read_cell
+from rvpo_lab.suite.folder import cell_path, finished
+from rvpo_lab.suite.plan import Cell
 
 __all__ = ["Pace", "Workers", "probe", "run_cells"]
 
@@ -96,21 +98,20 @@ def run_cells(
     pace: Pace,
     show: Show,
 ) -> list[Cell]:
-    """Train what has no file under `folder/cells` yet, in order; return the cells that are still missing.
+    """Train what is not finished in the folder yet, in order; return the cells that are still missing.
 
     `deadline` is a time of `time.monotonic`. `pace` is corrected by what is seen. A cell that fails is reported,
     left missing, and does not stop the others; RvpoError if a worker process died.
     """
-    place = folder / "cells"
-    place.mkdir(parents=True, exist_ok=True)
-    missing = [cell for cell in planned if not (place / f"{cell.name}.parquet").is_file()]
+    done_before = finished(folder)
+    missing = [cell for cell in planned if cell.name not in done_before]
     waiting = list(missing)
     running: dict[Future[float], Cell] = {}
     standing: dict[Cell, tuple[int, float]] = {}
     while waiting or running:
         while waiting and len(running) < workers.number and _fits(pace, settings.steps, deadline):
             cell = waiting.pop(0)
-            running[workers.train(cell, settings, policy, place / f"{cell.name}.parquet")] = cell
+            running[workers.train(cell, settings, policy, cell_path(folder, cell))] = cell
         if not running or (deadline is not None and time.monotonic() > deadline):
             break
         done, _ = wait(running, timeout=TICK, return_when=FIRST_COMPLETED)
@@ -157,7 +158,7 @@ def probe(settings: Settings, policy: str, workers: Workers, folder: Path, sizes
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for size in sizes:
-        planned = [Cell("gdpo", 1000 + index) for index in range(size)]
+        planned = [Cell(TASK, "gdpo", 1000 + index) for index in range(size)]
         files = [folder / f"{cell.name}.parquet" for cell in planned]
         futures = [workers.train(cell, short, policy, file) for cell, file in zip(planned, files, strict=True)]
         total = [future.result() for future in futures]

@@ -12,12 +12,16 @@ import numpy as np
 from rvpo.stats import NEGLECTED, lowest_third, paired_test
 from rvpo.text import interval, number, percent, plural, signed
 from rvpo.text import markdown_table as table
-from rvpo_lab.instructions.cells import METHODS, Cell, read_cells
+from rvpo_lab.instructions.cells import METHODS
 from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.suite.folder import read_cells
+from rvpo_lab.suite.foresight_page import paragraph
+from rvpo_lab.suite.plan import BASELINE, label
 
 __all__ = ["best_rate", "curves", "markdown", "scores"]
 
-BASELINE = "gdpo"
+ENOUGH_SEEDS = 4
+"""Seeds of a method before its differences are more than directions."""
 MEASURES = ("mean", "lowest third", "neglected")
 
 
@@ -50,14 +54,12 @@ def at_distance(record: CellRecord, kl: float) -> dict[str, float]:
     return {name: float((1 - share) * v[before] + share * v[after]) for name, v in scores(record).items()}
 
 
-def _paired(records: Mapping[Cell, CellRecord], method: str) -> list[tuple[CellRecord, CellRecord]]:
+def _paired(records: Sequence[CellRecord], method: str) -> list[tuple[CellRecord, CellRecord]]:
     """Return (method's, baseline's) runs of every seed that both have."""
-    seeds = sorted(cell.seed for cell in records if cell.method == method)
-    return [
-        (records[Cell(method, seed)], records[Cell(BASELINE, seed)])
-        for seed in seeds
-        if Cell(BASELINE, seed) in records
-    ]
+    own, baseline = (
+        {record.cell.seed: record for record in records if record.cell.contender == name} for name in (method, BASELINE)
+    )
+    return [(own[seed], baseline[seed]) for seed in sorted(own.keys() & baseline.keys())]
 
 
 def _difference(pairs: Sequence[tuple[float, float]]) -> str:
@@ -68,15 +70,16 @@ def _difference(pairs: Sequence[tuple[float, float]]) -> str:
     return interval(test.difference, test.low, test.high)
 
 
-def _methods(records: Mapping[Cell, CellRecord]) -> list[str]:
-    present = {cell.method for cell in records}
-    return [method for method in METHODS if method in present]
+def _methods(records: Sequence[CellRecord]) -> list[str]:
+    """Return the methods that have runs, as METHODS lists them, others last."""
+    present = dict.fromkeys(record.cell.contender for record in records)
+    return [*(name for name in METHODS if name in present), *(name for name in present if name not in METHODS)]
 
 
-def _at_equal_steps(records: Mapping[Cell, CellRecord]) -> str:
+def _at_equal_steps(records: Sequence[CellRecord]) -> str:
     rows = []
     for method in _methods(records):
-        own = [record for cell, record in records.items() if cell.method == method]
+        own = [record for record in records if record.cell.contender == method]
         last = {name: float(np.mean([scores(record)[name][-1] for record in own])) for name in MEASURES}
         kl = float(np.mean([record.about["kl_per_token"][-1] for record in own]))
         pairs = [(scores(a), scores(b)) for a, b in _paired(records, method)]
@@ -84,20 +87,12 @@ def _at_equal_steps(records: Mapping[Cell, CellRecord]) -> str:
             _difference([(a[name][-1], b[name][-1]) for a, b in pairs]) if method != BASELINE else number(float("nan"))
             for name in MEASURES
         ]
-        rows.append(
-            [
-                METHODS[method][0],
-                str(len(own)),
-                *[number(last[name], 3) for name in MEASURES],
-                number(kl, 4),
-                *differences,
-            ]
-        )
-    head = ["method", "seeds", *MEASURES, "KL a token", *[f"{name} - GDPO" for name in MEASURES]]
-    return table(head, rows)
+        levels = [number(last[name], 3) for name in MEASURES]
+        rows.append([label(method), str(len(own)), *levels, number(kl, 3), *differences])
+    return table(["method", "seeds", *MEASURES, "KL a token", *[f"{name} - GDPO" for name in MEASURES]], rows)
 
 
-def _at_equal_distance(records: Mapping[Cell, CellRecord]) -> str:
+def _at_equal_distance(records: Sequence[CellRecord]) -> str:
     rows = []
     for method in _methods(records):
         if method == BASELINE or not (paired := _paired(records, method)):
@@ -105,28 +100,23 @@ def _at_equal_distance(records: Mapping[Cell, CellRecord]) -> str:
         distances = [min(max(record.about["kl_per_token"]) for record in pair) for pair in paired]
         pairs = [tuple(at_distance(r, kl) for r in pair) for pair, kl in zip(paired, distances, strict=True)]
         differences = [_difference([(a[name], b[name]) for a, b in pairs]) for name in MEASURES]
-        rows.append([METHODS[method][0], str(len(pairs)), number(float(np.mean(distances)), 4), *differences])
+        rows.append([label(method), str(len(pairs)), number(float(np.mean(distances)), 3), *differences])
     return table(["method", "seeds", "KL a token", *[f"{name} - GDPO" for name in MEASURES]], rows)
 
 
-def _kinds(records: Mapping[Cell, CellRecord]) -> str:
+def _kinds(records: Sequence[CellRecord]) -> str:
     """Return the table of every kind: its base rate, and its held-out mean at the end under each method."""
-    by_cell = {cell: curves(record) for cell, record in records.items()}
-    kinds = sorted({kind for means in by_cell.values() for kind in means})
-    start = {kind: float(np.mean([m[kind][0] for m in by_cell.values() if kind in m])) for kind in kinds}
-    methods = _methods(records)
-    rows = []
+    means = [(record.cell.contender, curves(record)) for record in records]
+    kinds = sorted({kind for _, of_run in means for kind in of_run})
+    start = {kind: float(np.mean([of_run[kind][0] for _, of_run in means if kind in of_run])) for kind in kinds}
+    methods, rows = _methods(records), []
     for kind in sorted(kinds, key=start.__getitem__):
         ends = [
-            float(
-                np.mean(
-                    [m[kind][-1] for cell, m in by_cell.items() if cell.method == method and kind in m] or [np.nan]
-                )
-            )
+            [of_run[kind][-1] for contender, of_run in means if contender == method and kind in of_run]
             for method in methods
         ]
-        rows.append([kind, number(start[kind]), *map(number, ends)])
-    return table(["kind", "start", *[METHODS[method][0] for method in methods]], rows)
+        rows.append([kind, number(start[kind]), *(number(float(np.mean(values or [np.nan]))) for values in ends)])
+    return table(["kind", "start", *map(label, methods)], rows)
 
 
 def markdown(folder: Path) -> str:
@@ -135,22 +125,26 @@ def markdown(folder: Path) -> str:
     Raises ConfigError if there are no finished cells.
     """
     records = read_cells(folder)
-    first = next(iter(records.values())).about
-    s = first["settings"]
-    seeds = {method: sum(cell.method == method for cell in records) for method in _methods(records)}
-    start = float(np.mean([scores(record)["mean"][0] for record in records.values()]))
+    about, s = records[0].about, records[0].about["settings"]
+    seeds = [sum(record.cell.contender == method for record in records) for method in _methods(records)]
+    start = float(np.mean([scores(record)["mean"][0] for record in records]))
     text = (
-        f"{first['policy']}, {plural(len(records), 'run')}, {min(seeds.values())} to {max(seeds.values())} seeds a "
-        f"method; {s['steps']} steps of {s['prompts']} prompts x {s['rollouts']} rollouts of at most {s['tokens']} "
-        f"tokens, {s['updates'] * s['passes']} updates a step (each on {percent(1 / s['updates'])} of its rollouts), "
-        f"clip {s['epsilon']:g}, learning rate {s['learning_rate']:g}, KL penalty {s['beta']:g}; {s['held_out']} "
-        f"held-out prompts; mean over kinds at the start {number(start, 3)}. Neglected: share of kinds below "
-        f"{NEGLECTED:g}. Differences are paired by seed, with 95 % bootstrap intervals over seeds"
-        + ("; with fewer than 4 seeds they are directions, no claims.\n" if min(seeds.values()) < 4 else ".\n")
+        f"{about['policy']}, {plural(len(records), 'run')}, {min(seeds)} to {max(seeds)} seeds a method; {s['steps']} "
+        f"steps of {s['prompts']} prompts x {s['rollouts']} rollouts of at most {s['tokens']} tokens, "
+        f"{s['updates'] * s['passes']} updates a step (each on {percent(1 / s['updates'])} of its rollouts), clip "
+        f"{s['epsilon']:g}, learning rate {s['learning_rate']:g}, KL penalty {s['beta']:g}; {s['held_out']} held-out "
+        f"prompts; mean over kinds at the start {number(start, 3)}. Neglected: share of kinds below {NEGLECTED:g}. "
+        "Differences are paired by seed, with 95 % bootstrap intervals over seeds"
+        + (
+            f"; with fewer than {ENOUGH_SEEDS} seeds they are directions, no claims."
+            if min(seeds) < ENOUGH_SEEDS
+            else "."
+        )
     )
     return (
-        f"{text}\nAt equal steps:\n\n{_at_equal_steps(records)}\nAt equal distance, the largest that both runs of a "
-        f"pair reached:\n\n{_at_equal_distance(records)}\nHeld-out mean of each kind at the end:\n\n{_kinds(records)}"
+        f"{paragraph(text)}\nAt equal steps:\n\n{_at_equal_steps(records)}\nAt equal distance, the largest that both "
+        f"runs of a pair reached:\n\n{_at_equal_distance(records)}\nHeld-out mean of each kind at the end:\n\n"
+        f"{_kinds(records)}"
     )
 
 

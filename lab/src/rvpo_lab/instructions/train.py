@@ -22,10 +22,11 @@ from transformers import AutoModelForCausalLM, PrinterCallback, ProgressCallback
 from trl import ModelConfig  # isort: skip
 
 from rvpo.report.runs import columns_of_log
-from rvpo_lab.instructions.cells import METHODS, Cell, Settings
+from rvpo_lab.instructions.cells import Settings
 from rvpo_lab.instructions.sampler import Sampler, fits
 from rvpo_lab.instructions.task import grade, rows
 from rvpo_lab.suite.cell_file import CellRecord, write_cell
+from rvpo_lab.suite.plan import Cell, find_contender
 from rvpo_lab.suite.train_cell import Interrupted, groups_of_rewards
 
 __all__ = ["Progress", "divergence", "train_cell"]
@@ -206,7 +207,7 @@ def config(cell: Cell, settings: Settings, folder: Path) -> RVPOConfig:
         gradient_checkpointing=False,
         disable_tqdm=True,
         dataloader_pin_memory=False,
-        **METHODS[cell.method][1],
+        **find_contender(cell.contender).options,
     )
 
 

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from rvpo.errors import ConfigError
 from rvpo_lab.suite.plan import Cell
 
-__all__ = ["CellRecord", "names_in", "read_cell", "read_file", "write_cell", "write_file"]
+__all__ = ["CellRecord", "about_cells", "cell_of", "read_cell", "read_file", "write_cell", "write_file"]
 
 SCHEMA = pa.schema(
     [
@@ -66,7 +66,7 @@ class CellRecord:
     @property
     def cell(self) -> Cell:
         """The cell that was trained."""
-        return Cell(self.about["task"], self.about["contender"], self.about["seed"])
+        return cell_of(self.about)
 
 
 def write_file(records: Iterable[CellRecord], file: Path) -> None:
@@ -173,7 +173,12 @@ def _table(file: Path, **options: Any) -> pa.Table:
         raise ConfigError(f"{file} holds no cell of a suite: {error}") from error
 
 
-def names_in(file: Path) -> set[str]:
-    """Return the names of the cells in a file. Raises ConfigError for a file that holds something else."""
-    about = _table(file, columns=["text"], filters=[("record", "=", "cell")])["text"].to_pylist()
-    return {CellRecord(json.loads(text), []).cell.name for text in about}
+def about_cells(file: Path) -> list[dict[str, Any]]:
+    """Return what a file says about each of its cells. Raises ConfigError for a file that holds something else."""
+    texts = _table(file, columns=["text"], filters=[("record", "=", "cell")])["text"].to_pylist()
+    return [json.loads(text) for text in texts]
+
+
+def cell_of(about: dict[str, Any]) -> Cell:
+    """Return the cell that is described."""
+    return Cell(about["task"], about["contender"], about["seed"])

@@ -33,6 +33,7 @@ __all__ = ["findings", "places", "refill", "sections"]
 
 COMPARED = ("final_mean", "best_mean", "final_lowest", "final_neglected", "final_all_met", "area", "drop")
 TITLES = {
+    "real": "A real language model",
     "runs": "",
     "aim": "The aim",
     "methods": "The lowest third, task by task",

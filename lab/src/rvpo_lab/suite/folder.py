@@ -1,8 +1,8 @@
 """A suite's folder: its settings, a file for each cell as it is finished, and all of them in one file once packed.
 
-    suite.json           the settings that all cells share
+    suite.json           the settings that all cells share, until it is packed
     cells/NAME.parquet   a finished cell
-    cells.parquet        cells of a suite that was packed
+    cells.parquet        cells of a suite that was packed; each holds the settings, too
 
 A cell is finished when it lies in a file, and files appear whole. So a suite that was killed goes on where it was,
 and one that was packed takes further cells.
@@ -11,15 +11,21 @@ and one that was packed takes further cells.
 import gc
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from rvpo.errors import ConfigError
-from rvpo_lab.suite.cell_file import CellRecord, names_in, read_file, write_file
-from rvpo_lab.suite.plan import CONTENDERS, Cell, SuiteSettings
+from rvpo_lab.suite.cell_file import CellRecord, about_cells, cell_of, read_file, write_file
+from rvpo_lab.suite.plan import CONTENDERS, Cell
 from rvpo_lab.tasks.catalog import TASKS
 
-__all__ = ["SETTINGS_FILE", "cell_path", "finished", "keep_settings", "pack", "read_cells", "read_settings"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    S = TypeVar("S", bound=DataclassInstance)
+
+__all__ = ["cell_path", "finished", "is_suite", "keep_settings", "pack", "read_cells", "read_settings"]
 
 SETTINGS_FILE = "suite.json"
 CELLS = "cells"
@@ -38,7 +44,9 @@ def _files(folder: Path) -> list[Path]:
 
 def finished(folder: Path) -> set[str]:
     """Return the names of the finished cells."""
-    return {name for file in _files(folder) for name in (names_in(file) if file.name == PACKED else [file.stem])}
+    packed, *others = folder / PACKED, *(folder / CELLS).glob("*.parquet")
+    names = {cell_of(about).name for about in about_cells(packed)} if packed.is_file() else set()
+    return names | {file.stem for file in others}
 
 
 def read_cells(folder: Path, cells: Sequence[Cell] = ()) -> list[CellRecord]:
@@ -56,7 +64,7 @@ def read_cells(folder: Path, cells: Sequence[Cell] = ()) -> list[CellRecord]:
             gc.enable()
     chosen = [record for name, record in records.items() if not wanted or name in wanted]
     if not chosen:
-        raise ConfigError(f"there are no finished cells in {folder / CELLS}; run `rvpo bench neglect --out {folder}`")
+        raise ConfigError(f"there are no finished cells in {folder}; run `rvpo bench neglect --out {folder}`")
     places = [{name: place for place, name in enumerate(names)} for names in (TASKS, CONTENDERS)]
 
     def place(record: CellRecord) -> tuple[int, int, int]:
@@ -67,32 +75,39 @@ def read_cells(folder: Path, cells: Sequence[Cell] = ()) -> list[CellRecord]:
 
 
 def pack(folder: Path) -> Path:
-    """Join all finished cells in one file; return it. Raises ConfigError if there are none."""
+    """Join all finished cells in one file, the folder's only one; return it. Raises ConfigError if there are none."""
     records, files = read_cells(folder), _files(folder)
     write_file(records, folder / PACKED)
-    for file in files:
+    for file in (*files, folder / SETTINGS_FILE):
         if file.name != PACKED:
-            file.unlink()
+            file.unlink(missing_ok=True)
+    if (folder / CELLS).is_dir() and not any((folder / CELLS).iterdir()):
+        (folder / CELLS).rmdir()
     return folder / PACKED
 
 
-def read_settings(folder: Path) -> SuiteSettings:
+def is_suite(folder: Path) -> bool:
+    """Return whether a folder holds a suite."""
+    return (folder / SETTINGS_FILE).is_file() or (folder / PACKED).is_file()
+
+
+def read_settings(folder: Path, kind: "type[S]") -> "S":
     """Return the settings of a suite; those that did not exist when it was made had today's defaults.
 
     Raises ConfigError for settings that this version does not know.
     """
-    kept = json.loads((folder / SETTINGS_FILE).read_text())
-    if unknown := sorted(kept.keys() - asdict(SuiteSettings()).keys()):
-        raise ConfigError(f"{folder / SETTINGS_FILE} has settings that this version does not know: {unknown}")
-    return SuiteSettings(**kept)
-
-
-def keep_settings(folder: Path, settings: SuiteSettings) -> None:
-    """Write the settings into a new suite's folder; raise ConfigError if it holds cells of other settings."""
     file = folder / SETTINGS_FILE
+    kept = json.loads(file.read_text()) if file.is_file() else about_cells(folder / PACKED)[-1]["settings"]
+    if unknown := sorted(kept.keys() - {each.name for each in fields(kind)}):
+        raise ConfigError(f"{folder} has settings that this version does not know: {unknown}")
+    return kind(**kept)
+
+
+def keep_settings(folder: Path, settings: "DataclassInstance") -> None:
+    """Write the settings into a new suite's folder; raise ConfigError if it holds cells of other settings."""
     wanted = asdict(settings)
-    if file.is_file():
-        kept = asdict(read_settings(folder))
+    if is_suite(folder):
+        kept = asdict(read_settings(folder, type(settings)))
         different = [
             f"{name} {kept[name]} there and {value} now" for name, value in wanted.items() if kept[name] != value
         ]
@@ -102,4 +117,4 @@ def keep_settings(folder: Path, settings: SuiteSettings) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(wanted, indent=2) + "\n")
+    (folder / SETTINGS_FILE).write_text(json.dumps(wanted, indent=2) + "\n")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from rvpo.errors import ConfigError
-from rvpo_lab.suite.folder import SETTINGS_FILE, read_cells, read_settings
+from rvpo_lab.suite.folder import is_suite, read_cells, read_settings
 from rvpo_lab.suite.plan import SuiteSettings
 from rvpo_lab.suite.results import run_scores
 
@@ -47,9 +47,9 @@ class Condition:
 
 def read_conditions(folder: Path) -> list[Condition]:
     """Return the suites in a folder, by name. Raises ConfigError if there is none."""
-    files = sorted(folder.glob(f"*/{SETTINGS_FILE}"))
-    if not files:
-        raise ConfigError(f"{folder} holds no suites: no folder in it has a {SETTINGS_FILE}")
+    suites = [place for place in sorted(folder.glob("*/")) if is_suite(place)]
+    if not suites:
+        raise ConfigError(f"{folder} holds no suites: no folder in it has finished cells or settings of one")
     return [
-        Condition(file.parent.name, read_settings(file.parent), run_scores(read_cells(file.parent))) for file in files
+        Condition(suite.name, read_settings(suite, SuiteSettings), run_scores(read_cells(suite))) for suite in suites
     ]

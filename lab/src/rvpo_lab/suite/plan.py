@@ -42,6 +42,7 @@ CONTENDERS = {
         Contender("grpo", "GRPO", {"method": "grpo"}),
         Contender("gdpo", "GDPO", {"method": "gdpo"}),
         Contender("rvpo", "RVPO 0.5-2", {"method": "rvpo", **PAPER_SCHEDULE}),
+        Contender("rvpo_k1", "RVPO k=1", {"method": "rvpo", "k": 1.0}),
         Contender("rvpo_k5", "RVPO k=5", {"method": "rvpo", "k": 5.0}),
         Contender("hard_min", "hard-min", {"method": "hard_min"}),
         Contender("rvpo_policy", "policy k=2", {"method": "rvpo_policy", "k": 2.0}),
