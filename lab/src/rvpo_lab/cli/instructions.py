@@ -138,7 +138,9 @@ def _rates_of(settings: Settings, policy: str, options: argparse.Namespace, dead
     from rvpo_lab.suite.cell_file import read_cell, read_file, write_file
 
     packed, place = options.out / "rates.parquet", options.out / "rates"
-    done = {record.about["settings"]["learning_rate"]: record for record in read_file(packed)} if packed.is_file() else {}
+    done = (
+        {record.about["settings"]["learning_rate"]: record for record in read_file(packed)} if packed.is_file() else {}
+    )
     files = {rate: place / f"{rate:g}.parquet" for rate in options.rates if rate not in done}
     place.mkdir(parents=True, exist_ok=True)
     with Workers(options.workers) as workers:

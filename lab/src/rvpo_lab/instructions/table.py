@@ -57,7 +57,8 @@ def at_distance(record: CellRecord, kl: float) -> dict[str, float]:
 def _paired(records: Sequence[CellRecord], method: str) -> list[tuple[CellRecord, CellRecord]]:
     """Return (method's, baseline's) runs of every seed that both have."""
     own, baseline = (
-        {record.cell.seed: record for record in records if record.cell.contender == name} for name in (method, BASELINE)
+        {record.cell.seed: record for record in records if record.cell.contender == name}
+        for name in (method, BASELINE)
     )
     return [(own[seed], baseline[seed]) for seed in sorted(own.keys() & baseline.keys())]
 
