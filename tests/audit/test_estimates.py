@@ -276,7 +276,7 @@ def test_every_method_and_k_is_a_signal():
     assert {"grpo", "cvar", *(f"{method} k={k}" for method in ("rvpo", "rvpo_policy") for k in (0.5, 1, 2, 5))} < {
         *names
     }
-    assert len(names) == 7 + 4 * 4
+    assert len(names) == 9 + 4 * 4
     assert [s.name for s in make_signals(["mean_variance", "rvpo"], [1, math.inf])] == [
         "mean_variance k=1",
         "rvpo k=1",

@@ -113,7 +113,10 @@ def test_recentring_comes_before_whitening():
     np.testing.assert_allclose(advantages_of(rewards, k=3.0, recenter=True), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["corr_grpo", "dvao", "grpo"])
+SCALED_IN_THE_GROUP = ["corr_grpo", "dvao", "grpo", "maxrl", "pow3r"]
+
+
+@pytest.mark.parametrize("method", SCALED_IN_THE_GROUP)
 def test_methods_that_normalise_in_the_group_are_whitened_only_when_asked(method):
     rewards = np.random.default_rng(3).random((4, 6, 3))
     raw = advantages_of(rewards, method=method, whiten=False)
@@ -122,7 +125,7 @@ def test_methods_that_normalise_in_the_group_are_whitened_only_when_asked(method
     np.testing.assert_allclose(advantages_of(rewards, method=method, whiten="sequence"), whitened, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"corr_grpo", "dvao", "grpo"}))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - set(SCALED_IN_THE_GROUP)))
 def test_all_other_methods_are_whitened_by_default(method):
     rewards = np.random.default_rng(3).random((4, 6, 3))
     default = advantages_of(rewards, method=method)

@@ -311,6 +311,7 @@ def test_gd2po_keeps_a_rollout_at_its_threshold(threshold, kept):
         ("tchebycheff", {"ideal": 1.0}),
         ("sa_mrpo", {"gamma": 0.5}),
         ("dara", {"cap": 5.0, "symmetric": False}),
+        ("pow3r", {"blend": 0.5, "lowest": 0.67, "highest": 1.5}),
         ("rvpo_policy", {"anchor": "group", "utility": "softmin", "signal": "reward", "total": "mean", "k": 2.0}),
         ("rvpo", {"k": 1.0, "ddof": 1, "eps": 1e-4, "dead_channels": "keep", "recenter": False, "whiten": True}),
         ("mean_variance", {"k": 1.0}),

@@ -22,7 +22,7 @@ ALL = sorted(METHODS)
 BY_GROUP = [name for name in ALL if not METHODS[name].of_batch]
 """Methods that see no more than a group."""
 IN_RANGE = [name for name in ALL if METHODS[name].needs_range]
-LINEAR = ["corr_grpo", "dara", "gd2po", "gdpo", "sa_mrpo", "saw"]
+LINEAR = ["corr_grpo", "dara", "gd2po", "gdpo", "maxrl", "sa_mrpo", "saw"]
 """Methods whose advantages are proportional to the weights."""
 ON_ZSCORES = ["cvar", "gd2po", "gdpo", "hard_min", "mean_variance", "rvpo"]
 """Methods that see rewards only as z-scores."""
@@ -70,6 +70,7 @@ OPTIONS = {
     "rvpo_policy": {"utility": ["softmin", "log"], "signal": ["reward", "zscore"], "total": ["mean", "sum"]},
     "sa_mrpo": {"gamma": [0.0, 0.25, 0.5, 1.0, 2.0]},
     "dara": {"cap": [1.0, 1.5, 5.0], "symmetric": [True, False]},
+    "pow3r": {"blend": [0.0, 0.5, 1.0], "lowest": [0.0, 0.67], "highest": [1.5, 10.0]},
 }
 
 
@@ -347,7 +348,7 @@ def test_an_unscored_prompt_changes_no_other(case, whiten):
     close(advantages_of(longer, whiten=whiten, **chosen)[:-1], advantages_of(rewards, whiten=whiten, **chosen), 1e-12)
 
 
-@given(cases(methods=["cvar", "gdpo", "hard_min", "mean_variance", "rvpo", "rvpo_policy", "tchebycheff"]))
+@given(cases(methods=["cvar", "gdpo", "hard_min", "maxrl", "mean_variance", "rvpo", "rvpo_policy", "tchebycheff"]))
 def test_masking_dead_channels_is_dropping_them_in_their_group(case):
     rewards, chosen = case
     masked = raw(rewards, dead_channels="mask", **chosen)
@@ -363,7 +364,7 @@ def test_masking_dead_channels_is_dropping_them_in_their_group(case):
 
 
 @given(
-    cases(methods=["cvar", "dvao", "gd2po", "gdpo", "grpo", "hard_min", "mean_variance", "rvpo", "rvpo_policy"]),
+    cases(methods=[name for name in BY_GROUP if name not in ("corr_grpo", "tchebycheff")]),
     st.data(),
 )
 def test_a_channel_given_twice_at_half_weight_changes_nothing(case, data):

@@ -106,12 +106,13 @@ def compute_advantages(
         dead_channels: "keep" leaves a dead channel (fewer than two values in the group, or equal ones) in
             the aggregation with Z = 0, as the paper does; "mask" takes it out there.
         recenter: take out the per-prompt offset that a soft minimum leaves.
-        whiten: True: over sequences, if the method has that step ("grpo", "dvao", "corr_grpo" normalise
-            inside the group instead); "sequence" or "token": for every method; False: for none.
+        whiten: True: over sequences, if the method has that step ("grpo", "dvao", "corr_grpo", "maxrl", "pow3r"
+            set their scale inside the group instead); "sequence" or "token": for every method; False: for none.
         lengths: number of tokens of each response, `(P, G)` or `(N,)`, for `whiten="token"`.
         options: of the method: `share` (cvar), `threshold` (gd2po), `ideal` (tchebycheff), `gamma` (sa_mrpo), `cap`
-            and `symmetric` (dara), `utility`, `signal`, `total` and `anchor` (rvpo_policy; anchor "group", "batch", or
-            channel means on [0, 1] as `(M,)` or `(P, M)`, for example a moving average).
+            and `symmetric` (dara), `blend`, `lowest` and `highest` (pow3r), `utility`, `signal`, `total` and `anchor`
+            (rvpo_policy; anchor "group", "batch", or channel means on [0, 1] as `(M,)` or `(P, M)`, for example a
+            moving average).
 
     Returns:
         `advantages` in the rewards' shape without M, array type, device and float type; `stats`.

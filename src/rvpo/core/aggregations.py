@@ -2,7 +2,7 @@
 
 All have the same signature, `(channels, k, **options) -> Aggregate`, and read the channels' z-scores or
 rewards of some prompts (P prompts, G rollouts, M channels). Each treats groups independently of one another;
-whitening over the batch comes after them, in `rvpo.core.advantages`. `rvpo.core.reweighted` has three more.
+whitening over the batch comes after them, in `rvpo.core.advantages`. `rvpo.core.reweighted` has five more.
 
 pi denotes the importance prior: the given weights, normalised over the channels active in the rollout.
 """

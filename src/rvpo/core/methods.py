@@ -74,6 +74,8 @@ METHODS: dict[str, Method] = {
     "sa_mrpo": Method(reweighted.sa_mrpo, needs_range=True, of_batch={"saturation": batch_statistics.saturation}),
     "saw": Method(reweighted.saw, needs_range=True, of_batch={"variation": batch_statistics.variation}),
     "dara": Method(reweighted.dara, of_batch={"density": batch_statistics.density}),
+    "maxrl": Method(reweighted.maxrl, whitens=False, needs_range=True),
+    "pow3r": Method(reweighted.pow3r, whitens=False, needs_range=True),
 }
 """Every method by its public name."""
 

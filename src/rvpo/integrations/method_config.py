@@ -45,7 +45,7 @@ class MethodConfig:
     method_options: dict[str, Any] | str | None = _option(
         None,
         "Options of the method as JSON: share (cvar), threshold (gd2po), ideal (tchebycheff), gamma (sa_mrpo), "
-        "cap and symmetric (dara), "
+        "cap and symmetric (dara), blend, lowest and highest (pow3r), "
         "utility, signal, total and anchor (rvpo_policy; anchor group, batch or average).",
     )
     anchor_decay: float = _option(0.9, "Decay per generation of the moving average for rvpo_policy's anchor average.")

@@ -12,7 +12,7 @@ from rvpo_lab.suite.plan import Cell, find_contender
 __all__ = ["HELP", "METHODS", "TASK", "Settings", "cells"]
 
 TASK = "instructions"
-METHODS = ("gdpo", "rvpo", "rvpo_k1", "rvpo_policy", "sa_mrpo", "saw", "dara", "grpo")
+METHODS = ("gdpo", "rvpo", "rvpo_k1", "rvpo_policy", "sa_mrpo", "saw", "dara", "grpo", "maxrl", "pow3r")
 """The suite's contenders that are compared, in the order in which they are run."""
 
 

@@ -64,6 +64,8 @@ CONTENDERS = {
         Contender("sa_mrpo", "SA-MRPO", {"method": "sa_mrpo"}),
         Contender("saw", "SAW", {"method": "saw"}),
         Contender("dara", "DARA", {"method": "dara"}),
+        Contender("maxrl", "MaxRL", {"method": "maxrl"}),
+        Contender("pow3r", "POW3R", {"method": "pow3r"}),
     )
 }
 """Every contender by name."""
