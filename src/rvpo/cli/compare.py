@@ -1,4 +1,4 @@
-"""`rvpo compare`: paired tests between results of `rvpo eval`, in the terminal and as JSON."""
+"""`rvpo compare`: paired tests between the logs of any harness, in the terminal and as JSON."""
 
 import argparse
 import json
@@ -10,24 +10,29 @@ from typing import TYPE_CHECKING
 from rvpo.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rvpo.evals.benchmark import Record
+    from rvpo.evals.logs import Log
     from rvpo.evals.paired import PairedComparison
     from rvpo.evals.results import Result
 
-__all__ = ["chosen_result", "main", "named_folder", "write"]
+__all__ = ["chosen_result", "main", "named_path", "write"]
 
 DESCRIPTION = """\
-Compare results of one benchmark item by item with the first one given: paired
+Compare two or more evaluations item by item with the first one given: paired
 permutation test, bootstrap interval, effect size, p-values corrected by Holm.
-A RESULT is a folder of `rvpo eval`, or NAME=FOLDER. The same NAME several
-times: training seeds; the seed is then what the test counts. A folder with the
-results of several checkpoints stands for its final one, or see --checkpoint.
+A LOG is a file of inspect (.eval, .json), of lm-eval's --log_samples, a plain
+.jsonl, .parquet or .csv of ids and scores, a folder of `rvpo eval`, or
+NAME=LOG. The same NAME several times: training seeds, or a plain file's column
+`seed`; the seed is then what the test counts. Epochs of an item are averaged.
 """
 
 EXAMPLES = """
 examples:
-  rvpo compare results/healthbench/gdpo results/healthbench/rvpo
+  rvpo compare logs/base.eval logs/tuned.eval
+  rvpo compare base/samples_gsm8k_2026.jsonl tuned/samples_gsm8k_2026.jsonl --score exact_match,strict-match
+  rvpo compare scores_a.parquet scores_b.parquet --id question --score f1 --by subject
+  rvpo compare gdpo=gdpo-0.eval gdpo=gdpo-1.eval rvpo=rvpo-0.eval rvpo=rvpo-1.eval --json compared.json
   rvpo compare gdpo=results/tools/gdpo rvpo=results/tools/rvpo --checkpoint best --score all_met
-  rvpo compare gdpo=gdpo-0 gdpo=gdpo-1 rvpo=rvpo-0 rvpo=rvpo-1 --json compared.json
 """
 
 
@@ -36,29 +41,16 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if find_spec("rich") is None:
         raise ConfigError("rvpo compare needs rich, not installed here: pip install 'rvpo[evals]'")
-    from rvpo.evals.paired import compare, to_json
+    from rvpo.evals.paired import to_json
 
-    groups: dict[str, list[Result]] = {}
-    for text in options.results:
-        name, folder = named_folder(text)
-        result = chosen_result(folder, options.checkpoint)
-        label = folder.resolve().name if result.folder != folder else str(result.summary["label"] or folder.name)
-        groups.setdefault(name or label, []).append(result)
-    main_score = _shared_score(groups)
-    score = options.score or main_score
-    comparisons = compare(
-        {name: [result.records for result in results] for name, results in groups.items()},
-        score,
-        all_pairs=options.all_pairs,
-        seed=options.seed,
-        draws=options.draws,
-        level=options.level,
-    )
-    benchmark = next(iter(groups.values()))[0].summary["benchmark"]
+    groups = _named([(*named_path(text), text) for text in options.logs], options)
+    score = options.score or _shared_score(groups)
+    comparisons = _comparisons(groups, score, options)
+    task = next(iter(groups.values()))[0].task
     notes = _notes(groups, comparisons, options.checkpoint)
-    _print(comparisons, f"{benchmark}, {score}: compared", notes)
+    _print(comparisons, ", ".join([*filter(None, [task]), score]) + ": compared", notes)
     if options.json is not None:
-        content = {"benchmark": benchmark, "notes": notes, "comparisons": to_json(comparisons)}
+        content = {"benchmark": task, "score": score, "notes": notes, "comparisons": to_json(comparisons)}
         write(options.json, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     return 0
 
@@ -70,9 +62,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("results", nargs="+", metavar="RESULT", help="FOLDER or NAME=FOLDER")
+    parser.add_argument("logs", nargs="+", metavar="LOG", help="LOG or NAME=LOG")
+    parser.add_argument("--score", metavar="NAME", help="which score of the items (default: the main or only one)")
+    parser.add_argument("--by", metavar="TAG", help="compare also by this metadata or column of the items, as subject")
+    parser.add_argument("--id", metavar="COLUMN", help="of a plain file: what names the items (default: id)")
     parser.add_argument("--checkpoint", default="final", metavar="WHICH", help="final (default), best, or a step")
-    parser.add_argument("--score", metavar="NAME", help="of the items, as axis:accuracy (default: the main one)")
     parser.add_argument("--all-pairs", action="store_true", help="compare all with one another")
     parser.add_argument("--level", type=float, default=0.95, help="of the intervals and verdicts (default: 0.95)")
     parser.add_argument("--draws", type=int, default=10_000, help="of flips and of the bootstrap (default: 10000)")
@@ -81,14 +75,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def named_folder(text: str) -> tuple[str, Path]:
-    """Return name and folder of NAME=FOLDER; the name is "" without one, or where FOLDER exists as it is."""
-    name, equals, folder = text.partition("=")
+def named_path(text: str) -> tuple[str, Path]:
+    """Return name and path of NAME=PATH; the name is "" without one, or where PATH exists as it is."""
+    name, equals, path = text.partition("=")
     if not equals or Path(text).exists():
         return "", Path(text)
-    if not name or not folder:
-        raise ConfigError(f"a result is FOLDER or NAME=FOLDER, got {text!r}")
-    return name, Path(folder)
+    if not name or not path:
+        raise ConfigError(f"a log is LOG or NAME=LOG, got {text!r}")
+    return name, Path(path)
+
+
+Groups = Mapping[str, Sequence["Log"]]
+
+
+def _named(given: Sequence[tuple[str, Path, str]], options: argparse.Namespace) -> Groups:
+    """Return the logs by name; without one the model's, or the path's where two logs are of one model."""
+    logs = [(name, _log(path, options), text) for name, path, text in given]
+    models = [log.model for name, log, _ in logs if not name]
+    groups: dict[str, list[Log]] = {}
+    for name, log, text in logs:
+        label = name or (log.model if log.model and models.count(log.model) == 1 else text)
+        groups.setdefault(label, []).append(log)
+    return groups
+
+
+def _log(path: Path, options: argparse.Namespace) -> "Log":
+    from rvpo.evals.logs import Log, is_log_file, read_log
+
+    if is_log_file(path):
+        return read_log(path, id_column=options.id)
+    result = chosen_result(path, options.checkpoint)
+    label = path.resolve().name if result.folder != path else str(result.summary["label"] or path.name)
+    summary = result.summary
+    benchmark, score = str(summary["benchmark"]), str(summary["item_score"])
+    return Log(path, benchmark, label, (result.records,), score, summary["about"], summary["step"])
 
 
 def chosen_result(folder: Path, checkpoint: str) -> "Result":
@@ -116,35 +136,71 @@ def chosen_result(folder: Path, checkpoint: str) -> "Result":
     return by_step[checkpoint]
 
 
-def _shared_score(groups: Mapping[str, Sequence["Result"]]) -> str:
-    """Return the item score of the one benchmark; raises ConfigError if there are several."""
-    summaries = [result.summary for results in groups.values() for result in results]
-    scores = {str(summary["benchmark"]): str(summary["item_score"]) for summary in summaries}
-    if len(scores) > 1:
-        raise ConfigError(f"results of one benchmark can be compared, these are of {', '.join(sorted(scores))}")
-    return next(iter(scores.values()))
+def _shared_score(groups: Groups) -> str:
+    """Return the main score of all logs; raises ConfigError where they do not agree on one."""
+    logs = [log for several in groups.values() for log in several]
+    scores = {log.score for log in logs}
+    if len(scores) == 1 and "" not in scores:
+        return scores.pop()
+    shared = [name for name in logs[0].names if all(name in log.names for log in logs)]
+    if len(shared) == 1:
+        return shared[0]
+    which = f"--score is one of {', '.join(shared)}" if shared else "they have no score in common"
+    tasks = ", ".join(sorted({log.task for log in logs if log.task}))
+    raise ConfigError(f"say which score is to be compared: {which}" + (f"; these are of {tasks}" if tasks else ""))
 
 
-def _notes(
-    groups: Mapping[str, Sequence["Result"]], comparisons: Sequence["PairedComparison"], checkpoint: str
-) -> list[str]:
+def _comparisons(groups: Groups, score: str, options: argparse.Namespace) -> list["PairedComparison"]:
+    """Return the comparisons over all items, and with --by those over the items with each text of that tag."""
+    from rvpo.evals.paired import adjusted, compare
+
+    records = {name: [seed for log in logs for seed in log.seeds] for name, logs in groups.items()}
+    settings = {name: getattr(options, name) for name in ("all_pairs", "seed", "draws", "level")}
+    comparisons = compare(records, score, **settings)
+    if options.by is None:
+        return comparisons
+    texts = sorted(_texts_of(records, options.by))
+    if not texts:
+        items = [item for seeds in records.values() for some in seeds for item in some]
+        known = sorted({tag for item in items for tag in item.get("tags", ())})
+        raise ConfigError(f"no item has {options.by!r}; --by is one of {', '.join(known) or 'nothing in these logs'}")
+    for text in texts:
+        some = {
+            name: [[item for item in items if text in item["tags"].get(options.by, ())] for items in seeds]
+            for name, seeds in records.items()
+        }
+        comparisons += compare(some, score, part=f"{options.by} {text}", **settings)
+    return adjusted(comparisons)
+
+
+def _texts_of(records: Mapping[str, Sequence[Sequence["Record"]]], tag: str) -> set[str]:
+    """Return the texts of a tag that items of every name and seed have."""
+    found = [
+        {text for item in items for text in item.get("tags", {}).get(tag, ())}
+        for seeds in records.values()
+        for items in seeds
+    ]
+    return set.intersection(*found)
+
+
+def _notes(groups: Groups, comparisons: Sequence["PairedComparison"], checkpoint: str) -> list[str]:
     """Return what holds for the comparisons beside their own cautions."""
     from rvpo.evals.results import differences
 
     notes = []
     if checkpoint == "best":
         notes.append("the best checkpoints were chosen by the scores that are compared, which flatters all of them")
-    named = [(name, result) for name, results in groups.items() for result in results]
+    named = [(name, log) for name, logs in groups.items() for log in logs]
     (first, reference), *others = named
-    for name, result in others:
-        apart = differences(reference.summary["about"], result.summary["about"])
+    for name, log in others:
+        apart = differences(reference.settings, log.settings, whole="benchmark" not in reference.settings)
         if apart:
             notes.append(f"{name} was not evaluated as {first} was: {apart}")
-    if reference.summary["benchmark"] == "gpqa":
-        from rvpo.evals.gpqa import apart_note
+    if "gpqa" in reference.task:
+        from rvpo.evals.gpqa import apart_note, with_wilson
 
-        scores = {name: results[0].summary["scores"]["accuracy"] for name, results in groups.items()}
-        notes += [apart_note(made.name, made.baseline, scores) for made in comparisons if made.seeds == 1]
+        scores = {name: with_wilson(logs[0].seeds[0], comparisons[0].score) for name, logs in groups.items()}
+        notes += [apart_note(one.name, one.baseline, scores) for one in comparisons if one.seeds == 1 and not one.part]
     return notes
 
 

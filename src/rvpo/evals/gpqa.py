@@ -25,7 +25,7 @@ from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, unkn
 from rvpo.evals.models import Answer, Question
 from rvpo.llm.thoughts import without_thoughts
 
-__all__ = ["Choice", "apart_note", "build", "choices", "parse_letter", "record", "summarize", "wilson"]
+__all__ = ["Choice", "apart_note", "build", "choices", "parse_letter", "record", "summarize", "wilson", "with_wilson"]
 
 LETTERS = "ABCD"
 COLUMNS = ("Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
@@ -165,7 +165,7 @@ def record(question: Question, choice: Choice, answer: Answer) -> Record:
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
     """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`. `unparsed` counts answers."""
     names = ["accuracy", "accuracy_of_parsed", *sorted({name for record in records for name in record["scores"]})]
-    scores = {name: _with_wilson(records, name) for name in dict.fromkeys(names)}
+    scores = {name: with_wilson(records, name) for name in dict.fromkeys(names)}
     return {
         "headline": "accuracy",
         "aggregates": AGGREGATES,
@@ -175,7 +175,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _with_wilson(records: Sequence[Record], name: str) -> dict[str, Any]:
+def with_wilson(records: Sequence[Record], name: str) -> dict[str, Any]:
+    """Return what `mean_score` says of a share, with Wilson's interval, n the number of questions."""
     mean = mean_score(records, name)
     asked = {record["unit"] for record in records if record["scores"].get(name) is not None}
     return mean | {"interval": list(wilson(mean["value"], len(asked))) if asked else None}

@@ -23,6 +23,7 @@ from rvpo.text import number, p_value, signed
 __all__ = [
     "PairedComparison",
     "UnitScore",
+    "adjusted",
     "cautions",
     "cells",
     "compare",
@@ -64,6 +65,8 @@ class PairedComparison:
     bounds: tuple[float, float] | None
     """Lowest and highest difference over the common items that missing verdicts could still produce; None where
     that is not known."""
+    part: str = ""
+    """Which of the items are compared, "" for all."""
 
     @property
     def verdict(self) -> str:
@@ -80,8 +83,8 @@ class PairedComparison:
 
     @property
     def names(self) -> str:
-        """Which model is compared with which, in words."""
-        return f"{self.name} against {self.baseline}"
+        """Which model is compared with which, in words, and on what part of the items."""
+        return f"{self.name} against {self.baseline}" + (f", {self.part}" if self.part else "")
 
     @property
     def sentence(self) -> str:
@@ -144,6 +147,7 @@ def compare(
     seed: int = 0,
     draws: int = 10_000,
     level: float = 0.95,
+    part: str = "",
 ) -> list[PairedComparison]:
     """Compare names with the first one, or all with one another; p-values are Holm's over these comparisons.
 
@@ -154,13 +158,14 @@ def compare(
         seed: of the random flips and draws.
         draws: number of both.
         level: coverage of the intervals; 1 - level is what adjusted p-values are held against.
+        part: which items the records are of, in words.
 
     Raises:
         ConfigError: fewer than two names, a name without results, unequal numbers of results, no common item, or no
             record with that score.
     """
     if len(groups) < 2:
-        raise ConfigError(f"a comparison needs at least two names, got {list(groups)}; give results as NAME=FOLDER")
+        raise ConfigError(f"a comparison needs at least two names, got {list(groups)}; give logs as NAME=LOG")
     counts = {name: len(results) for name, results in groups.items()}
     if len(set(counts.values())) > 1 or not all(counts.values()):
         raise ConfigError(f"seeds are paired in order, so every name needs equally many results, got {counts}")
@@ -172,9 +177,15 @@ def compare(
     first, *others = groups
     pairs = list(combinations(groups, 2)) if all_pairs else [(first, name) for name in others]
     options = {"seed": seed, "draws": draws, "level": level}
-    comparisons = [_compared(name, baseline, score, scored, options) for baseline, name in pairs]
-    adjusted = holm([comparison.test.p_value for comparison in comparisons])
-    return [replace(comparison, adjusted_p=float(p)) for comparison, p in zip(comparisons, adjusted, strict=True)]
+    return adjusted(
+        [replace(_compared(name, baseline, score, scored, options), part=part) for baseline, name in pairs]
+    )
+
+
+def adjusted(comparisons: Sequence[PairedComparison]) -> list[PairedComparison]:
+    """Return comparisons with Holm's p-values over all of them, whatever they were adjusted over before."""
+    values = holm([comparison.test.p_value for comparison in comparisons])
+    return [replace(comparison, adjusted_p=float(p)) for comparison, p in zip(comparisons, values, strict=True)]
 
 
 def _compared(
@@ -192,7 +203,11 @@ def _compared(
         pairs += [(seed, mine[unit], its[unit]) for unit in common]
         only_name, only_baseline = only_name + len(mine) - len(common), only_baseline + len(its) - len(common)
     if not pairs:
-        raise ConfigError(f"{name} and {baseline} have no item in common; were they evaluated on the same data?")
+        ours, theirs = (next(iter(scored[of][0])) for of in (name, baseline))
+        raise ConfigError(
+            f"{name} and {baseline} have no item in common; were they evaluated on the same data? "
+            f"Items are named as {ours!r} in the one and as {theirs!r} in the other"
+        )
     seeds = len(scored[name])
     test = paired_test(
         [mine.value for _, mine, _ in pairs],

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rvpo.cli.compare import named_folder, write
+from rvpo.cli.compare import named_path, write
 from rvpo.evals.results import Result, read_result, result_folders
 from rvpo_lab.paper_tables import Run, tables
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def read_runs(text: str, *, with_records: bool = True) -> list[Run]:
     """Return the runs in NAME=FOLDER or FOLDER: results with a training step that lie side by side are one run's."""
-    name, folder = named_folder(text)
+    name, folder = named_path(text)
     runs: dict[tuple[Path, str], list[Result]] = {}
     for place in result_folders(folder):
         result = read_result(place)

@@ -1,0 +1,248 @@
+"""Scored items from the files of any harness: what `rvpo compare` and tables read.
+
+    inspect   .eval, .json: every scorer of every sample; a mapping of scores gives "SCORER/KEY" for each key
+    lm-eval   samples_*.jsonl of `--log_samples`: every metric, as "METRIC,FILTER" where there are several filters
+    plain     .jsonl, .json, .parquet, .csv: rows with an id, scores, and where there are such columns seed and epoch
+
+Each becomes records (`rvpo.evals.benchmark.Record`). Items pair up by id *and* by what was asked, where the file says
+that: two runs whose samples were numbered in another order have no item in common, instead of wrong pairs.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rvpo.data.files import READERS, raw_rows
+from rvpo.errors import ConfigError
+from rvpo.evals.benchmark import Record
+
+__all__ = ["IDS", "Log", "is_log_file", "read_log"]
+
+IDS = ("id", "sample_id", "item_id", "question_id", "prompt_id", "item", "unit")
+"""Columns of a plain file that may name the item, in this order."""
+REPEATS = ("epoch", "repeat")
+SEED = "seed"
+LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
+"""Values that inspect's own metrics read as numbers."""
+UNIT_INTERVAL = [0.0, 1.0]
+
+
+@dataclass(frozen=True)
+class Log:
+    """The scored items of one model on one task, or of several training seeds of it."""
+
+    path: Path
+    task: str
+    """"" where the file does not say it."""
+    model: str
+    """"" where the file does not say it."""
+    seeds: tuple[Sequence[Record], ...]
+    """Records of each seed; one where there are none. A record's `tags` maps a name to the texts that an item has."""
+    score: str
+    """The score that is compared where none is asked for; "" where there are several of equal standing."""
+    settings: Mapping[str, Any]
+    """What a comparison should have in common, by dotted names."""
+    step: int | None = None
+    """Of training, where the model is a checkpoint and the log says so."""
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all scores."""
+        return list(dict.fromkeys(name for records in self.seeds for record in records for name in record["scores"]))
+
+
+def is_log_file(path: Path) -> bool:
+    """Return whether a path is a file that `read_log` can try."""
+    return path.is_file() and (path.suffix == ".eval" or path.suffix in READERS)
+
+
+def read_log(path: str | Path, *, id_column: str | None = None) -> Log:
+    """Return what a file holds; `id_column` names the items of a plain file.
+
+    Raises ConfigError for a file of no known kind, one without items or ids, or inspect's without inspect-ai.
+    """
+    path = Path(path)
+    if not is_log_file(path):
+        raise ConfigError(f"{path} is no log: give a file that ends in .eval, {', '.join(READERS)}")
+    if path.suffix == ".eval" or (path.suffix == ".json" and _is_inspect(path)):
+        return _inspect_log(path)
+    rows = [row for _, row in raw_rows(str(path), "test")]
+    return _lm_eval_log(path, rows) if {"doc_id", "doc"} <= rows[0].keys() else _plain_log(path, rows, id_column)
+
+
+def _is_inspect(path: Path) -> bool:
+    with path.open(encoding="utf-8") as stream:
+        head = stream.read(4096)
+    return head.lstrip().startswith("{") and '"eval"' in head and '"status"' in head
+
+
+def _inspect_log(path: Path) -> Log:
+    if find_spec("inspect_ai") is None:
+        raise ConfigError(f"{path} is a log of inspect, not installed here: pip install 'rvpo[evals]'")
+    from inspect_ai.log import read_eval_log
+
+    try:
+        log = read_eval_log(str(path), exclude_fields={"events", "attachments", "store"})
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not log.samples:
+        raise ConfigError(f"{path} has no samples: its status is {log.status!r}")
+    samples = [(sample, _inspect_scores(sample)) for sample in log.samples]
+    names = list(dict.fromkeys(name for _, scored in samples for name in scored))
+    if not names:
+        raise ConfigError(f"{path} has no scores: its status is {log.status!r}; score it with `inspect score`")
+    known = [(name, one) for _, scored in samples for name, one in scored.items() if one.value is not None]
+    binary = set(names) - {name for name, one in known if not one.is_letter}
+    records = [_inspect_record(sample, scored, names, binary) for sample, scored in samples]
+    own = (log.eval.metadata or {}).get("rvpo", {})
+    first = names[0].partition("/")[0]
+    only = names[0] if len([name for name in names if name.partition("/")[0] == first]) == 1 else ""
+    generate = log.eval.model_generate_config.model_dump(exclude_none=True)
+    settings = {
+        "task": log.eval.task,
+        "task_args": dict(log.eval.task_args),
+        "epochs": log.eval.config.epochs,
+        "generate": {key: generate.get(key) for key in ("temperature", "top_p", "max_tokens", "seed")},
+        "version": log.eval.task_version,
+    }
+    return Log(path, log.eval.task, log.eval.model, (records,), own.get("item_score", only), settings, own.get("step"))
+
+
+@dataclass(frozen=True)
+class _Value:
+    value: float | None
+    is_letter: bool
+    """It was a letter or a truth value, so that a missing one lies between 0 and 1."""
+    bounds: Sequence[float] | None = None
+
+
+def _inspect_scores(sample: Any) -> dict[str, _Value]:
+    """Return every score of a sample as a number; None for what inspect calls unscored."""
+    found: dict[str, _Value] = {}
+    for scorer, score in (sample.scores or {}).items():
+        bounds = (score.metadata or {}).get("bounds", {})
+        parts = score.value if isinstance(score.value, Mapping) else {"": score.value}
+        for key, value in parts.items():
+            number = _number(value, bounds.get(key))
+            if number is not None:
+                found[f"{scorer}/{key}" if key else scorer] = number
+    return found
+
+
+def _number(value: object, bounds: Sequence[float] | None = None) -> _Value | None:
+    """Return a score as a number, None for what is none: a text, a list."""
+    if isinstance(value, str):
+        return _Value(LETTERS[value], True) if value in LETTERS else _parsed(value)
+    if isinstance(value, bool):
+        return _Value(float(value), True)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return _Value(None, False, bounds)
+    return _Value(float(value), False) if isinstance(value, int | float) else None
+
+
+def _parsed(text: str) -> _Value | None:
+    try:
+        return _Value(float(text), False)
+    except ValueError:
+        return None
+
+
+def _inspect_record(sample: Any, scored: Mapping[str, _Value], names: Sequence[str], binary: set[str]) -> Record:
+    """Return the record of a sample; one that ended in an error lacks every score of the log."""
+    if sample.error is not None or not scored:
+        scored = dict.fromkeys(names, _Value(None, False))
+    asked = sample.input if isinstance(sample.input, str) else [[one.role, one.text] for one in sample.input]
+    bounds = {
+        name: list(value.bounds or UNIT_INTERVAL)
+        for name, value in scored.items()
+        if value.value is None and (value.bounds or name in binary)
+    }
+    tags = {name: _texts(value) for name, value in (sample.metadata or {}).items() if _texts(value)}
+    return _record(sample.id, sample.epoch, asked, {name: one.value for name, one in scored.items()}, bounds, tags)
+
+
+def _record(
+    item: object,
+    repeat: object,
+    asked: object,
+    scores: dict[str, float | None],
+    bounds: Mapping[str, Sequence[float]] | None = None,
+    tags: Mapping[str, list[str]] | None = None,
+) -> Record:
+    """Return a record whose unit is the item's id with a hash of what was asked, where that is known."""
+    unit = str(item) if asked is None else f"{item} {_digest(asked)}"
+    missing = sum(value is None for value in scores.values())
+    return {"id": f"{unit}/{repeat}", "unit": unit, "scores": scores, "bounds": bounds or {}, "tags": tags or {}} | {
+        "missing": missing
+    }
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts that a value of metadata files an item under: one, each of a list, none for anything else."""
+    if isinstance(value, list | tuple):
+        return [str(one) for one in value if isinstance(one, str | int)]
+    return [str(value)] if isinstance(value, str | int) and len(str(value)) <= 80 else []
+
+
+def _lm_eval_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> Log:
+    filters = {str(row.get("filter", "none")) for row in rows}
+    records = []
+    for place, row in enumerate(rows):
+        suffix = f",{row['filter']}" if len(filters) > 1 else ""
+        values = {f"{name}{suffix}": _lm_value(row.get(name)) for name in row.get("metrics", ())}
+        scores = {name: value.value for name, value in values.items() if value is not None}
+        doc = row["doc"] if isinstance(row["doc"], Mapping) else {}
+        tags = {name: _texts(value) for name, value in doc.items() if _texts(value)}
+        records.append(_record(row["doc_id"], place, row.get("doc_hash") or row["doc"], scores, tags=tags))
+    names = list(dict.fromkeys(name for record in records for name in record["scores"]))
+    if not names:
+        raise ConfigError(f"{path} has no metric with one number a sample; it names {rows[0].get('metrics')}")
+    task = path.stem.removeprefix("samples_").partition("_2")[0]
+    return Log(path, task, path.parent.name, (records,), names[0] if len(names) == 1 else "", {"task": task})
+
+
+def _lm_value(value: object) -> _Value | None:
+    """Return a metric of a sample; of a list, as IFEval's of instructions, the mean."""
+    if isinstance(value, list) and value and all(isinstance(one, int | float) for one in value):
+        value = sum(value) / len(value)
+    return None if value is None else _number(value)
+
+
+def _plain_log(path: Path, rows: Sequence[Mapping[str, Any]], id_column: str | None) -> Log:
+    name = id_column or next((name for name in IDS if name in rows[0]), None)
+    if name is None or name not in rows[0]:
+        raise ConfigError(
+            f"{path} needs a column that names the items, as {IDS[0]}, or --id NAME; it has {sorted(rows[0])}"
+        )
+    aside = {name, SEED, *REPEATS, *IDS}
+    columns = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in aside]
+    scores = [key for key in columns if _is_score(row.get(key) for row in rows)]
+    if not scores:
+        raise ConfigError(f"{path} needs a column of numbers beside {name!r}; it has {sorted(rows[0])}")
+    seeds: dict[Any, list[Record]] = {}
+    for place, row in enumerate(rows):
+        if row.get(name) is None:
+            raise ConfigError(f"{path}, row {place + 1}: {name!r} is absent or empty")
+        values = {key: _number(row.get(key)) for key in scores}
+        known = {key: None if value is None else value.value for key, value in values.items()}
+        tags = {key: _texts(row.get(key)) for key in columns if key not in scores and _texts(row.get(key))}
+        repeat = next((row[key] for key in REPEATS if key in row), place)
+        seeds.setdefault(row.get(SEED), []).append(_record(row[name], repeat, None, known, tags=tags))
+    main = "score" if "score" in scores else scores[0] if len(scores) == 1 else ""
+    ordered = sorted(seeds, key=lambda seed: (str(type(seed)), seed))
+    return Log(path, "", path.stem, tuple(seeds[seed] for seed in ordered), main, {})
+
+
+def _is_score(values: Iterable[object]) -> bool:
+    """Return whether a column has numbers or truth values only, some of which may be absent."""
+    given = [value for value in values if value not in (None, "")]
+    return bool(given) and all(_number(value) is not None for value in given)
