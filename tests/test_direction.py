@@ -88,7 +88,7 @@ def test_the_product_knows_no_laboratory(module):
         "rvpo.llm": {"errors"},
         "rvpo.judging": {"errors", "llm", "text"},
         "rvpo.data": {"errors", "judging", "llm", "text"},
-        "rvpo.audit": {"errors", "core", "stats", "text"},
+        "rvpo.audit": {"errors", "core", "rewards", "stats", "text"},
         "rvpo.evals": {"errors", "data", "judging", "llm", "rewards", "stats", "text"},
         "rvpo.integrations": {"errors", "core", "data", "judging", "llm", "rewards", "stats", "text"},
         "rvpo.report": {"errors", "core", "stats", "text"},

@@ -241,6 +241,30 @@ def test_weights_and_ranges_of_the_configuration_come_before_those_declared(run)
     assert_same(generation["advantages"], expected)
 
 
+def test_a_condition_acts_on_advantages_metrics_and_the_table(run, tmp_path):
+    names = ["sure_warm", "graded", "rubric"]
+    conditions = {"tone": "sure_warm >= 0.5 else missing", "sure_warm": "length < 0.75", "rubric/style": "tone > 0.25"}
+    trainer = run(rewards_of(names), channel_conditions=conditions, log_completions=True)
+    (generation,) = trainer.generations
+    prompts, completions = generation["prompts"], generation["completions"]
+    values, labels, weights = graders.matrix(names, prompts, completions, 4)
+    warm, tone, length = values[:, 0], values[:, 1], values[:, 2]
+    warm[:] = np.where(np.isnan(length), math.nan, np.where(length < 0.75, warm, 0.0))
+    tone[:] = np.where(warm >= 0.5, tone, math.nan)
+    style = np.repeat([[label == "rubric/style" for label in row] for row in labels], 4, axis=0)
+    values[style & (tone <= 0.25)[:, None]] = 0.0
+    values[style & np.isnan(tone)[:, None]] = math.nan
+    plain = graders.matrix(names, prompts, completions, 4)[0]
+    assert (values[:, 0] != plain[:, 0]).any()
+    assert_same(generation["advantages"], compute_advantages(values, group_size=4, weights=weights, k=1.0).advantages)
+    (entry,) = logs_with(trainer, "channels/tone/unmet")
+    assert entry["channels/sure_warm/unmet"] == pytest.approx(np.mean((length >= 0.75)[~np.isnan(length)]))
+    assert entry["channels/sure_warm/mean"] == pytest.approx(np.nanmean(warm))
+    table = completions_table(tmp_path / "run", 1)
+    np.testing.assert_array_equal(table["sure_warm"].astype(float), warm)
+    np.testing.assert_array_equal(table["tone"].astype(float), tone)
+
+
 def test_an_object_with_a_coroutine_is_awaited_where_trl_made_no_event_loop_for_it(run, monkeypatch):
     """TRL up to 1.12 makes the loop for coroutine functions only."""
     monkeypatch.setattr("trl.trainer.grpo_trainer.is_async_callable", inspect.iscoroutinefunction, raising=False)

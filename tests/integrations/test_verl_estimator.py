@@ -54,6 +54,15 @@ def test_every_method_is_that_of_compute_advantages_whatever_the_order_of_rows(r
     assert np.abs(expected).max() > 0.5
 
 
+def test_a_condition_is_applied_to_the_channels(rewards):
+    expected = rewards.copy()
+    a, b = expected[..., 0], expected[..., 1]
+    b[:] = np.where(np.isnan(a), NAN, np.where(a >= 0.5, b, 0.0))
+    scored = estimator(channel_conditions={"b": "a >= 0.5"}).score(rollouts(rewards), 0, 1)
+    np.testing.assert_allclose(scored.advantages, compute_advantages(expected, k=1.0).advantages.ravel(), atol=1e-12)
+    assert scored.metrics["channels/b/unmet"] == pytest.approx(np.mean(a[~np.isnan(a)] < 0.5))
+
+
 def test_a_group_that_lacks_rollouts_is_its_own_group(rewards):
     # Prompt 0 has lost two sessions. Without whitening groups do not touch each other, so it is worked alone.
     batch = rollouts(rewards)

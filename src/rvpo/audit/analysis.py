@@ -28,7 +28,8 @@ from rvpo.audit.signals import BY_GROUP, KS, LOGGED, PLAIN_SUM, AnyMethod, Signa
 from rvpo.audit.sums import BlockSums, Layout, PairSums, Sums, group_sums
 from rvpo.core.inputs import outside
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.text import shown, shown_names
+from rvpo.rewards.conditions import Rule, apply_rules, check_rules, read_rule
+from rvpo.text import percent, shown, shown_names
 
 __all__ = ["DRAWS", "EXAMPLE", "REAL_EXAMPLE", "audit_groups", "audit_log"]
 
@@ -57,6 +58,7 @@ def audit_log(
     methods: Sequence[AnyMethod] = BY_GROUP,
     ks: Sequence[float] = KS,
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    conditions: Mapping[str, str] | None = None,
     seed: int = 0,
     draws: int = DRAWS,
 ) -> AuditResult:
@@ -70,7 +72,7 @@ def audit_log(
         path: see `rvpo.audit.readers`.
         group, step, rewards: columns; guessed if not given, see `rvpo.audit.columns.find_columns`.
         steps: first and last training step to read.
-        methods, ks, ranges, seed, draws: see `audit_groups`.
+        methods, ks, ranges, conditions, seed, draws: see `audit_groups`.
 
     Raises:
         ConfigError: a file, a column, a reward or an option that cannot be used.
@@ -85,6 +87,7 @@ def audit_log(
                 methods=methods,
                 ks=ks,
                 ranges=ranges,
+                conditions=conditions,
                 seed=seed,
                 draws=draws,
                 source=str(path),
@@ -102,6 +105,7 @@ def audit_groups(
     methods: Sequence[AnyMethod] = BY_GROUP,
     ks: Sequence[float] = KS,
     ranges: Mapping[str, tuple[float, float]] | None = None,
+    conditions: Mapping[str, str] | None = None,
     seed: int = 0,
     draws: int = DRAWS,
     source: str = "groups",
@@ -123,6 +127,8 @@ def audit_groups(
         ks: risk coefficients, for methods that take one. Logged advantages are a signal of their own.
         ranges: lowest and highest possible reward of a channel. Without, [0, 1] if no reward lies outside, else
             [-1, 1] likewise, else the lowest and highest reward.
+        conditions: of channels that are to count only if another is met, as {"style": "correct >= 1 else 0"}: the
+            audit is then of the rewards that these would have made of the log.
         seed, draws: of the bootstrap. The same seed gives the same result.
         source, reading: shown with the result: where the rewards come from, and how the log was read.
 
@@ -133,9 +139,10 @@ def audit_groups(
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 1 or seed < 0:
         raise ConfigError(f"an audit needs draws >= 1 and a seed >= 0, got {draws!r} and {seed!r}")
     signals = make_signals(methods, ks)  # an unknown method is an error before the log is read
-    blocks = _Blocks(groups)
+    blocks = _Blocks(groups, names, {name: read_rule(text) for name, text in (conditions or {}).items()})
     survey = _survey(blocks, names)
     _check(survey, names)
+    reading = [*reading, *blocks.conditions()]
     bounds = _ranges(survey, names, ranges or {})
     if survey.logged:
         signals = [Signal(LOGGED), *signals]
@@ -173,17 +180,50 @@ class _Blocks:
     """The blocks of groups that hold rewards, to be gone through several times.
 
     The blocks of a function are kept from the first pass if they are small; else the function is called for each pass.
+    Conditions are applied to them. Raises ConfigError for such that cannot be.
     """
 
-    def __init__(self, groups: Iterable[Groups] | Callable[[], Iterable[Groups]]) -> None:
-        self._kept = None if callable(groups) else list(groups)
+    def __init__(
+        self,
+        groups: Iterable[Groups] | Callable[[], Iterable[Groups]],
+        names: Sequence[str],
+        rules: Mapping[str, Rule],
+    ) -> None:
+        check_rules(rules, {})
+        self._names, self._rules = names, rules
+        self._unmet, self._known = dict.fromkeys(rules, 0), dict.fromkeys(rules, 0)
+        self._kept = None if callable(groups) else [self._conditioned(block) for block in groups]
         self._read = groups if callable(groups) else lambda: self._kept or []
+
+    def _conditioned(self, block: Groups) -> Groups:
+        """Return a block with conditions applied, and count for how many rollouts they do not hold."""
+        if not self._rules or 0 in block.values.shape:
+            return block
+        prompts, rollouts, width = block.values.shape
+        labels = np.broadcast_to(np.arange(width), (prompts, width)) if block.labels is None else block.labels
+        flat, by_rollout = block.values.reshape(-1, width), np.repeat(labels, rollouts, axis=0)
+        applied = apply_rules(flat, by_rollout, self._names, self._rules, rubrics=None)
+        for name, met in applied.met.items():
+            self._unmet[name] += int((met == 0).sum())
+            self._known[name] += int((~np.isnan(met)).sum())
+        return replace(block, values=applied.values.reshape(block.values.shape))
+
+    def conditions(self) -> list[str]:
+        """Return what the conditions did in the passes so far, a line each; ConfigError for an unknown channel."""
+        for name in [name for rule, (condition, _) in self._rules.items() for name in (rule, condition.channel)]:
+            if name not in self._names:
+                raise unknown_name("channel", name, map(shown, self._names))
+        shares = {name: percent(self._unmet[name] / known) if known else "?" for name, known in self._known.items()}
+        return [
+            f"{shown(name)} only if {shown(str(rule))}: not met by {shares[name]} of the rollouts"
+            for name, rule in self._rules.items()
+        ]
 
     def __iter__(self) -> Iterator[Groups]:
         """Yield the blocks."""
         kept: list[Groups] = []
         size = 0
-        for block in self._read() if self._kept is None else self._kept:
+        for block in map(self._conditioned, self._read()) if self._kept is None else self._kept:
             if 0 in block.values.shape:
                 continue
             size += block.nbytes

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,7 @@ examples:
   rvpo audit scores.csv --group prompt --step epoch --rewards helpful,short
   rvpo audit runs/gdpo --compare runs/rvpo --steps 1-50
   rvpo audit output --methods gdpo,rvpo --ks 0.5,1,2
+  rvpo audit output --only-if "style=correct >= 1"   # what that would have made of the log
 """
 
 
@@ -60,8 +62,15 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(f"rvpo audit needs {', '.join(missing)}, not installed here: pip install 'rvpo[audit]'")
     from rvpo.audit import EXAMPLE, REAL_EXAMPLE, audit_page, compare
 
-    result = _audit(options, {None: options.log, "small": EXAMPLE, "real": REAL_EXAMPLE}[options.example])
-    comparison = compare(result, _audit(options, options.compare)) if options.compare is not None else None
+    log = {None: options.log, "small": EXAMPLE, "real": REAL_EXAMPLE}[options.example]
+    result = _audit(options, log)
+    other = None
+    if options.compare is not None:
+        other = _audit(options, options.compare)
+    elif options.only_if:
+        plain = _audit(options, log, conditioned=False)
+        other = replace(plain, source="the log without the condition")
+    comparison = None if other is None else compare(result, other)
     _print(result, comparison)
     if options.html is not None:
         write(options.html, audit_page(result, comparison))
@@ -94,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", metavar="A,B", help="methods to forecast, also module:function (default: all)")
     parser.add_argument("--ks", metavar="K,K", help="risk coefficients (default: 0.5,1,2,5)")
     parser.add_argument("--range", metavar="NAME=LOW,HIGH", action="append", default=[], help="range of a reward")
+    parser.add_argument(
+        "--only-if",
+        metavar="NAME=CONDITION",
+        action="append",
+        default=[],
+        help="audit what a condition would have made of the log, as 'style=correct >= 1 else 0' (or else missing)",
+    )
     parser.add_argument("--compare", type=Path, metavar="OTHER", help="a second log, read with the same options")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write everything as one page")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
@@ -132,7 +148,14 @@ def _range(text: str) -> tuple[str, tuple[float, float]]:
     return name, (low, high)
 
 
-def _audit(options: argparse.Namespace, log: Path) -> "AuditResult":
+def _rule(text: str) -> tuple[str, str]:
+    name, equals, condition = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--only-if takes NAME=CONDITION, as 'style=correct >= 1'; got {text!r}")
+    return name.strip(), condition
+
+
+def _audit(options: argparse.Namespace, log: Path, *, conditioned: bool = True) -> "AuditResult":
     from rvpo.audit import audit_log
 
     chosen: dict[str, Any] = {}
@@ -148,6 +171,7 @@ def _audit(options: argparse.Namespace, log: Path) -> "AuditResult":
         steps=None if options.steps is None else _steps(options.steps),
         by_tag=options.by_tag,
         ranges=dict(map(_range, options.range)),
+        conditions=dict(map(_rule, options.only_if)) if conditioned else None,
         seed=options.seed,
         **chosen,
     )

@@ -131,7 +131,7 @@ def channel_metrics(
     `rvpo/...`: k, effective_channels, active_channels, offset_share, unscored (rollouts without any value).
     `channels/NAME/...`: mean, std (inside groups), dead (share of groups), missing (share of rollouts),
     weight (share in the advantage), conflict (with the other channels) and forecast (first-order change);
-    multiplier, of channels with a target.
+    multiplier, of channels with a target; unmet, of channels with a condition (share of rollouts without it).
     `sizes`: rollouts of each prompt, where groups of fewer than `group_size` are filled with rows without values.
     """
     stats = result.stats
@@ -152,4 +152,5 @@ def channel_metrics(
     for index, name in enumerate(matrix.names):
         for kind, values in channels.items():
             metrics[f"channels/{name}/{kind}"] = float(values[index])
+    metrics |= {f"channels/{name}/unmet": share for name, share in matrix.unmet.items()}
     return metrics | {f"channels/{name}/multiplier": value for name, value in state.multipliers.items()}

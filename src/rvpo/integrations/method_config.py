@@ -12,10 +12,11 @@ from rvpo.core.advantages import compute_advantages
 from rvpo.core.methods import METHODS, find_method
 from rvpo.core.schedules import Schedule, from_config
 from rvpo.errors import ConfigError
+from rvpo.rewards.conditions import Rule, check_rules, read_rule
 
 __all__ = ["MethodConfig", "as_mapping"]
 
-DICT_FIELDS = ("method_options", "channel_weights", "channel_ranges", "channel_targets")
+DICT_FIELDS = ("method_options", "channel_weights", "channel_ranges", "channel_conditions", "channel_targets")
 
 
 def _option(default: Any, help: str) -> Any:
@@ -60,6 +61,11 @@ class MethodConfig:
     channel_ranges: dict[str, Any] | str | None = _option(
         None, "Lowest and highest value of channels by name, as JSON: '{\"correct\": [-3, 3]}'."
     )
+    channel_conditions: dict[str, Any] | str | None = _option(
+        None,
+        'Channels that count only if another is met, by name, as JSON: \'{"style": "correct >= 1"}\'. Else they are '
+        "0, or as '... else -1' or '... else missing' says.",
+    )
     channel_targets: dict[str, Any] | str | None = _option(
         None,
         "Mean that a channel has to reach, on its own scale, by its name in the logs, as JSON: '{\"format\": 0.95}'. "
@@ -87,6 +93,7 @@ class MethodConfig:
             is_pair = isinstance(pair, Sequence) and len(pair) == 2 and _are_numbers(*pair)
             if not is_pair or not -math.inf < pair[0] < pair[1] < math.inf:
                 raise ConfigError(f"channel_ranges gives {channel!r} {pair!r}; a range is [low, high] with low < high")
+        check_rules(self.rules(), self.mapping("channel_ranges") or {})
         self._check_targets()
         self._try_out()
 
@@ -132,6 +139,10 @@ class MethodConfig:
         if self.k_end is not None:
             raise ConfigError(f"k_end has no effect with k_schedule {self.k_schedule!r}; remove one of them")
         return from_config(self.k_schedule, {"k": k})
+
+    def rules(self) -> dict[str, Rule]:
+        """Return the conditions by channel; raise ConfigError for one that cannot be read."""
+        return {name: read_rule(text) for name, text in (self.mapping("channel_conditions") or {}).items()}
 
     def advantage_options(self) -> dict[str, Any]:
         """Return the keyword arguments of `compute_advantages` that do not change over the run."""

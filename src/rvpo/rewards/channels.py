@@ -11,6 +11,8 @@ after the function. A *vector* reward returns several named channels per complet
     def rubric(completions, **kwargs):
         return [{"accuracy/dose": 1.0, "tone/polite": None} for _ in completions]
 
+    @vector_reward("correct", Channel("style", only_if="correct >= 1"))  # 0 for a wrong answer
+
 None or NaN is a missing value. With names declared, all prompts have the same channels. Without, each prompt
 has the channels that its completions name (a rubric of its own); what stands before the first "/" of such a
 name is its tag, and metrics are kept per tag, because a criterion of one prompt says nothing of another's.
@@ -18,7 +20,7 @@ name is its tag, and metrics are kept per tag, because a criterion of one prompt
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +28,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rvpo.errors import RewardError
+from rvpo.rewards.conditions import Conditioned, Rule, apply_rules, check_rules, in_order, read_condition
 
 __all__ = [
     "Channel",
@@ -57,6 +60,22 @@ class Channel:
     """Lowest and highest possible value; needed by methods that compare channels. None: not declared."""
     weight: float = 1.0
     """Importance, >= 0."""
+    only_if: str | None = None
+    """Condition `NAME OP NUMBER` on another channel, as "correct >= 1", without which the reward is `otherwise`."""
+    otherwise: float | None = 0.0
+    """The reward where `only_if` does not hold; None: missing."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a condition that cannot be read, or a value outside the range where it fails."""
+        check_rules(self.rules, {} if self.range is None else {self.name: self.range})
+
+    @property
+    def rules(self) -> dict[str, Rule]:
+        """The channel's rule by its name; empty without a condition."""
+        if self.only_if is None:
+            return {}
+        otherwise = math.nan if self.otherwise is None else float(self.otherwise)
+        return {self.name: Rule(read_condition(self.only_if), otherwise)}
 
 
 @dataclass(frozen=True)
@@ -72,32 +91,43 @@ class Declaration:
 
 
 def scalar_reward(
-    *, range: tuple[float, float] | None = None, weight: float = 1.0
+    *,
+    range: tuple[float, float] | None = None,
+    weight: float = 1.0,
+    only_if: str | None = None,
+    otherwise: float | None = 0.0,
 ) -> Callable[[RewardFunction], RewardFunction]:
-    """Declare range and weight of a reward function that returns one number per completion."""
+    """Declare what `Channel` has of a reward function that returns one number per completion."""
+    template = Channel("", range, weight, only_if, otherwise)
 
     def declare(function: RewardFunction) -> RewardFunction:
-        function.rvpo_declaration = Declaration(template=Channel("", range, weight), is_vector=False)  # type: ignore[attr-defined]
+        function.rvpo_declaration = Declaration(template=template, is_vector=False)  # type: ignore[attr-defined]
         return function
 
     return declare
 
 
 def vector_reward(
-    *channels: Channel | str, range: tuple[float, float] | None = None, weight: float = 1.0
+    *channels: Channel | str,
+    range: tuple[float, float] | None = None,
+    weight: float = 1.0,
+    only_if: str | None = None,
+    otherwise: float | None = 0.0,
 ) -> Callable[[RewardFunction], RewardFunction]:
     """Declare that a reward function (or class with `__call__`) returns several channels per completion.
 
     With channel names or `Channel`s the return is, per completion, a sequence of their values in order or a
-    mapping from name to value (an absent name is missing). Without, it is a mapping. `range` and `weight`
-    hold for channels that do not state their own.
+    mapping from name to value (an absent name is missing). Without, it is a mapping. `range`, `weight` and
+    `only_if` with `otherwise` hold for channels that are no `Channel` of their own.
     """
-    named = tuple(Channel(c, range, weight) if isinstance(c, str) else c for c in channels)
+    template = Channel("", range, weight, only_if, otherwise)
+    named = tuple(replace(template, name=c) if isinstance(c, str) else c for c in channels)
     if len({channel.name for channel in named}) < len(named):
         raise RewardError(f"channel names must differ, got {[channel.name for channel in named]}")
+    in_order({name: rule for channel in named for name, rule in channel.rules.items()})
 
     def declare(function: RewardFunction) -> RewardFunction:
-        function.rvpo_declaration = Declaration(named, Channel("", range, weight))  # type: ignore[attr-defined]
+        function.rvpo_declaration = Declaration(named, template)  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -126,6 +156,9 @@ class ChannelMatrix:
     """Declared ranges; (0, 1) where none is declared."""
     columns: dict[str, list[Any]]
     """What a completions table shows of it: one column per channel, or one of name -> value mappings."""
+    unmet: dict[str, float] = field(default_factory=dict)
+    """For each channel with a condition, by name or tag, the share of rollouts that do not meet it, of those for which
+    that is known; NaN if of none."""
 
 
 def _number(value: object, where: str) -> float:
@@ -254,7 +287,12 @@ def _configured(channel: Channel, returned: Returned, ranges: Ranges, weights: W
 
 
 def assemble(
-    rewards: Sequence[Returned], group_size: int, *, ranges: Ranges | None = None, weights: Weights | None = None
+    rewards: Sequence[Returned],
+    group_size: int,
+    *,
+    ranges: Ranges | None = None,
+    weights: Weights | None = None,
+    rules: Mapping[str, Rule] | None = None,
 ) -> ChannelMatrix:
     """Put the returns of several reward functions side by side.
 
@@ -263,10 +301,12 @@ def assemble(
         group_size: G.
         ranges: declared range by channel name (or function name, if names come with each completion).
         weights: importance likewise.
+        rules: conditions likewise, in the place of declared ones; also by tag.
 
     Raises:
         RewardError: a value outside its declared range, two channels of one name, a range or weight for a
             channel that does not exist.
+        ConfigError: what `check_rules` and `apply_rules` raise.
     """
     blocks = [
         _ragged(r, group_size) if r.declares.is_vector and not r.declares.channels else _named(r) for r in rewards
@@ -283,7 +323,7 @@ def assemble(
         channels.append(Channel(""))
     names = list(dict.fromkeys(name for block in blocks for group in block.names for name in group))
     prompts = len(rewards[0].values) // group_size
-    return ChannelMatrix(
+    matrix = ChannelMatrix(
         values=np.concatenate([block.values for block in blocks], axis=1),
         labels=np.concatenate([_labels(block, names, prompts) for block in blocks], axis=1),
         names=names,
@@ -291,6 +331,34 @@ def assemble(
         ranges=np.asarray([channel.range or (0.0, 1.0) for channel in channels]).reshape(-1, 2),
         columns={name: column for block in blocks for name, column in block.columns.items()},
     )
+    declared = {name: rule for channel in channels for name, rule in channel.rules.items()}
+    check_rules(declared | dict(rules or {}), {c.name: c.range for c in channels if c.range is not None})
+    labels = np.repeat(matrix.labels, group_size, axis=0)
+    rubrics = [name for name, cells in matrix.columns.items() if _are_maps(cells)]
+    return _conditioned(matrix, apply_rules(matrix.values, labels, names, declared | dict(rules or {}), rubrics))
+
+
+def _are_maps(cells: Sequence[object]) -> bool:
+    """Tell whether a column of a completions table is a rubric's."""
+    return bool(cells) and isinstance(cells[0], Mapping)
+
+
+def _conditioned(matrix: ChannelMatrix, applied: Conditioned) -> ChannelMatrix:
+    """Return the matrix with conditions applied, in its values and in what tables show."""
+    if not applied.met:
+        return matrix
+    columns = {
+        name: [
+            {key: applied.reward(_tag(name, key), row, value) for key, value in cell.items()}
+            if isinstance(cell, Mapping)
+            else applied.reward(name, row, cell)
+            for row, cell in enumerate(cells)
+        ]
+        for name, cells in matrix.columns.items()
+    }
+    known = {name: met[~np.isnan(met)] for name, met in applied.met.items()}
+    unmet = {name: float(np.mean(met == 0)) if met.size else math.nan for name, met in known.items()}
+    return replace(matrix, values=applied.values, columns=columns, unmet=unmet)
 
 
 def _labels(block: _Block, names: list[str], prompts: int) -> Int[np.ndarray, "P W"]:

@@ -22,7 +22,7 @@ import json
 import math
 import textwrap
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,7 @@ class RVPOMixin:
             self._group_size(),
             ranges=self.args.mapping("channel_ranges"),
             weights=self.args.mapping("channel_weights"),
+            rules=self.args.rules(),
         )
         result = self._advantages(matrix, output)
         advantages = torch.as_tensor(result.advantages)
@@ -156,11 +157,9 @@ class RVPOMixin:
                     table["extra"][f"{name}/channels"].extend(texts)
             elif name not in self.reward_func_names:
                 table["rewards"][name].extend(column)
-        # TRL has just appended its own advantages for these rollouts.
-        used = result.advantages.tolist()
-        for _ in range(min(len(used), len(table["advantages"]))):
-            table["advantages"].pop()
-        table["advantages"].extend(used)
+            elif name in matrix.unmet:
+                _put_last(table["rewards"][name], column)
+        _put_last(table["advantages"], result.advantages.tolist())
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """Train as TRL does; refuse to go on if the rollouts were scored past this class."""
@@ -234,6 +233,13 @@ def _no_location(storage: Any) -> None:
 
 def _onto_numbered_cpu(storage: Any, location: str) -> Any:
     return storage if location.startswith("cpu:") else None
+
+
+def _put_last(column: MutableSequence[float], values: Sequence[float]) -> None:
+    """Put values in the place of those that TRL has just appended for the same rollouts."""
+    for _ in range(min(len(values), len(column))):
+        column.pop()
+    column.extend(values)
 
 
 def _none_if_nan(value: float) -> float | None:

@@ -134,7 +134,7 @@ def _matrix(infos: Sequence[Mapping[str, Any]], size: int, config: VerlConfig) -
         rows = check_rows([{name: info.get(name) for name in named} for info in infos], SCORES, declares, len(infos))
         returned.insert(0, Returned(SCORES, declares, 1.0, rows))
     ranges, weights = config.mapping("channel_ranges"), config.mapping("channel_weights")
-    return assemble(returned, size, ranges=ranges, weights=weights)
+    return assemble(returned, size, ranges=ranges, weights=weights, rules=config.rules())
 
 
 def _unpacked(cell: Any, name: str, row: int) -> Any:
