@@ -186,12 +186,12 @@ class _Blocks:
     def __init__(
         self,
         groups: Iterable[Groups] | Callable[[], Iterable[Groups]],
-        names: Sequence[str],
-        rules: Mapping[str, Rule],
+        names: Sequence[str] = (),
+        rules: Mapping[str, Rule] | None = None,
     ) -> None:
-        check_rules(rules, {})
-        self._names, self._rules = names, rules
-        self._unmet, self._known = dict.fromkeys(rules, 0), dict.fromkeys(rules, 0)
+        self._names, self._rules = names, dict(rules or {})
+        check_rules(self._rules, {})
+        self._unmet, self._known = dict.fromkeys(self._rules, 0), dict.fromkeys(self._rules, 0)
         self._kept = None if callable(groups) else [self._conditioned(block) for block in groups]
         self._read = groups if callable(groups) else lambda: self._kept or []
 
