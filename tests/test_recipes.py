@@ -19,14 +19,14 @@ PAPER = CONFIGS / "paper"
 RAR = [f"rar_{field}-{size}" for field in ("medicine", "science") for size in ("3b", "7b", "14b")]
 RLLA = ["rlla-1.5b", "rlla-3b"]
 METHODS = {
-    # file: (method, k at the first and the second of two steps, reward of the RaR recipes)
-    "grpo": ("grpo", [0.0, 0.0], "rubric"),
-    "gdpo": ("gdpo", [0.0, 0.0], "rubric"),
-    "hard_min": ("hard_min", [math.inf] * 2, "rubric"),
+    # file: (method, k at the first and the second of two steps, None without one, reward of the RaR recipes)
+    "grpo": ("grpo", None, "rubric"),
+    "gdpo": ("gdpo", None, "rubric"),
+    "hard_min": ("hard_min", None, "rubric"),
     "mean_variance": ("mean_variance", [0.5, 1.25], "rubric"),
     "rvpo_k5": ("rvpo", [5.0, 5.0], "rubric"),
     "rvpo": ("rvpo", [0.5, 1.25], "rubric"),
-    "rar_single": ("grpo", [0.0, 0.0], "rubric_explicit"),
+    "rar_single": ("grpo", None, "rubric_explicit"),
     "rvpo_policy": ("rvpo_policy", [2.0, 2.0], "rubric"),
 }
 RECIPES = [(setting, method) for setting in RAR for method in METHODS]
@@ -52,7 +52,10 @@ def test_every_recipe_is_what_the_paper_states(setting, method):
     assert model.model_name_or_path.removesuffix("-Instruct") == MODELS[size]
     assert args.output_dir == f"runs/{setting}-{method}"
     assert args.method == METHODS[method][0]
-    assert [args.schedule()(step, 2) for step in (0, 1)] == METHODS[method][1]
+    if METHODS[method][1] is None:
+        assert (args.k, args.k_schedule, args.k_end) == (None, "constant", None)
+    else:
+        assert [args.schedule()(step, 2) for step in (0, 1)] == METHODS[method][1]
     assert args.beta > 0
     if setting in RAR:
         field = setting.removeprefix("rar_").split("-")[0]
@@ -174,7 +177,7 @@ def elsewhere(project, tmp_path, monkeypatch):
 def test_one_step_of_every_recipe(project, server, logs, setting, method):
     (step,) = (entry for entry in log_of(logs, dry_run(project, server, setting, method)) if "loss" in entry)
     _, k, reward = METHODS[method]
-    assert (math.inf if step["rvpo/k"] is None else step["rvpo/k"]) == k[0]
+    assert step.get("rvpo/k") == (None if k is None else k[0])
     assert math.isfinite(step["loss"])
     channels = {key.split("/", 1)[1].removesuffix("/mean") for key in step if re.fullmatch("channels/.*/mean", key)}
     if setting in RLLA:

@@ -1,11 +1,8 @@
 """Dual ascent by hand, targets on the channels' own scales, and the state that goes with checkpoints."""
 
-import json
-
 import pytest
 
 from rvpo.errors import ConfigError, RewardError
-from rvpo.integrations.batch import STATE_FILE, ChannelState
 from rvpo.integrations.targets import dual_ascent, unit_targets
 from rvpo.rewards.channels import Channel, Declaration, Returned, assemble
 
@@ -71,12 +68,8 @@ def test_an_undeclared_range_is_0_to_1():
         unit_targets({"correct": 1.5}, matrix("y/q", range=None), {})
 
 
-def test_the_state_comes_back_with_and_without_multipliers(tmp_path):
-    state = ChannelState({"a": 0.5}, {"a": 0.25, "rubric/x": 0.0})
-    state.save(tmp_path / "new")
-    assert ChannelState.load(tmp_path / "new") == state
-    (tmp_path / STATE_FILE).write_text(json.dumps({"anchor": {"a": 0.5}}))
-    assert ChannelState.load(tmp_path) == ChannelState({"a": 0.5}, {})
-    ChannelState().save(tmp_path / "none")
-    assert not (tmp_path / "none").exists()
-    assert ChannelState.load(tmp_path / "none") == ChannelState()
+def test_a_target_for_a_penalty_is_refused():
+    declares = Declaration((Channel("long", (0, 10)),))
+    penalty = assemble([Returned("f", declares, -1.0, [{"long": 1.0}, {"long": 2.0}])], 2)
+    with pytest.raises(ConfigError, match=r"channel_targets names \['long'\], whose weight is negative"):
+        unit_targets({"long": 5.0}, penalty, {})

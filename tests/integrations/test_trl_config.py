@@ -54,6 +54,30 @@ def test_every_option_of_trl_is_there_with_its_default():
         ({"k_schedule": "linear"}, "k_schedule 'linear' needs k_end"),
         ({"k_schedule": "linear", "k_end": -2.0}, "k must be a number >= 0"),
         ({"k_end": 2.0}, "k_end has no effect with k_schedule 'constant'; remove one of them"),
+        ({"method": "gdpo", "k": 0.0}, "k: no effect with method 'gdpo', which reads no risk coefficient"),
+        (
+            {"method": "cvar", "k_schedule": "linear", "k": 1.0, "k_end": 2.0},
+            "k and k_end and k_schedule: no effect with method 'cvar'",
+        ),
+        ({"method": f"{__name__}:ignores_weights", "k": 1.0}, "k: no effect with method"),
+        ({"method": "gdpo", "scale_rewards": "none"}, "scale_rewards 'none' has no effect with method 'gdpo'"),
+        ({"scale_rewards": False}, "scale_rewards 'none' has no effect with method 'rvpo'"),
+        ({"scale_rewards": "batch"}, "scale_rewards 'batch' has no effect with method 'rvpo'"),
+        ({"method": "grpo", "scale_rewards": "groups"}, "scale_rewards must be group, batch or none, got 'groups'"),
+        (
+            {"method": "grpo", "scale_rewards": "none", "method_options": {"scale": "group"}},
+            "scale_rewards and the option scale of grpo say the same",
+        ),
+        ({"method": "grpo", "method_options": {"scale": "groups"}}, "scale of grpo must be 'group', 'none' or a"),
+        (
+            {"multi_objective_aggregation": "normalize_then_sum"},
+            "multi_objective_aggregation 'normalize_then_sum' has no effect with method 'rvpo'",
+        ),
+        (
+            {"method": "grpo", "multi_objective_aggregation": "normalize_then_sum", "scale_rewards": "none"},
+            "'none' has no effect with method 'grpo' and multi_objective_aggregation 'normalize_then_sum'",
+        ),
+        ({"multi_objective_aggregation": "sum"}, "multi_objective_aggregation must be sum_then_normalize or"),
         ({"whiten": "tokens"}, "whiten must be true, false, sequence or token, got 'tokens'"),
         ({"anchor_decay": 1.0}, r"anchor_decay must be in [0, 1), got 1.0"),
         ({"dead_channels": "drop"}, "dead_channels must be 'keep' or 'mask', got 'drop'"),
@@ -173,10 +197,10 @@ def test_yaml_gives_what_python_gives(tmp_path):
 
 
 def test_the_command_line_comes_before_yaml(tmp_path):
-    words = ["--method", "cvar", "--method_options", '{"share": 0.25}', "--k_schedule", "constant", "--k", "inf"]
-    read = parse(tmp_path, "method: gdpo\nk: 2\nwhiten: token\nstd_ddof: 0\n", *words, "--whiten", "sequence")
-    assert read.advantage_options()["method"] == "cvar"
-    assert read.advantage_options()["share"] == 0.25
+    words = ["--method", "tchebycheff", "--method_options", '{"ideal": 0.75}', "--k", "inf"]
+    read = parse(tmp_path, "method: rvpo\nk: 2\nwhiten: token\nstd_ddof: 0\n", *words, "--whiten", "sequence")
+    assert read.advantage_options()["method"] == "tchebycheff"
+    assert read.advantage_options()["ideal"] == 0.75
     assert read.advantage_options()["whiten"] == "sequence"
     assert read.advantage_options()["ddof"] == 0
     assert read.schedule()(0, 1) == math.inf

@@ -182,15 +182,56 @@ def test_a_run_is_resumed_from_its_checkpoint(project, wanted):
     if wanted == "yaml":
         (project / "run.yaml").write_text(YAML + "resume_from_checkpoint: true\n")
         words = []
-    assert main(["train", "--config", "run.yaml", "--max_steps", "3", "--k", "1", *words]) == 0
+    words += ["--k", "1", "--allow_changed_settings", "true"]
+    assert main(["train", "--config", "run.yaml", "--max_steps", "3", *words]) == 0
     entries = logged(project / "run")
     assert [entry["step"] for entry in entries] == [1, 2, 3]
     assert [entry["rvpo/k"] for entry in entries] == pytest.approx([0.5, 1 + 1 / 3, 1 + 2 / 3])
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--k", "1"], "k 0.5 -> 1.0"),
+        (["--method", "mean_variance"], "method 'rvpo' -> 'mean_variance'"),
+        (["--num_generations", "2"], "group size 4 -> 2"),
+        (["--seed", "4"], "seed 3 -> 4"),
+        (["--reward_funcs", "tool_format"], "channels "),
+        (["--dead_channels", "mask"], "dead_channels 'keep' -> 'mask'"),
+    ],
+    ids=str,
+)
+def test_changed_settings_are_said_and_refused(project, capsys, words, said):
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
+    before = (project / "run" / "metrics.jsonl").read_text()
+    for way in ("cannot go on from", "is of another run"):
+        capsys.readouterr()
+        resumed = ["--resume_from_checkpoint", "last"] if way == "cannot go on from" else []
+        assert main(["train", "--config", "run.yaml", "--max_steps", "2", *words, *resumed]) == 2
+        error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rvpo: error:")]
+        assert len(error) == 1
+        assert way in error[0]
+        assert said in error[0]
+    assert (project / "run" / "metrics.jsonl").read_text() == before
+
+
+def test_a_broken_checkpoint_is_named_and_the_one_before_is_gone_on_from(project, capsys):
+    assert main(["train", "--config", "run.yaml", "--max_steps", "2"]) == 0
+    (project / "run" / "checkpoint-2" / "optimizer.pt").unlink()
+    capsys.readouterr()
+    assert main(["train", "--config", "run.yaml", "--max_steps", "2", "--resume_from_checkpoint", "last"]) == 0
+    assert "checkpoint-2 is not whole (optimizer.pt is not there)" in capsys.readouterr().err
+    assert [entry["step"] for entry in logged(project / "run")] == [1, 2]
+    (project / "run" / "checkpoint-2" / "rvpo_state.json").unlink()
+    words = ["--resume_from_checkpoint", "run/checkpoint-2"]
+    assert main(["train", "--config", "run.yaml", "--max_steps", "3", *words]) == 2
+    assert "cannot go on from run/checkpoint-2, which is not whole" in capsys.readouterr().err
+
+
 def test_no_resuming_starts_anew(project):
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
-    assert main(["train", "--config", "run.yaml", "--k", "1", "--resume_from_checkpoint", "false"]) == 0
+    words = ["--resume_from_checkpoint", "false", "--allow_changed_settings", "true"]
+    assert main(["train", "--config", "run.yaml", "--k", "1", *words]) == 0
     assert [entry["rvpo/k"] for entry in logged(project / "run")] == [1.0, 1.5]
 
 

@@ -4,7 +4,6 @@ import inspect
 import json
 import math
 from collections import Counter
-from contextlib import suppress
 from functools import partial
 
 import graders
@@ -94,7 +93,6 @@ BATCHING = {
     "two iterations": ({"num_iterations": 2}, 2),
     "reference model": ({"beta": 0.1}, 1),
     "truncated completions masked": ({"mask_truncated_completions": True}, 1),
-    "options of TRL's advantages": ({"multi_objective_aggregation": "normalize_then_sum", "scale_rewards": "none"}, 1),
 }
 
 
@@ -457,9 +455,11 @@ def counted(completions, **kwargs):
     ids=["of another function", "of its function", "of a column"],
 )
 def test_a_channel_with_a_taken_name_is_refused_or_shown_unharmed(build, tmp_path, rewards, channel):
-    trainer = build(rewards, log_completions=True)
-    with suppress(RewardError):
-        trainer.train()
+    try:
+        trainer = build(rewards, log_completions=True)
+    except RewardError:
+        return
+    trainer.train()
     if not trainer.state.log_history:
         return
     table = completions_table(tmp_path / "run", 1)
@@ -474,6 +474,109 @@ def test_the_model_card_cites_the_paper(run, tmp_path):
     assert "RVPO: Risk-Sensitive Alignment via Variance Regularization" in card
     assert "@article{montero2026rvpo" in card
     assert "- rvpo" in card.split("---")[1]
+
+
+# --- What TRL takes, taken likewise ---
+
+STOCK = {
+    "group": {},
+    "none": {"scale_rewards": "none"},
+    "false": {"scale_rewards": False},
+    "batch": {"scale_rewards": "batch"},
+    "normalized first": {"multi_objective_aggregation": "normalize_then_sum"},
+    "a penalty": {"reward_weights": [1.0, -0.5, 0.25]},
+    "a penalty, over the batch": {"reward_weights": [1.0, -0.5, 0.25], "scale_rewards": "batch"},
+}
+
+
+class Stock(GRPOTrainer):
+    pass
+
+
+@pytest.mark.parametrize("options", STOCK.values(), ids=STOCK)
+def test_grpo_trains_the_weights_that_trl_trains(build, options, tmp_path):
+    def long(completions, **kwargs):
+        return [len(completion) / 8 for completion in completions]
+
+    names = ["sure_warm", "sure_async"]
+    stock = build([*rewards_of(names), long], base=Stock, config=GRPOConfig, folder=tmp_path / "stock", **options)
+    stock.train()
+    ours = build([*rewards_of(names), long], method="grpo", **options)
+    ours.train()
+    for theirs, own in zip(stock.generations, ours.generations, strict=True):
+        assert own["completions"] == theirs["completions"]
+        np.testing.assert_allclose(own["advantages"], theirs["advantages"], rtol=0, atol=2e-5)
+        assert np.ptp(own["advantages"]) > 0.1
+    for name, tensor in stock.model.state_dict().items():
+        torch.testing.assert_close(ours.model.state_dict()[name], tensor, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["gdpo", "rvpo"])
+def test_a_negative_reward_weight_is_a_penalty(run, method):
+    def long(completions, **kwargs):
+        return [len(completion) / 8 for completion in completions]
+
+    trainer = run([graders.sure_warm, long], method=method, reward_weights=[1.0, -0.5])
+    generation = trainer.generations[0]
+    warm = [
+        graders.value("sure_warm", *texts)
+        for texts in zip(generation["prompts"], generation["completions"], strict=True)
+    ]
+    lengths = [len(completion) / 8 for completion in generation["completions"]]
+    expected = compute_advantages(
+        np.asarray([warm, [-length for length in lengths]]).T, group_size=4, method=method, weights=[1.0, 0.5]
+    )
+    assert_same(generation["advantages"], expected.advantages.astype(np.float32))
+    assert trainer.state.log_history[0]["channels/long/mean"] == pytest.approx(np.mean(lengths), abs=1e-6)
+
+
+def test_rewards_of_one_name_get_a_number(run):
+    def brief(limit):
+        return lambda completions, **kwargs: [float(len(completion) < limit) for completion in completions]
+
+    trainer = run([brief(3), brief(6), brief(9)], channel_weights={"<lambda>_2": 0.5}, method="gdpo")
+    assert trainer.reward_func_names == ["<lambda>", "<lambda>_2", "<lambda>_3"]
+    generation = trainer.generations[0]
+    values = [[float(len(completion) < limit) for limit in (3, 6, 9)] for completion in generation["completions"]]
+    expected = compute_advantages(np.asarray(values), group_size=4, method="gdpo", weights=[1.0, 0.5, 1.0])
+    assert_same(generation["advantages"], expected.advantages.astype(np.float32))
+
+
+def test_without_a_configuration_there_is_a_default_one(policy, rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = RVPOTrainer(str(policy), [graders.sure_warm], train_dataset=rows)
+    assert (trainer.args.method, trainer.args.output_dir) == ("rvpo", f"{policy.name}-RVPO")
+
+
+def test_what_trl_says_of_its_advantages_is_said_of_those_used(run):
+    @vector_reward("a", "b")
+    def balanced(prompts, completions, **kwargs):
+        # Means of 1/2 throughout: TRL's advantages are all 0. The first prompt's channels differ between rollouts.
+        return [[float(i % 2), float((i + 1) % 2)] if p == prompts[0] else [0.5, 0.5] for i, p in enumerate(prompts)]
+
+    entry = run([balanced], channel_weights={"a": 3.0}).state.log_history[0]
+    assert entry["frac_reward_zero_std"] == 0.5
+    assert "reward_std" not in entry
+    assert entry["reward"] == pytest.approx(0.5)
+
+
+def test_a_metric_without_a_value_in_some_batches_is_the_mean_of_the_others(run):
+    calls = []
+
+    def sparse(completions, **kwargs):
+        calls.append(1)
+        return [float(len(calls)) if len(calls) % 2 else None for _ in completions]
+
+    trainer = run([graders.sure_warm, sparse], max_steps=4, logging_steps=4)
+    entry = trainer.state.log_history[0]
+    assert entry["channels/sparse/mean"] == entry["rewards/sparse/mean"] == 2.0  # 1, None, 3, None
+    assert entry["channels/sparse/missing"] == 0.5
+
+
+def test_a_method_that_reads_no_k_logs_none(run):
+    entry = run([graders.sure_warm], method="gdpo").state.log_history[0]
+    assert "rvpo/k" not in entry
+    assert "rvpo/active_channels" in entry
 
 
 # --- The moving average of rvpo_policy ---
@@ -625,6 +728,22 @@ def too_few_rows(completions, **kwargs):
     return [[0.0, 1.0]]
 
 
+def one_value(completions, **kwargs):
+    return [1.0]
+
+
+async def one_value_later(completions, **kwargs):
+    return [1.0]
+
+
+def undeclared(completions, **kwargs):
+    return [{"right": 1.0, "brief": 0.5} for _ in completions]
+
+
+def in_words(completions, **kwargs):
+    return ["good" for _ in completions]
+
+
 @vector_reward("sure_warm")
 def same_name(completions, **kwargs):
     return [[0.0] for _ in completions]
@@ -635,7 +754,10 @@ def same_name(completions, **kwargs):
     [
         (out_of_range, r"reward 1.5 of channel 'out_of_range', completion 0 .* outside its declared range \[0"),
         (too_few_rows, "'too_few_rows' must return 8 rows, one a completion; got 1"),
-        (same_name, r"several reward channels are named \['sure_warm'\]"),
+        (one_value, "'one_value' must return 8 values, one a completion; got 1"),
+        (one_value_later, "'one_value_later' must return 8 values, one a completion; got 1"),
+        (undeclared, r"'undeclared', completion 0 returned .*, several values: declare .* @rvpo.vector_reward"),
+        (in_words, "'in_words', completion 0 returned 'good'; a reward is a number"),
     ],
 )
 def test_bad_rewards_stop_the_run(build, reward, message):
@@ -643,6 +765,49 @@ def test_bad_rewards_stop_the_run(build, reward, message):
     with pytest.raises(RewardError, match=message):
         trainer.train()
     assert trainer.reward_funcs == [graders.sure_warm, reward]
+
+
+@pytest.mark.parametrize(
+    ("rewards", "options", "error", "message"),
+    [
+        ([graders.sure_warm, same_name], {}, RewardError, r"several reward channels are named \['sure_warm'\]"),
+        (
+            [graders.graded],
+            {"channel_weights": {"tune": 2.0}},
+            RewardError,
+            r"\['tune'\], but the channels are \['length', 'tone'\]",
+        ),
+        ([graders.rubric], {"channel_ranges": {"rubric/style": [0, 1]}}, RewardError, r"\['rubric/style'\]"),
+        (
+            [graders.sure_warm, graders.gappy],
+            {"method": "rvpo_policy"},
+            ConfigError,
+            r"'rvpo_policy' compares channels .*\['gappy'\] declare none.*--channel_ranges '\{\"gappy\": \[0, 1\]\}'",
+        ),
+        ([graders.gappy], {"method": "saw"}, ConfigError, r"'saw' compares channels .*\['gappy'\] declare none"),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused_before_anything_is_generated(build, rewards, options, error, message):
+    with pytest.raises(error, match=message):
+        build(rewards, **options)
+
+
+def test_a_range_in_the_configuration_is_enough(run):
+    def long(prompts, completions, **kwargs):
+        return [-len(completion) / 100 for completion in completions]
+
+    options = {"method": "rvpo_policy", "channel_ranges": {"long": [-10, 0]}}
+    generation = run([graders.sure_warm, long], **options).generations[0]
+    warm = [
+        graders.value("sure_warm", *texts)
+        for texts in zip(generation["prompts"], generation["completions"], strict=True)
+    ]
+    lengths = [-len(completion) / 100 for completion in generation["completions"]]
+    expected = compute_advantages(
+        np.asarray([warm, lengths]).T, group_size=4, method="rvpo_policy", ranges=[(0, 1), (-10, 0)]
+    )
+    assert_same(generation["advantages"], expected.advantages.astype(np.float32))
 
 
 def test_an_infinite_scalar_reward_stops_the_run(build):
@@ -653,6 +818,8 @@ def test_an_infinite_scalar_reward_stops_the_run(build):
         build([broken]).train()
 
 
-def test_a_weight_for_a_channel_that_does_not_exist_stops_the_run(build):
-    with pytest.raises(RewardError, match=r"\['tune'\], but the channels are \['length', 'tone'\]"):
-        build([graders.graded], channel_weights={"tune": 2.0}).train()
+def test_a_configuration_of_trl_alone_is_refused_before_the_model_is_loaded():
+    with pytest.raises(IntegrationError, match=r"needs args=RVPOConfig.*got GRPOConfig"):
+        RVPOTrainer(
+            "no/such-model", [graders.sure_warm], GRPOConfig("run", use_cpu=True, bf16=False, report_to="none")
+        )

@@ -14,6 +14,10 @@ from rvpo.integrations.verl.estimator import Estimator, Rollouts
 NAN = float("nan")
 
 
+def k_of(method, k=2.0):
+    return {"k": k} if METHODS[method].takes_k else {}
+
+
 def estimator(**options):
     return Estimator(VerlConfig(**{"channels": ["a", "b"], **options}))
 
@@ -48,7 +52,7 @@ def test_every_method_is_that_of_compute_advantages_whatever_the_order_of_rows(r
     expected = compute_advantages(rewards, method=method, k=2.0).advantages.ravel()
     batch = rollouts(rewards)
     order = np.random.default_rng(1).permutation(len(expected))
-    scored = estimator(method=method, k=2.0).score(reordered(batch, order), 0, 1)
+    scored = estimator(method=method, **k_of(method)).score(reordered(batch, order), 0, 1)
     # The soft minimum and the sums over prompts are the same numbers added up in another order of prompts.
     np.testing.assert_allclose(scored.advantages, expected[order], rtol=0, atol=1e-12)
     assert np.abs(expected).max() > 0.5
@@ -160,7 +164,7 @@ def test_channels_below_their_target_weigh_more_in_every_method(rewards, method)
     seen = [row[0] for group in rewards for row in group if not math.isnan(row[0])]
     lacks = 0.875 - sum(seen) / len(seen)
     assert lacks > 0.1
-    options = {"method": method, "k": 2.0, "channel_weights": {"b": 0.5}}
+    options = {"method": method, **k_of(method), "channel_weights": {"b": 0.5}}
     found = estimator(**options, channel_targets={"a": 0.875, "b": 0.0}, target_rate=2.0)
     once = found.score(rollouts(rewards), 0, 2)
     for multiplier, scored in ((2 * lacks, once), (4 * lacks, found.score(rollouts(rewards), 1, 2))):

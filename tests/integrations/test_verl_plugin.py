@@ -21,6 +21,10 @@ NAN = float("nan")
 T = 12
 
 
+def k_of(method, k=2.0):
+    return {"k": k} if METHODS[method].takes_k else {}
+
+
 @pytest.fixture(scope="module")
 def ray_trainer():
     """verl's module, imported after the plugin as `import verl` would load it."""
@@ -87,7 +91,7 @@ def test_at_k_0_it_is_verls_own_gdpo(advantages, method):
         rewards, lengths = some_rewards(seed), some_lengths(seed)
         verls = advantages(rewards, lengths, estimator="gdpo")
         # verl's conventions: 1e-6 beside the group's std, whitening over tokens.
-        ours = advantages(rewards, lengths, method=method, k=0.0, whiten="token", std_eps=1e-6)
+        ours = advantages(rewards, lengths, method=method, **k_of(method, 0.0), whiten="token", std_eps=1e-6)
         assert np.abs(verls).max() > 0.5
         largest = max(largest, np.abs(ours - verls).max())
     assert largest < 1e-5
@@ -97,7 +101,7 @@ def test_at_k_0_it_is_verls_own_gdpo(advantages, method):
 def test_it_is_compute_advantages_on_every_token_in_any_order(advantages, method):
     rewards, lengths = some_rewards(0), some_lengths(0)
     order = np.random.default_rng(0).permutation(20)
-    found = advantages(rewards, lengths, order=order, method=method, k=2.0)
+    found = advantages(rewards, lengths, order=order, method=method, **k_of(method))
     expected = compute_advantages(rewards, method=method, k=2.0).advantages
     np.testing.assert_allclose(found, by_token(expected, lengths), atol=1e-6)
 
@@ -242,7 +246,9 @@ def test_what_is_known_of_the_channels_goes_with_verls_checkpoints(tmp_path, adv
     places = {"default_local_dir": str(tmp_path), "resume_mode": "auto", "resume_from_path": None}
 
     class Trainer:
-        config = OmegaConf.create({"algorithm": algorithm, "trainer": places})
+        config = OmegaConf.create(
+            {"algorithm": algorithm, "trainer": places, "actor_rollout_ref": {"rollout": {"n": 4}}}
+        )
         global_steps = 4
 
         def _save_checkpoint(self):
@@ -261,6 +267,15 @@ def test_what_is_known_of_the_channels_goes_with_verls_checkpoints(tmp_path, adv
     verl_hooks._ESTIMATORS.clear()
     Trainer()._load_checkpoint()
     np.testing.assert_array_equal(advantages(1.0 - rewards, lengths, **method), going_on)
+    Trainer.config.actor_rollout_ref.rollout.n = 8
+    with pytest.raises(ConfigError, match="group size 4 -> 8"):
+        Trainer()._load_checkpoint()
+    Trainer.config.algorithm.rvpo.allow_changed_settings = True
+    Trainer()._load_checkpoint()
+    Trainer.config.algorithm.rvpo.allow_changed_settings = False
+    (tmp_path / "global_step_4" / "rvpo_state.json").unlink()
+    with pytest.raises(ConfigError, match=r"global_step_4 has no rvpo_state.json, which is written last"):
+        Trainer()._load_checkpoint()
     assert np.abs(anew - going_on).max() > 1e-3
 
 

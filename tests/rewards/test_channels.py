@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rvpo import Channel, RewardError, scalar_reward, vector_reward
-from rvpo.rewards.channels import Declaration, Returned, assemble, check_rows, declaration
+from rvpo.rewards.channels import Declaration, Returned, assemble, check_rows, check_scalars, declaration
 
 NAN = math.nan
 
@@ -25,6 +25,55 @@ def vector(name, channels, rows, *, weight=1.0):
 
 def rubric(name, rows, *, weight=1.0, range=None, own_weight=1.0):
     return Returned(name, Declaration(template=Channel("", range, own_weight)), weight, rows)
+
+
+# --- What a scalar reward returns ---
+
+
+@pytest.mark.parametrize(
+    "returned", [[1.0, None], (True, NAN), np.array([1.0, NAN]), iter([np.float32(1), None]), range(1, 3)], ids=str
+)
+def test_a_scalar_reward_returns_a_number_or_nothing_for_each_completion(returned):
+    values = check_scalars(returned, "f", 2)
+    assert values[0] == 1.0
+    assert math.isnan(values[1]) or values[1] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([1.0], "reward 'f' must return 2 values, one a completion; got 1"),
+        ([1.0] * 3, "must return 2 values, one a completion; got 3"),
+        (1.0, "must return 2 values, one a completion; got float"),
+        (None, "must return 2 values, one a completion; got NoneType"),
+        ("ab", "must return 2 values, one a completion; got str"),
+        ({"a": 1.0, "b": 2.0}, "must return 2 values, one a completion; got dict"),
+        ([1.0, "good"], "reward 'f', completion 1 returned 'good'; a reward is a number, or None for 'no value'"),
+        ([1.0, math.inf], "reward 'f', completion 1 is infinite; return None or NaN for 'no value'"),
+        (
+            [{"a": 1.0}, 1.0],
+            "completion 0 returned {'a': 1.0}, several values: declare its channels with @rvpo.vector",
+        ),
+        (
+            [1.0, [0.5, 1.0]],
+            "completion 1 returned [0.5, 1.0], several values: declare its channels with @rvpo.vector",
+        ),
+    ],
+    ids=str,
+)
+def test_what_a_scalar_reward_must_not_return_is_named(returned, message):
+    with pytest.raises(RewardError) as error:
+        check_scalars(returned, "f", 2)
+    assert message in str(error.value)
+
+
+def test_a_negative_weight_turns_a_reward_round_and_the_table_shows_it_as_it_was():
+    matrix = assemble([scalar("right", [0.5, 1.0]), scalar("long", [10.0, NAN], range=(0, 40), weight=-0.5)], 2)
+    np.testing.assert_array_equal(matrix.values, [[0.5, -10.0], [1.0, NAN]])
+    assert matrix.weights.tolist() == [1.0, 0.5]
+    assert matrix.ranges.tolist() == [[0.0, 1.0], [-40.0, 0.0]]
+    assert matrix.penalties == {"long"}
+    assert matrix.columns["long"][0] == 10.0
 
 
 # --- Declarations ---
@@ -91,6 +140,11 @@ TWO = Declaration((Channel("a"), Channel("b")))
 RUBRIC = Declaration()
 
 
+@pytest.mark.parametrize(("declared", "empty"), [(TWO, [[1, 2], None]), (RUBRIC, [{"a": 1, "b": 2}, NAN])])
+def test_no_row_for_a_completion_is_no_value_of_any_channel(declared, empty):
+    assert check_rows(empty, "f", declared, 2) == [{"a": 1.0, "b": 2.0}, {}]
+
+
 def same(rows, expected):
     """The rows are equal, NaN included."""
     assert [list(row) for row in rows] == [list(row) for row in expected]
@@ -137,10 +191,11 @@ def test_an_array_of_the_wrong_shape_is_refused():
         ([[1, 2], [1, 2, 3]], TWO, "completion 1 returned [1, 2, 3] for the 2 channels ['a', 'b']"),
         ([[1, 2], [1]], TWO, "completion 1 returned [1] for the 2 channels ['a', 'b']"),
         ([1.0, 2.0], TWO, "completion 0 returned 1.0 for the 2 channels ['a', 'b']"),
-        ([[1, 2], None], TWO, "completion 1 returned None for the 2 channels ['a', 'b']"),
         ([{"a": 1}, {"c": 1, "a": 2}], TWO, "completion 1 returned channels ['c'] that are not among the declared"),
         ([{"x": 1}, [1]], RUBRIC, "completion 1 returned list; without declared names a row is a mapping"),
-        ([{"x": 1}, None], RUBRIC, "completion 1 returned NoneType; without declared names a row is a mapping"),
+        ([{"x": 1}, "x"], RUBRIC, "completion 1 returned str; without declared names a row is a mapping"),
+        ({"a": 1, "b": 2}, TWO, "must return 2 rows, one a completion; got dict"),
+        ([[1, 2], [1, 10**400]], TWO, "completion 1, channel 'b' returned 1000"),
         (
             [{"x": 1}, {"x": "good"}],
             RUBRIC,

@@ -2,11 +2,13 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from rvpo.cli.config_files import read_config_files
+from rvpo.cli.config_files import Given, read_config_files
 from rvpo.cli.launch import NOT_LAUNCHED, accelerate_words, launch
+from rvpo.core.methods import find_method
 from rvpo.errors import ConfigError, RvpoError
 
 if TYPE_CHECKING:
@@ -37,17 +39,20 @@ class Command(NamedTuple):
     words: list[str]
     to_accelerate: list[str]
     """Options of `accelerate launch`; empty: the run takes place in this process."""
+    chosen: dict[str, bool]
+    """Options that the machine decides, as it has no accelerator and nothing was said of one."""
 
 
 def read(arguments: Sequence[str]) -> Command:
     """Read command line and YAML; raise ConfigError for what nobody knows."""
     given = read_config_files(arguments)  # before TRL, whose import takes seconds
-    from rvpo.integrations.trl.config import RVPOConfig
+    from rvpo.integrations.trl.config import RVPOConfig, without_accelerator
     from rvpo.integrations.trl.run import RVPOScriptArguments
 
     # TRL is first imported behind the check of its version.
     from trl import ModelConfig, TrlParser  # isort: skip
 
+    _drop_k_of_another_method(given)
     if given.name is not None:
         given.settings.setdefault("output_dir", f"runs/{given.name}")
     parser = TrlParser(
@@ -60,12 +65,37 @@ def read(arguments: Sequence[str]) -> Command:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     known = {action.dest for action in parser._actions}
+    chosen = {} if _gives(given, "use_cpu") else without_accelerator()
+    chosen = {name: value for name, value in chosen.items() if not _gives(given, name)}
+    parser.set_defaults_with_config(**chosen)
     parser.set_defaults_with_config(**{key: value for key, value in given.settings.items() if key in known})
     others = {key: value for key, value in given.settings.items() if key not in known}
     parsed, other_words = parser.parse_known_args(given.words)
     words = accelerate_words(parsed.accelerate_config, others, other_words)
     is_launched = parsed.accelerate_config == NOT_LAUNCHED or "LOCAL_RANK" in os.environ
-    return Command(parser, given.words, [] if is_launched else words)
+    return Command(parser, given.words, [] if is_launched else words, chosen)
+
+
+def _drop_k_of_another_method(given: Given) -> None:
+    """Take k out of the files' settings, and say so, where the command line has another method that reads none."""
+    words = " ".join(given.words).replace("=", " ").split()
+    method = words[words.index("--method") + 1] if "--method" in words[:-1] else None
+    named = [name for name in ("k", "k_end", "k_schedule") if given.settings.get(name) is not None]
+    if method is None or method == given.settings.get("method") or not named:
+        return
+    try:
+        if find_method(method).takes_k:
+            return
+    except ConfigError:  # said when it is used
+        return
+    for name in named:
+        del given.settings[name]
+    print(f"rvpo train: {', '.join(named)} of the files left out, as --method {method} reads none", file=sys.stderr)
+
+
+def _gives(given: Given, option: str) -> bool:
+    names = {f"--{option}", f"--{option.replace('_', '-')}"}
+    return option in given.settings or any(word.partition("=")[0] in names for word in given.words)
 
 
 def configure(command: Command, *words: str) -> "tuple[RVPOScriptArguments, RVPOConfig, ModelConfig]":
@@ -87,6 +117,9 @@ def main(arguments: Sequence[str]) -> int:
             raise ConfigError(str(error)) from error
     if command.to_accelerate:
         return launch(command.to_accelerate, arguments)
+    if command.chosen and os.environ.get("LOCAL_RANK", "0") == "0":
+        options = " ".join(f"--{name} {str(value).lower()}" for name, value in command.chosen.items())
+        print(f"rvpo train: no accelerator here, so it trains on the CPU ({options})", file=sys.stderr)
     from rvpo.integrations.trl.run import run
 
     return run(script, args, model)

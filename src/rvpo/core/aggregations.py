@@ -179,14 +179,21 @@ def within_group(
     return group_statistics(values * counted, counted, xp.sum(counted, axis=1, keepdims=True), ddof=ddof)
 
 
-def grpo(channels: Channels, k: float = 0.0) -> Aggregate:
+def grpo(channels: Channels, k: float = 0.0, *, scale: str | float = "group") -> Aggregate:
     """GRPO: sum, then normalise, `S = sum_j w_j R_j`, `A = (S - mean_g S) / (std_g S + eps)` (arXiv 2402.03300).
 
     Channels share the advantage in proportion to their spread. A rollout without any reward has no S and
     gets 0; a missing channel adds nothing to S, as in TRL. k is unused. The method has no batch whitening.
+    `scale` "none" divides by nothing (Dr. GRPO, arXiv 2503.20783), a number > 0 divides all groups alike.
     """
     total, shares = weighted_sum(channels)
     deviations, _, std = within_group(total, channels.scored, ddof=channels.ddof)
+    if scale == "none":
+        return Aggregate(deviations[..., 0], shares)
+    if not isinstance(scale, str) and 0 < scale < math.inf:
+        return Aggregate(deviations[..., 0] / scale, shares)
+    if scale != "group":
+        raise ConfigError(f"scale of grpo must be 'group', 'none' or a finite number > 0, got {scale!r}")
     return Aggregate(divide(deviations, std + channels.eps, std > 0)[..., 0], shares)
 
 

@@ -1,9 +1,7 @@
 """What every trainer does with a batch's channels around the advantages: what is kept from batch to batch, metrics."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,13 +10,12 @@ from rvpo.core.advantages import AdvantageResult
 from rvpo.core.batch_statistics import moments_of_rewards
 from rvpo.core.diagnostics import by_label, group_conflict, group_forecast
 from rvpo.core.methods import Method, find_method
+from rvpo.errors import RewardError
 from rvpo.integrations.method_config import MethodConfig
 from rvpo.integrations.targets import dual_ascent, unit_targets
 from rvpo.rewards.channels import ChannelMatrix
 
-__all__ = ["STATE_FILE", "ChannelState", "average_anchor", "batch_options", "channel_metrics", "unit_means"]
-
-STATE_FILE = "rvpo_state.json"
+__all__ = ["ChannelState", "average_anchor", "batch_options", "channel_metrics", "unit_means"]
 
 
 @dataclass
@@ -30,19 +27,6 @@ class ChannelState:
     multipliers: dict[str, float] = field(default_factory=dict)
     """Lagrange multipliers of the channels with a target."""
 
-    def save(self, folder: Path) -> None:
-        """Write the state into a checkpoint's folder, if there is any."""
-        if self.anchor or self.multipliers:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / STATE_FILE).write_text(json.dumps(asdict(self)))
-
-    @classmethod
-    def load(cls, folder: Path) -> "ChannelState":
-        """Read the state of a checkpoint; a new one if it has none."""
-        file = folder / STATE_FILE
-        saved = json.loads(file.read_text()) if file.is_file() else {}
-        return cls(**{name: {str(key): float(value) for key, value in part.items()} for name, part in saved.items()})
-
 
 def batch_options(
     config: MethodConfig, matrix: ChannelMatrix, group_size: int, state: ChannelState, *, move: bool
@@ -50,11 +34,13 @@ def batch_options(
     """Return the keyword arguments of `compute_advantages` for a batch, all but rewards, group size, k and lengths.
 
     Averages and multipliers in `state` move with the batch first. Without `move` they stay (evaluation).
-    Raises what `unit_targets` does.
+    Raises what `unit_targets` does, and RewardError for a reward outside [0, 1] of a channel without a range, where
+    the method compares channels.
     """
     options = config.advantage_options() | {"weights": matrix.weights}
     method = find_method(options["method"])
     if method.needs_range:
+        _check_ranges(matrix, group_size, config.method)
         options["ranges"] = matrix.ranges
     if options.get("anchor") == "average":
         options["anchor"] = average_anchor(matrix, group_size, state.anchor, decay=config.anchor_decay, move=move)
@@ -65,7 +51,33 @@ def batch_options(
         options["weights"] = matrix.weights + _by_prompt(state.multipliers, matrix)
     else:
         state.multipliers = {}
+    if options.get("scale") == "batch":
+        options["scale"] = _std_of_sums(matrix, group_size, options)
     return _batch_statistics(method, matrix, group_size, options) | options
+
+
+def _check_ranges(matrix: ChannelMatrix, group_size: int, method: str) -> None:
+    """Raise RewardError for the first reward outside its channel's range; those declared were checked before."""
+    low, high = matrix.ranges.T
+    slack = 1e-6 * (high - low)
+    outside = np.argwhere((matrix.values < low - slack) | (matrix.values > high + slack))
+    if outside.size:
+        row, column = outside[0]
+        name = matrix.names[matrix.labels[row // group_size, column]]
+        reward = -matrix.values[row, column] if name in matrix.penalties else matrix.values[row, column]
+        raise RewardError(
+            f"reward {reward:g} of channel {name!r} lies outside [0, 1], which method {method!r} takes for the range "
+            f"of a channel that declares none; set it: channel_ranges={{{name!r}: [low, high]}}"
+        )
+
+
+def _std_of_sums(matrix: ChannelMatrix, group_size: int, options: Mapping[str, Any]) -> float:
+    """Return what GRPO with the scale "batch" divides by: the std of the batch's weighted sums, plus eps."""
+    weights = np.repeat(np.atleast_2d(options["weights"]), group_size, axis=0)
+    sums = np.nansum(matrix.values * (weights if len(weights) == len(matrix.values) else weights[:1]), axis=1)
+    sums = sums[~np.isnan(matrix.values).all(axis=1)]
+    std = float(sums.std(ddof=options["ddof"])) if len(sums) > options["ddof"] else 0.0
+    return std + options["eps"] or 1.0  # without any spread all advantages are 0
 
 
 def _batch_statistics(
@@ -125,10 +137,13 @@ def channel_metrics(
     group_size: int,
     state: ChannelState,
     sizes: Sequence[int] | None = None,
+    *,
+    takes_k: bool = True,
 ) -> dict[str, float]:
     """Return the metrics of one batch, by the names under which they are logged.
 
-    `rvpo/...`: k, effective_channels, active_channels, offset_share, unscored (rollouts without any value).
+    `rvpo/...`: k (if the method `takes_k`), effective_channels, active_channels, offset_share, unscored (rollouts
+    without any value).
     `channels/NAME/...`: mean, std (inside groups), dead (share of groups), missing (share of rollouts),
     weight (share in the advantage), conflict (with the other channels) and forecast (first-order change);
     multiplier, of channels with a target; unmet, of channels with a condition (share of rollouts without it).
@@ -142,8 +157,8 @@ def channel_metrics(
     }
     counted = None if sizes is None else np.asarray(sizes, dtype=np.float64)
     channels = by_label(result.groups, matrix.labels, len(matrix.names), extra, sizes=counted)
-    metrics = {
-        "rvpo/k": float(stats.k),
+    metrics = {"rvpo/k": float(stats.k)} if takes_k else {}
+    metrics |= {
         "rvpo/effective_channels": float(stats.effective_channels),
         "rvpo/active_channels": float(stats.active_channels),
         "rvpo/offset_share": float(stats.offset_share),
@@ -151,6 +166,7 @@ def channel_metrics(
     }
     for index, name in enumerate(matrix.names):
         for kind, values in channels.items():
-            metrics[f"channels/{name}/{kind}"] = float(values[index])
+            is_turned = name in matrix.penalties and kind in ("mean", "forecast")
+            metrics[f"channels/{name}/{kind}"] = float(-values[index] if is_turned else values[index])
     metrics |= {f"channels/{name}/unmet": share for name, share in matrix.unmet.items()}
     return metrics | {f"channels/{name}/multiplier": value for name, value in state.multipliers.items()}

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,8 @@ class MethodConfig:
     k_end: float | None = _option(None, "Risk coefficient at the end of the run, for linear.")
     method_options: dict[str, Any] | str | None = _option(
         None,
-        "Options of the method as JSON: share (cvar), threshold (gd2po), ideal (tchebycheff), gamma (sa_mrpo), "
-        "cap and symmetric (dara), blend, lowest and highest (pow3r), "
+        "Options of the method as JSON: scale (grpo), share (cvar), threshold (gd2po), ideal (tchebycheff), gamma "
+        "(sa_mrpo), cap and symmetric (dara), blend, lowest and highest (pow3r), "
         "utility, signal, total and anchor (rvpo_policy; anchor group, batch or average).",
     )
     anchor_decay: float = _option(0.9, "Decay per generation of the moving average for rvpo_policy's anchor average.")
@@ -74,6 +74,11 @@ class MethodConfig:
     target_rate: float = _option(
         0.1, "Step of these multipliers per generation, times what the mean lacks as a share of the channel's range."
     )
+    allow_changed_settings: bool = _option(
+        False,
+        "Go on from a checkpoint, or train into a folder with checkpoints, of a run whose method, options, channels, "
+        "group size or seed were others.",
+    )
 
     def check_method(self) -> None:
         """Raise ConfigError for an option out of its domain, or options that do not fit together."""
@@ -84,6 +89,7 @@ class MethodConfig:
         self.whiten = str(self.whiten).lower()
         if self.whiten not in ("true", "false", "sequence", "token"):
             raise ConfigError(f"whiten must be true, false, sequence or token, got {self.whiten!r}")
+        self._check_k()
         if not 0 <= self.anchor_decay < 1:
             raise ConfigError(f"anchor_decay must be in [0, 1), got {self.anchor_decay}")
         for channel, weight in (self.mapping("channel_weights") or {}).items():
@@ -96,6 +102,18 @@ class MethodConfig:
         check_rules(self.rules(), self.mapping("channel_ranges") or {})
         self._check_targets()
         self._try_out()
+
+    def _check_k(self) -> None:
+        """Raise ConfigError for a k, or a schedule of it, that the method does not read."""
+        if find_method(self.method).takes_k:
+            return
+        given = [name for name in ("k", "k_end") if getattr(self, name) is not None]
+        given += ["k_schedule"] if self.k_schedule != "constant" else []
+        if given:
+            raise ConfigError(
+                f"{' and '.join(given)}: no effect with method {self.method!r}, which reads no risk coefficient; "
+                "remove it (null in a YAML file takes back what an earlier file sets), or choose another method"
+            )
 
     def _check_targets(self) -> None:
         """Raise ConfigError for targets that are no numbers, a rate out of its domain, or a method without weights."""
@@ -127,6 +145,8 @@ class MethodConfig:
         options = self.advantage_options()
         if options.get("anchor") == "average":  # the trainer's, which hands over the averages themselves
             options["anchor"] = "group"
+        if options.get("scale") == "batch":  # likewise
+            options["scale"] = "none"
         return options
 
     def schedule(self) -> Schedule:
@@ -155,6 +175,13 @@ class MethodConfig:
             "whiten": {"true": True, "false": False}.get(self.whiten, self.whiten),
             **(self.mapping("method_options") or {}),
         }
+
+    def settings(self) -> dict[str, Any]:
+        """Return what must stay the same when a run is resumed, by name, as plain values of JSON."""
+        values: dict[str, Any] = {option.name: getattr(self, option.name) for option in fields(MethodConfig)}
+        del values["allow_changed_settings"]
+        values["k"] = find_method(self.method).default_k if self.k is None else self.k
+        return values
 
     def mapping(self, name: str) -> dict[str, Any] | None:
         """Return an option that is a mapping, or JSON of one, as a mapping."""

@@ -16,11 +16,12 @@ def advantages_of_rows(rewards: Any, prompts: Any, **options: Any) -> np.ndarray
     Args:
         rewards: `(N, M)`, NaN (None in lists) for no value; NumPy, torch or nested lists.
         prompts: N ids, or `(N, L)` token ids, that are equal for the rollouts of one prompt. Prompts may have
-            different numbers of rollouts.
+            different numbers of rollouts; a rollout that is alone with its prompt gets 0 and takes no part.
         options: of `compute_advantages`, without `group_size` and `lengths`.
 
     Raises:
-        RewardError: not as many ids as rows; whatever else `compute_advantages` refuses.
+        RewardError: not as many ids as rows; every row alone with its prompt; whatever else
+            `compute_advantages` refuses.
     """
     # NumPy has no bfloat16.
     host = rewards.detach().cpu().double() if hasattr(rewards, "detach") else rewards
@@ -34,12 +35,19 @@ def advantages_of_rows(rewards: Any, prompts: Any, **options: Any) -> np.ndarray
     for row, prompt in enumerate(ids):
         rows.setdefault(prompt, []).append(row)
     size = max(map(len, rows.values()), default=0)
+    if len(rows) > 1 and size == 1:
+        raise RewardError(
+            f"each of the {len(ids)} rows has a prompt id of its own, so that there is nothing to compare it with; "
+            "rollouts of one prompt must share an id"
+        )
+    if size > 1:
+        rows = {prompt: members for prompt, members in rows.items() if len(members) > 1}
     # Shorter groups are filled with rollouts without any value, which take part in no statistic.
     groups = np.full((len(rows), size, values.shape[1]), np.nan)
     for group, members in zip(groups, rows.values(), strict=True):
         group[: len(members)] = values[members]
     by_group = compute_advantages(groups, **options).advantages
-    advantages = np.empty(len(values))
+    advantages = np.zeros(len(values))
     for group, members in zip(by_group, rows.values(), strict=True):
         advantages[members] = group[: len(members)]
     return advantages

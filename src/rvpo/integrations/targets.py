@@ -55,6 +55,11 @@ def unit_targets(targets: Mapping[str, float], matrix: ChannelMatrix, known: Map
             "target; tags are named as in the logs, channels/NAME/mean",
             stacklevel=2,
         )
+    if turned := sorted(targets.keys() & matrix.penalties):
+        raise ConfigError(
+            f"channel_targets names {turned}, whose weight is negative: a target is a mean to reach from below, and a "
+            "penalty is to become less; give the weight a plus sign, or leave the target out"
+        )
     scaled = dict(targets)
     for name in targets.keys() - set(absent):
         column = np.argwhere(matrix.labels == matrix.names.index(name))[0, 1]

@@ -85,7 +85,7 @@ def read_run(folder: Path, name: str) -> TrainingRun:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{file} must hold one JSON object a line, as `rvpo train` writes it: {error}") from error
     if not steps:
-        raise ConfigError(f"{file} must hold logged steps of an RVPO trainer, with `rvpo/k`; it has none")
+        raise ConfigError(f"{file} must hold logged steps of an RVPO trainer, with `rvpo/...`; it has none")
     return TrainingRun(name, tuple(steps), log, read_answers(folder))
 
 
@@ -100,7 +100,7 @@ def contents(folder: Path) -> str:
 
 def columns_of_log(history: Sequence[Mapping[str, Any]]) -> tuple[list[int], dict[str, list[float]]]:
     """Return a trainer's log as logged steps and one column per metric of ours, NaN where it is absent."""
-    entries = [entry for entry in history if "rvpo/k" in entry]
+    entries = [entry for entry in history if any(key.startswith("rvpo/") for key in entry)]
     names = dict.fromkeys(key for entry in entries for key in entry if key.startswith(("rvpo/", "channels/")))
     columns = {
         name: [math.nan if entry.get(name) is None else float(entry[name]) for entry in entries] for name in names

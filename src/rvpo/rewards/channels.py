@@ -19,7 +19,7 @@ name is its tag, and metrics are kept per tag, because a criterion of one prompt
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -159,6 +159,9 @@ class ChannelMatrix:
     unmet: dict[str, float] = field(default_factory=dict)
     """For each channel with a condition, by name or tag, the share of rollouts that do not meet it, of those for which
     that is known; NaN if of none."""
+    penalties: frozenset[str] = frozenset()
+    """Names of channels that a negative weight turns round: their values, weights and ranges are held as those of
+    minus the reward. `columns` has the rewards as they were returned."""
 
 
 def _number(value: object, where: str) -> float:
@@ -167,11 +170,16 @@ def _number(value: object, where: str) -> float:
         return math.nan
     try:
         number = float(value if not isinstance(value, str | bytes) else None)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise RewardError(f"{where} returned {value!r}; a reward is a number, or None for 'no value'") from None
+    except (TypeError, ValueError, OverflowError):
+        raise RewardError(f"{where} returned {_short(value)}; a reward is a number, or None for 'no value'") from None
     if math.isinf(number):
         raise RewardError(f"{where} returned {number}; return None for 'no value', or a finite number")
     return number
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _as_list(values: Any) -> Any:
@@ -179,22 +187,47 @@ def _as_list(values: Any) -> Any:
     return values.tolist() if hasattr(values, "tolist") else values
 
 
+def _entries(returned: object, kind: str, what: str, number: int) -> list[Any]:
+    """Return what a reward returned as a list of one entry a completion; raise RewardError if it is none."""
+    returned = _as_list(returned)
+    is_list = isinstance(returned, Iterable) and not isinstance(returned, str | bytes | Mapping)
+    entries = list(returned) if is_list else []  # type: ignore[call-overload]
+    if not is_list or len(entries) != number:
+        size = len(entries) if is_list else type(returned).__name__
+        raise RewardError(f"{kind} must return {number} {what}, one a completion; got {size}")
+    return entries
+
+
+def check_scalars(returned: object, name: str, number_of_rollouts: int) -> list[float]:
+    """Return a scalar reward's values, NaN where missing, one per rollout.
+
+    Raises RewardError, naming function and completion, for another number of values, or for what is no number.
+    """
+    values = []
+    for index, value in enumerate(_entries(returned, f"reward {name!r}", "values", number_of_rollouts)):
+        if isinstance(value, Mapping | list | tuple):
+            raise RewardError(
+                f"reward {name!r}, completion {index} returned {_short(value)}, several values: declare its channels "
+                "with @rvpo.vector_reward(...) above the function, or return one number a completion"
+            )
+        if isinstance(value, float) and math.isinf(value):
+            raise RewardError(f"reward {name!r}, completion {index} is infinite; return None or NaN for 'no value'")
+        values.append(_number(value, f"reward {name!r}, completion {index}"))
+    return values
+
+
 def check_rows(returned: object, name: str, declared: Declaration, number_of_rollouts: int) -> list[dict[str, float]]:
-    """Return a vector reward's rows as name -> value (NaN: missing), one per rollout.
+    """Return a vector reward's rows as name -> value (NaN: missing), one per rollout; {} for None, no value at all.
 
     Raises RewardError, naming function, rollout and channel, for what a vector reward must not return.
     """
-    returned = _as_list(returned)
-    if not isinstance(returned, Sequence) or len(returned) != number_of_rollouts:
-        size = len(returned) if isinstance(returned, Sequence) else type(returned).__name__
-        raise RewardError(
-            f"vector reward {name!r} must return {number_of_rollouts} rows, one a completion; got {size}"
-        )
     names = [channel.name for channel in declared.channels]
     rows = []
-    for index, row in enumerate(returned):
+    for index, row in enumerate(_entries(returned, f"vector reward {name!r}", "rows", number_of_rollouts)):
         where = f"vector reward {name!r}, completion {index}"
         row = _as_list(row)
+        if row is None or (isinstance(row, float) and math.isnan(row)):
+            row = {}
         if not isinstance(row, Mapping):
             if not names:
                 raise RewardError(f"{where} returned {type(row).__name__}; without declared names a row is a mapping")
@@ -228,7 +261,7 @@ class Returned(NamedTuple):
     function: str
     declares: Declaration
     weight: float
-    """Weight of the function; multiplies those of its channels."""
+    """Weight of the function; multiplies those of its channels. Negative for what is to become less."""
     values: Sequence[float] | Sequence[Row]
     """N numbers of a scalar reward, or N rows of a vector reward."""
 
@@ -308,6 +341,7 @@ def assemble(
             channel that does not exist.
         ConfigError: what `check_rules` and `apply_rules` raise.
     """
+    check_channels([(r.function, r.declares) for r in rewards], {*(ranges or {}), *(weights or {})})
     blocks = [
         _ragged(r, group_size) if r.declares.is_vector and not r.declares.channels else _named(r) for r in rewards
     ]
@@ -317,7 +351,6 @@ def assemble(
             configured = _configured(channel, returned, ranges or {}, weights or {})
             _check_range(block.values[:, column], configured)
             channels.append(configured)
-    _check_names(rewards, blocks, {*(ranges or {}), *(weights or {})})
     if not channels:  # no prompt of the batch has any criterion: one column of missing values stands for that
         blocks.append(_Block(np.full((len(rewards[0].values), 1), np.nan), [], [[]], {}))
         channels.append(Channel(""))
@@ -335,7 +368,23 @@ def assemble(
     check_rules(declared | dict(rules or {}), {c.name: c.range for c in channels if c.range is not None})
     labels = np.repeat(matrix.labels, group_size, axis=0)
     rubrics = [name for name, cells in matrix.columns.items() if _are_maps(cells)]
-    return _conditioned(matrix, apply_rules(matrix.values, labels, names, declared | dict(rules or {}), rubrics))
+    applied = apply_rules(matrix.values, labels, names, declared | dict(rules or {}), rubrics)
+    return _turned_round(_conditioned(matrix, applied))
+
+
+def _turned_round(matrix: ChannelMatrix) -> ChannelMatrix:
+    """Return the matrix with the channels of negative weight as minus themselves, and positive weights."""
+    negative = matrix.weights < 0
+    if not negative.any():
+        return matrix
+    signs = np.where(negative, -1.0, 1.0)
+    return replace(
+        matrix,
+        values=matrix.values * signs,
+        weights=np.abs(matrix.weights),
+        ranges=np.sort(matrix.ranges * signs[:, None], axis=1),
+        penalties=frozenset(matrix.names[label] for label in matrix.labels[:, negative].flat if label >= 0),
+    )
 
 
 def _are_maps(cells: Sequence[object]) -> bool:
@@ -370,17 +419,23 @@ def _labels(block: _Block, names: list[str], prompts: int) -> Int[np.ndarray, "P
     return np.broadcast_to(labels, (prompts, labels.shape[1]))
 
 
-def _check_names(rewards: Sequence[Returned], blocks: Sequence[_Block], configured: set[str]) -> None:
-    """Raise RewardError for two channels of one name, or a configured channel that does not exist."""
-    shown = [name for block in blocks for name in block.columns]
+def channel_names(function: str, declares: Declaration) -> list[str]:
+    """Return the names by which ranges and weights of a reward's channels are given: the function's, if none differ
+    from it or names come with each completion."""
+    return [channel.name for channel in declares.channels] if declares.channels else [function]
+
+
+def check_channels(functions: Sequence[tuple[str, Declaration]], configured: Iterable[str]) -> None:
+    """Raise RewardError for two channels of one name, a reserved name, or a configured channel that does not exist."""
+    shown = [name for function, declares in functions for name in channel_names(function, declares)]
     # A vector reward's own name is taken too: TRL logs one number per function under it.
-    taken = shown + [r.function for r in rewards if r.declares.is_vector and r.declares.channels]
+    taken = shown + [function for function, declares in functions if declares.is_vector and declares.channels]
     twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:
         raise RewardError(f"several reward channels are named {twice}; rename one so that logs can tell them apart")
     reserved = sorted(set(shown) & RESERVED)
     if reserved:
         raise RewardError(f"reward channels cannot be named {reserved}: the completions table has such columns")
-    unknown = sorted(configured - set(shown))
+    unknown = sorted(set(configured) - set(shown))
     if unknown:
         raise RewardError(f"channel_ranges or channel_weights name {unknown}, but the channels are {sorted(shown)}")

@@ -56,12 +56,12 @@ async def gappy_async(prompts, completions, **kwargs):
     return each(prompts, completions, lambda p, c: value("gappy_async", p, c))
 
 
-@vector_reward(Channel("tone", range=(0, 1), weight=2.0), "length")
+@vector_reward(Channel("tone", range=(0, 1), weight=2.0), "length", range=(0, 1))
 def graded(prompts, completions, **kwargs):
     return each(prompts, completions, lambda p, c: [value("tone", p, c), value("length", p, c)])
 
 
-@vector_reward("clarity", "sure_depth")
+@vector_reward("clarity", "sure_depth", range=(0, 1))
 async def marked(prompts, completions, **kwargs):
     """Missing values as NaN and as absent names."""
 

@@ -2,28 +2,37 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
-from rvpo.rewards.channels import Returned, check_rows, declaration
+from torch import nn
 
-__all__ = ["RewardAdapter"]
+from rvpo.errors import RewardError
+from rvpo.rewards.channels import Channel, Declaration, Returned, check_rows, check_scalars, declaration
 
-Scalars = list[float | None]
+__all__ = ["RewardAdapter", "different_names"]
+
+Row = dict[str, float]
+Scalars = list[float]
 
 
 class RewardAdapter:
     """A reward function for one batch. Of a vector reward TRL gets one number for each completion, to log."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
-        self.function, self.name, self.declares = function, name, declaration(function)
-        self._rows: list[dict[str, float]] = []
-        """What a vector reward returned for this process's completions."""
+        environment = _environment(function)
+        self.function, self.name = function, name
+        self.declares = declaration(function if environment is None else environment.get_reward)
+        self.is_open = environment is not None and not self.declares.is_vector
+        """What it returns decides: an environment's `get_reward` may return a number or a mapping undeclared."""
+        self._kept: Sequence[float | Row] = []
+        """What the function returned for this process's completions."""
 
     def for_trl(self, run: Callable[[Any], Scalars] | None) -> Callable[..., Any]:
         """Return a reward function of TRL's kind: awaited by TRL if this one is asynchronous, or else by `run`."""
         function = self.function
-        if not self.declares.is_vector:
+        if isinstance(function, nn.Module):  # a reward model, which TRL calls on tokens
             return function
         asynchronous = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
 
@@ -42,14 +51,51 @@ class RewardAdapter:
 
         `scalars` are what TRL has gathered; the rows of a vector reward are gathered here, in the same order.
         """
-        if not self.declares.is_vector:
+        if not (self.declares.is_vector or self.is_open):
             return Returned(self.name, self.declares, weight, scalars)
         from accelerate.utils import gather_object
 
-        return Returned(self.name, self.declares, weight, gather_object(self._rows))
+        kept = gather_object(list(self._kept))
+        if self.declares.is_vector:
+            return Returned(self.name, self.declares, weight, kept)
+        names = dict.fromkeys(name for row in kept if isinstance(row, Mapping) for name in row)
+        if not names:
+            return Returned(self.name, self.declares, weight, scalars)
+        number = next((row for row in kept if not isinstance(row, Mapping) and not math.isnan(row)), None)
+        if number is not None:
+            raise RewardError(f"{self.name}.get_reward returned {number} here and a mapping there; return one of them")
+        rows = [row if isinstance(row, Mapping) else {} for row in kept]
+        return Returned(self.name, Declaration(tuple(map(Channel, names))), weight, rows)
 
     def _keep(self, returned: object, number: int) -> Scalars:
-        """Keep the rows; return the mean of each row's values, None without any."""
-        self._rows = check_rows(returned, self.name, self.declares, number)
-        present = [[value for value in row.values() if not math.isnan(value)] for row in self._rows]
-        return [sum(values) / len(values) if values else None for values in present]
+        """Keep what was returned; return one number a completion, of a row the mean of its values, NaN without any."""
+        is_row = self.declares.is_vector or (
+            self.is_open and isinstance(returned, list) and any(isinstance(entry, Mapping) for entry in returned)
+        )
+        if not is_row:
+            self._kept = values = check_scalars(returned, self.name, number)
+            return values
+        self._kept = rows = check_rows(returned, self.name, self.declares, number)
+        present = [[value for value in row.values() if not math.isnan(value)] for row in rows]
+        return [sum(values) / len(values) if values else math.nan for values in present]
+
+
+def _environment(function: Any) -> Any:
+    """Return the class of the environment whose `get_reward` TRL has made a reward function of; None for others."""
+    names = getattr(getattr(function, "__code__", None), "co_varnames", ())
+    is_trls = str(getattr(function, "__module__", "")).startswith("trl.") and "_env_type" in names
+    return function.__defaults__[0] if is_trls and function.__defaults__ else None
+
+
+def different_names(names: Sequence[str]) -> list[str]:
+    """Return names of which none is there twice: closures and lambdas share theirs.
+
+    >>> different_names(["long", "<lambda>", "<lambda>", "<lambda>_2"])
+    ['long', '<lambda>', '<lambda>_3', '<lambda>_2']
+    """
+    different: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in count(2))
+        free = (new for new in numbered if new not in names and new not in different)
+        different.append(name if name not in different else next(free))
+    return different

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 from rvpo.errors import ConfigError
 from rvpo.integrations.method_config import MethodConfig, as_mapping
@@ -11,7 +12,15 @@ check_trl()
 
 from trl import GRPOConfig  # noqa: E402
 
-__all__ = ["RVPOConfig", "as_mapping"]
+__all__ = ["RVPOConfig", "as_mapping", "without_accelerator"]
+
+
+def without_accelerator() -> dict[str, Any]:
+    """Return the options that training needs where torch sees no accelerator, as TRL's defaults want one; else {}."""
+    import torch
+
+    sees = torch.accelerator.is_available() if hasattr(torch, "accelerator") else torch.cuda.is_available()
+    return {} if sees else {"use_cpu": True, "bf16": False}
 
 
 @dataclass
@@ -19,8 +28,8 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
     """GRPOConfig plus the options of RVPO (arXiv 2605.05750). The defaults are the paper's form with k = 1.
 
     The paper's rubric runs use `k_schedule="linear", k=0.5, k_end=2.0`. TRL's `scale_rewards` and
-    `multi_objective_aggregation` have no effect: the advantage is the one configured here.
-    `reward_weights` multiply the channel weights of their reward function.
+    `multi_objective_aggregation` hold for method "grpo", as in TRL; with another method they must be the default.
+    `reward_weights` multiply the channel weights of their reward function; a negative one makes it a penalty.
     """
 
     rollouts_per_step: int | None = field(
@@ -37,6 +46,52 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         if self.rollouts_per_step is not None:
             self.gradient_accumulation_steps = self._accumulation(self.rollouts_per_step)
         super().__post_init__()
+        self._check_trls_advantages()
+
+    def _check_trls_advantages(self) -> None:
+        """Raise ConfigError for an option of TRL's own advantages that would have no effect."""
+        if self.scale_rewards not in ("group", "batch", "none"):
+            raise ConfigError(f"scale_rewards must be group, batch or none, got {self.scale_rewards!r}")
+        aggregation = self.multi_objective_aggregation
+        if aggregation not in ("sum_then_normalize", "normalize_then_sum"):
+            raise ConfigError(
+                f"multi_objective_aggregation must be sum_then_normalize or normalize_then_sum, got {aggregation!r}"
+            )
+        sums_first = aggregation == "sum_then_normalize"
+        if not sums_first and self.method not in ("grpo", "gdpo"):  # it is GDPO by TRL's name
+            raise ConfigError(
+                f"multi_objective_aggregation {aggregation!r} has no effect with method {self.method!r}; remove it"
+            )
+        if self.scale_rewards != "group" and (self.method != "grpo" or not sums_first):
+            raise ConfigError(
+                f"scale_rewards {self.scale_rewards!r} has no effect with method {self.method!r}"
+                f"{'' if sums_first else f' and multi_objective_aggregation {aggregation!r}'}; it is for method "
+                "'grpo', that sums rewards and then scales"
+            )
+        if self.scale_rewards != "group" and "scale" in (self.mapping("method_options") or {}):
+            raise ConfigError("scale_rewards and the option scale of grpo say the same; remove one of them")
+
+    def advantage_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of `compute_advantages` that do not change over the run."""
+        options = super().advantage_options()
+        if self.method == "grpo" and self.multi_objective_aggregation == "normalize_then_sum":
+            options["method"] = "gdpo"
+        elif self.method == "grpo" and self.scale_rewards in (
+            "batch",
+            "none",
+        ):  # not yet TRL's words before its checks
+            options["scale"] = self.scale_rewards
+        return options
+
+    def settings(self) -> dict[str, Any]:
+        """Return what must stay the same when a run is resumed."""
+        return super().settings() | {
+            "group size": self.num_generations,
+            "reward_weights": self.reward_weights,
+            "scale_rewards": self.scale_rewards,
+            "multi_objective_aggregation": self.multi_objective_aggregation,
+            "seed": self.seed,
+        }
 
     def _accumulation(self, rollouts: int) -> int:
         """Return over how many backward passes of all processes an optimizer step goes; ConfigError if not whole."""

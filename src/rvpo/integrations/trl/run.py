@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError
+from rvpo.integrations.checkpoints import newest_whole
 from rvpo.integrations.method_config import as_mapping
 from rvpo.integrations.trl.config import RVPOConfig
 from rvpo.integrations.trl.trainer import RVPOTrainer
 
 # TRL is first imported by the trainer, behind the check of its version.
 import torch  # isort: skip
-from transformers import TrainerCallback  # isort: skip
-from transformers.trainer_utils import get_last_checkpoint  # isort: skip
+from transformers import AutoProcessor, ProcessorMixin, TrainerCallback  # isort: skip
 from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config  # isort: skip
 
 from rvpo.data.rar import POLARITY_RULES
@@ -131,17 +131,19 @@ class StopGracefully(TrainerCallback):
 
 
 def checkpoint_to_resume(wanted: str | bool | None, output_dir: str) -> str | None:
-    """Return the checkpoint folder that `--resume_from_checkpoint` means; "last" is the newest of the run."""
+    """Return the checkpoint folder that `--resume_from_checkpoint` means; "last" is the run's newest whole one."""
     if wanted is None:
         return None
     wanted = str(wanted)  # YAML's true
     if wanted.lower() in ("false", "no"):
         return None
     if wanted.lower() in ("last", "true", "yes"):
-        newest = get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
-        if newest is None:
-            raise ConfigError(f"there is no checkpoint in {output_dir} to resume from")
-        return str(newest)
+        newest = newest_whole(Path(output_dir))
+        if newest.folder is None:
+            raise ConfigError("; ".join([f"there is no checkpoint in {output_dir} to resume from", *newest.broken]))
+        for sentence in newest.broken:
+            print(f"rvpo: {sentence}; going on from {newest.folder}", file=sys.stderr, flush=True)
+        return str(newest.folder)
     if not os.path.isdir(wanted):
         raise ConfigError(f"there is no checkpoint folder {wanted}")
     return wanted
@@ -166,7 +168,10 @@ def _check(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) ->
 def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) -> RVPOTrainer:
     """Return the trainer that the configuration describes."""
     _check(script, args, model)
+    # TRL had it among the options of the model, and has it among those of the trainer.
+    trusts = any(getattr(options, "trust_remote_code", False) for options in (args, model))
     init = {"revision": model.model_revision, "attn_implementation": model.attn_implementation, "dtype": model.dtype}
+    init |= {"trust_remote_code": True} if trusts else {}
     args.model_init_kwargs = {**init, **(args.model_init_kwargs or {})}
     judge = as_mapping("judge", script.judge)
     common = {
@@ -187,20 +192,25 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
         eval_dataset=load_rows(script.eval_dataset_name or script.dataset_name, script.dataset_test_split, **common)
         if evaluates
         else None,
-        processing_class=_tokenizer(model),
+        processing_class=_processing_class(model.model_name_or_path, trusts, model.model_revision),
         peft_config=get_peft_config(model),
         **options,
     )
 
 
-def _tokenizer(model: ModelConfig) -> Any:
-    """Return the model's tokenizer; the first thing to fail if there is no such model."""
+def _processing_class(name: str, trust_remote_code: bool, revision: str | None) -> Any:
+    """Return the model's processor if it sees, else its tokenizer; the first to fail if there is no such model."""
+    options = {
+        "revision": revision,
+        "padding_side": "left",
+        "truncation_side": "left",
+        "trust_remote_code": trust_remote_code,
+    }
     try:
-        return load_tokenizer(
-            model.model_name_or_path, revision=model.model_revision, padding_side="left", truncation_side="left"
-        )
+        processor = AutoProcessor.from_pretrained(name, **options)
+        return processor if isinstance(processor, ProcessorMixin) else load_tokenizer(name, **options)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot load model {model.model_name_or_path!r}: {error}") from error
+        raise ConfigError(f"cannot load model {name!r}: {error}") from error
 
 
 def run(

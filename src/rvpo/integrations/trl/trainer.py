@@ -21,17 +21,27 @@ import asyncio
 import json
 import math
 import textwrap
+import warnings
 import weakref
 from collections.abc import Coroutine, Mapping, MutableSequence, Sequence
 from pathlib import Path
 from typing import Any
 
 from rvpo.core.advantages import AdvantageResult, compute_advantages
-from rvpo.errors import IntegrationError
+from rvpo.core.methods import find_method
+from rvpo.errors import ConfigError, IntegrationError
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
-from rvpo.integrations.trl.adapters import RewardAdapter
-from rvpo.integrations.trl.config import RVPOConfig
-from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
+from rvpo.integrations.checkpoints import (
+    STATE_FILE,
+    check_settings,
+    load_state,
+    newest_whole,
+    save_state,
+    what_is_broken,
+)
+from rvpo.integrations.trl.adapters import RewardAdapter, different_names
+from rvpo.integrations.trl.config import RVPOConfig, without_accelerator
+from rvpo.rewards.channels import ChannelMatrix, Returned, assemble, channel_names, check_channels
 
 # TRL is first imported by the configuration, behind the check of its version.
 import torch  # isort: skip
@@ -71,21 +81,46 @@ class RVPOMixin:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _check_base(type(self))
-        super().__init__(*args, **kwargs)
-        if not isinstance(self.args, RVPOConfig):
-            raise IntegrationError(
-                f"{type(self).__name__} needs args=RVPOConfig(...), got {type(self.args).__name__}; "
-                "RVPOConfig takes every option of GRPOConfig"
-            )
+        super().__init__(*_with_config(type(self).__name__, args, kwargs), **kwargs)
         self._schedule = self.args.schedule()
         self._returned = []
         self._channel_state = ChannelState()
         self._own_loop: asyncio.AbstractEventLoop | None = None
+        self.reward_func_names = different_names(self.reward_func_names)
+        self._check_channels()
+
+    def _adapters(self) -> list[RewardAdapter]:
+        return [RewardAdapter(*pair) for pair in zip(self.reward_funcs, self.reward_func_names, strict=True)]
+
+    def _check_channels(self) -> None:
+        """Raise RewardError or ConfigError for names and ranges that cannot be used, before anything is generated."""
+        ranges, weights = self.args.mapping("channel_ranges") or {}, self.args.mapping("channel_weights") or {}
+        adapters = self._adapters()
+        # Names that an environment's rewards have are known with the first batch.
+        is_open = any(adapter.is_open for adapter in adapters)
+        check_channels([(a.name, a.declares) for a in adapters], [] if is_open else [*ranges, *weights])
+        without = [
+            name
+            for a in adapters
+            for name, channel in zip(channel_names(a.name, a.declares), _channels(a), strict=True)
+            if not a.is_open and channel.range is None and name not in ranges
+        ]
+        if without and find_method(self.args.method).needs_range:
+            example = json.dumps({name: [0, 1] for name in without})
+            raise ConfigError(
+                f"method {self.args.method!r} compares channels by their ranges, and {without} declare none: set the "
+                f"lowest and highest value, channel_ranges={example} for rewards between 0 and 1 (or with "
+                f"@scalar_reward(range=...) above the function); on the command line --channel_ranges '{example}'"
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what a checkpoint of this run holds for those who resume it."""
+        channels = {a.name: [[c.name, c.range, c.weight] for c in _channels(a)] for a in self._adapters()}
+        return self.args.settings() | {"channels": channels}
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any, **kwargs: Any) -> Any:
         """Score as TRL does, and keep every channel of every rollout of all processes."""
-        functions, names = self.reward_funcs, self.reward_func_names
-        adapters = [RewardAdapter(function, name) for function, name in zip(functions, names, strict=True)]
+        functions, adapters = self.reward_funcs, self._adapters()
         # TRL up to 1.12 does not see that an object with an asynchronous __call__ is to be awaited, and makes no
         # event loop for it.
         trl_awaits = hasattr(self, "async_loop") or hasattr(self, "async_reward_loop")
@@ -137,16 +172,23 @@ class RVPOMixin:
         """Return the advantages of all processes' rollouts; the same on every process."""
         options = batch_options(self.args, matrix, self._group_size(), self._channel_state, move=self.model.training)
         if options["whiten"] == "token":
-            lengths = output["completion_mask"].sum(dim=1)
+            lengths = (output["completion_mask"] * output.get("tool_mask", 1)).sum(dim=1)
             options["lengths"] = self.accelerator.gather(lengths).cpu().numpy()
         k = self._schedule(self.state.global_step, self.state.max_steps)
         return compute_advantages(matrix.values, group_size=self._group_size(), k=k, **options)
 
     def _log_channels(self, matrix: ChannelMatrix, result: AdvantageResult) -> None:
         """Add RVPO's metrics and the channels' columns to what TRL logs."""
-        mode = "train" if self.model.training else "eval"
-        metrics = self._metrics[mode]
-        for name, value in channel_metrics(matrix, result, self._group_size(), self._channel_state).items():
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        takes_k = find_method(self.args.method).takes_k
+        ours = channel_metrics(matrix, result, self._group_size(), self._channel_state, takes_k=takes_k)
+        groups = torch.as_tensor(result.advantages).reshape(-1, self._group_size())
+        # TRL's are of advantages that are not used.
+        metrics["frac_reward_zero_std"].pop()
+        ours["frac_reward_zero_std"] = (groups == groups[:, :1]).all(dim=1).double().mean().item()
+        if self.args.method != "grpo":
+            metrics.pop("reward_std")
+        for name, value in ours.items():
             metrics[name].append(value)
         table = self._logs
         for name, column in matrix.columns.items():
@@ -171,11 +213,48 @@ class RVPOMixin:
             )
         return loss
 
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log as TRL does, without the batches in which a metric has no value: TRL 0.27 averages NaN with the rest."""
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for name, values in metrics.items():
+            metrics[name] = [value for value in values if not math.isnan(value)] or values
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train as TRL does; True resumes from the newest whole checkpoint.
+
+        Raises ConfigError for a checkpoint that is not whole, and for one, to go on from or to write others beside,
+        that was made with other settings, unless `allow_changed_settings` is set.
+        """
+        run = Path(self.args.output_dir)
+        newest = newest_whole(run)
+        checkpoint = newest.folder if resume_from_checkpoint is True else resume_from_checkpoint
+        if resume_from_checkpoint is True:
+            if newest.folder is None:
+                raise ConfigError("; ".join([f"there is no whole checkpoint in {run} to resume from", *newest.broken]))
+            for sentence in newest.broken:
+                warnings.warn(f"{sentence}; going on from {newest.folder}", stacklevel=2)
+        if not self.args.allow_changed_settings:
+            if checkpoint and (lack := what_is_broken(Path(checkpoint))):
+                raise ConfigError(f"cannot go on from {checkpoint}, which is not whole: {lack}; take an earlier one")
+            if kept := checkpoint or newest.folder:
+                check_settings(Path(kept), self._settings(), resumed=bool(checkpoint))
+        return super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:  # one that is written anew is not whole meanwhile
+            (folder / STATE_FILE).unlink(missing_ok=True)
+        # Older checkpoints may go when this one is whole, not before.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-            self._channel_state.save(folder)
+            save_state(folder, self._channel_state, self._settings())
+            _delete_older(self, folder.parent)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self.args.device.type == "cpu":
@@ -183,7 +262,7 @@ class RVPOMixin:
             torch.serialization.register_package(1000, _no_location, _onto_numbered_cpu)
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         if checkpoint:
-            self._channel_state = ChannelState.load(Path(checkpoint))
+            self._channel_state = load_state(Path(checkpoint))
 
     def close_rewards(self) -> None:
         """Close the connections of rewards that hold some, in the loop they live in, and print what they spent."""
@@ -197,7 +276,7 @@ class RVPOMixin:
             else:
                 loop.run_until_complete(close())
 
-    def _run_here(self, awaitable: Coroutine[Any, Any, list[float | None]]) -> list[float | None]:
+    def _run_here(self, awaitable: Coroutine[Any, Any, list[float]]) -> list[float]:
         """Await a vector reward where TRL would not; one loop for the whole run, as clients keep connections in it."""
         if self._own_loop is None:
             self._own_loop = asyncio.new_event_loop()
@@ -244,6 +323,47 @@ def _put_last(column: MutableSequence[float], values: Sequence[float]) -> None:
 
 def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
+
+
+def _channels(adapter: RewardAdapter) -> tuple[Any, ...]:
+    return adapter.declares.channels or (adapter.declares.template,)
+
+
+def _with_config(trainer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the arguments of a trainer, `args` of GRPOTrainer being the third, with a default configuration for None.
+
+    Raises IntegrationError for a configuration of another kind, before any model is loaded.
+    """
+    given = args[2] if len(args) > 2 else kwargs.get("args")
+    if given is None:
+        model = args[0] if args else kwargs.get("model")
+        path = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
+        options: dict[str, Any] = without_accelerator()
+        given = RVPOConfig(output_dir=f"{Path(path).name or 'model'}-RVPO", **options)
+    if not isinstance(given, RVPOConfig):
+        raise IntegrationError(
+            f"{trainer} needs args=RVPOConfig(...), got {type(given).__name__}; "
+            "RVPOConfig takes every option of GRPOConfig"
+        )
+    if len(args) > 2:
+        return (*args[:2], given, *args[3:])
+    kwargs["args"] = given
+    return args
+
+
+def _delete_older(trainer: Any, run: Path) -> None:
+    """Delete the checkpoints beyond `save_total_limit`, as transformers does."""
+    if hasattr(trainer, "_rotate_checkpoints"):  # transformers 4
+        trainer._rotate_checkpoints(use_mtime=True, output_dir=str(run))
+        return
+    from transformers.trainer_utils import rotate_checkpoints
+
+    rotate_checkpoints(
+        output_dir=str(run),
+        save_total_limit=trainer.args.save_total_limit,
+        best_model_checkpoint=trainer.state.best_model_checkpoint,
+        use_mtime=True,
+    )
 
 
 def _check_base(trainer: type) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.integrations.method_config import MethodConfig
+from rvpo.integrations.method_config import MethodConfig, as_mapping
 from rvpo.llm.limits import MOST_MISSING
 
 __all__ = ["ESTIMATOR", "VerlConfig", "is_ours", "plain"]
@@ -67,12 +67,29 @@ class VerlConfig(MethodConfig):
                 "algorithm.use_kl_in_reward has no effect on advantages of reward channels; "
                 "set it to False and actor_rollout_ref.actor.use_kl_loss=True"
             )
-        return cls(**{**_of_gdpo(algorithm), **options})
+        return cls(**{**_of_gdpo(algorithm), **_with_scale(algorithm, options)})
+
+    def settings(self) -> dict[str, Any]:
+        """Return what must stay the same when a run is resumed."""
+        return super().settings() | {"channels": self.channels}
 
 
 def is_ours(algorithm: Any) -> bool:
     """Tell whether verl's `algorithm` section asks for this estimator."""
     return algorithm is not None and algorithm.get("adv_estimator") == ESTIMATOR
+
+
+def _with_scale(algorithm: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with what verl's `norm_adv_by_std_in_grpo` says of GRPO; ConfigError for another method."""
+    if algorithm.get("norm_adv_by_std_in_grpo", True):
+        return dict(options)
+    if options.get("method") != "grpo":
+        raise ConfigError(
+            "algorithm.norm_adv_by_std_in_grpo=False has no effect with the estimator rvpo unless its method is grpo "
+            f"(algorithm.rvpo.method is {options.get('method', 'rvpo')!r}); leave it at True"
+        )
+    method_options = as_mapping("method_options", options.get("method_options")) or {}
+    return {**options, "method_options": {"scale": "none", **method_options}}
 
 
 def _of_gdpo(algorithm: Any) -> dict[str, Any]:

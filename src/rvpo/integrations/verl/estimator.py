@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rvpo.core.advantages import AdvantageResult, compute_advantages
+from rvpo.core.methods import find_method
 from rvpo.errors import ConfigError, JudgeError, RewardError
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
 from rvpo.integrations.verl.config import VerlConfig
@@ -72,6 +73,7 @@ class Estimator:
         groups: dict[Hashable, list[int]] = {}
         for row in rows:
             groups.setdefault(rollouts.groups[row], []).append(row)
+        groups, lone = _without_lone(groups)
         size = max(map(len, groups.values()), default=1)
         # -1: a row that fills a group.
         order = np.asarray([[*members, *[-1] * (size - len(members))] for members in groups.values()]).reshape(-1)
@@ -81,7 +83,10 @@ class Estimator:
         result = self._advantages(matrix, size, lengths, self._schedule(step, total_steps))
         by_row = np.zeros(len(rollouts.infos))
         by_row[order[order >= 0]] = result.advantages[order >= 0]
-        metrics = channel_metrics(matrix, result, size, self.state, [len(members) for members in groups.values()])
+        sizes = [len(members) for members in groups.values()]
+        takes_k = find_method(self.config.method).takes_k
+        metrics = channel_metrics(matrix, result, size, self.state, sizes, takes_k=takes_k)
+        metrics |= {"rvpo/lone": float(lone)} if lone else {}
         known = {name: value for name, value in metrics.items() if not math.isnan(value)}
         return Scored(np.asarray([by_row[row] if row >= 0 else 0.0 for row in scored_by]), known)
 
@@ -90,6 +95,21 @@ class Estimator:
         if options["whiten"] == "token":
             options["lengths"] = lengths
         return compute_advantages(matrix.values, group_size=size, k=k, **options)
+
+
+def _without_lone(groups: dict[Hashable, list[int]]) -> tuple[dict[Hashable, list[int]], int]:
+    """Return the groups of at least two rollouts, and how many rollouts are alone with their prompt.
+
+    A lone rollout is compared with nothing: its advantage is 0, and whitening must not move it. Raises RewardError if
+    all are alone.
+    """
+    compared = {group: members for group, members in groups.items() if len(members) > 1}
+    if len(groups) > 1 and not compared:
+        raise RewardError(
+            f"each of the {len(groups)} rollouts is alone with its prompt (uid), so that there is nothing to compare "
+            "it with; rollouts of one prompt must share an id, and actor_rollout_ref.rollout.n be at least 2"
+        )
+    return (compared, len(groups) - len(compared)) if compared else (groups, 0)
 
 
 def _last_of_sessions(rollouts: Rollouts) -> tuple[list[int], list[int]]:

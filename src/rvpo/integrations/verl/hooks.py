@@ -5,6 +5,7 @@ ray_trainer                 `compute_advantage`: the channels of its batch (ever
 v1.trainer_base             `PPOTrainer._compute_advantage`: the channels out of TransferQueue (the default trainer)
 metric_utils                `compute_data_metrics`: the channels' metrics join verl's
 separation.ray_trainer      the step of the run, for the schedule of k
+metric_utils                `process_validation_metrics`: an answer without a score is left out of its means
 reward_loop                 a reward worker that dies is started again, and its calls with it
 """
 
@@ -20,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rvpo.errors import IntegrationError
-from rvpo.integrations.batch import ChannelState
+from rvpo.errors import ConfigError, IntegrationError
+from rvpo.integrations.checkpoints import STATE_FILE, check_settings, load_state, save_state
 from rvpo.integrations.verl.config import ESTIMATOR, VerlConfig, is_ours
 from rvpo.integrations.verl.estimator import Estimator, Rollouts
 
@@ -197,14 +198,15 @@ def bring_queued_channels(trainer_base: ModuleType) -> None:
 
 
 def keep_state(trainer: type) -> None:
-    """Let a trainer's checkpoints hold what is known of the channels: moving averages and multipliers."""
+    """Let a trainer's checkpoints hold the state of the channels, and the settings that a resumed run must have."""
 
     def saving(original: Callable[..., Any]) -> Callable[..., Any]:
         def _save_checkpoint(self: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(self, *args, **kwargs)
             if is_ours(self.config.algorithm):
                 folder = _checkpoint(self, self.config.trainer.default_local_dir)
-                _estimator(VerlConfig.from_algorithm(self.config.algorithm)).state.save(folder)
+                options = VerlConfig.from_algorithm(self.config.algorithm)
+                save_state(folder, _estimator(options).state, _settings(self, options))
             return result
 
         return _save_checkpoint
@@ -213,19 +215,32 @@ def keep_state(trainer: type) -> None:
         def _load_checkpoint(self: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(self, *args, **kwargs)
             if is_ours(self.config.algorithm) and self.global_steps > 0:
-                options = self.config.trainer
-                by_path = options.resume_mode == "resume_path"
+                places = self.config.trainer
+                by_path = places.resume_mode == "resume_path"
                 folder = _checkpoint(
-                    self, Path(options.resume_from_path).parent if by_path else options.default_local_dir
+                    self, Path(places.resume_from_path).parent if by_path else places.default_local_dir
                 )
-                state = ChannelState.load(folder)
-                _estimator(VerlConfig.from_algorithm(self.config.algorithm)).state = state
+                options = VerlConfig.from_algorithm(self.config.algorithm)
+                if not options.allow_changed_settings:
+                    if not (folder / STATE_FILE).is_file():
+                        raise ConfigError(
+                            f"{folder} has no {STATE_FILE}, which is written last: it was killed while it was saved, "
+                            "or is not of this estimator; take an earlier one (trainer.resume_mode=resume_path), or "
+                            "set +algorithm.rvpo.allow_changed_settings=true"
+                        )
+                    check_settings(folder, _settings(self, options), resumed=True)
+                _estimator(options).state = load_state(folder)
             return result
 
         return _load_checkpoint
 
     _wrap(trainer, "_save_checkpoint", saving)
     _wrap(trainer, "_load_checkpoint", loading)
+
+
+def _settings(trainer: Any, options: VerlConfig) -> dict[str, Any]:
+    """Return what must stay the same when a run is resumed."""
+    return options.settings() | {"group size": trainer.config.actor_rollout_ref.rollout.n}
 
 
 def _checkpoint(trainer: Any, checkpoints: str | Path) -> Path:
@@ -270,6 +285,44 @@ def log_metrics(metric_utils: ModuleType) -> None:
         return compute_data_metrics
 
     _wrap(metric_utils, "compute_data_metrics", make)
+    _wrap(metric_utils, "process_validation_metrics", leave_out_missing)
+
+
+def leave_out_missing(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return verl's metrics of a validation without the answers that have no score, which would make them NaN.
+
+    A variable with such answers has as `mean@N` the mean over its prompts' means of what there is, whatever the number
+    of a prompt's answers, and beside it `VARIABLE/missing`, the share of answers without.
+    """
+
+    def process_validation_metrics(
+        sources: Any, uids: Any, infos: Mapping[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        missing = {
+            name: np.asarray([isinstance(value, float) and np.isnan(value) for value in values])
+            for name, values in infos.items()
+        }
+        gappy = {name: where for name, where in missing.items() if where.any()}
+        if not gappy:
+            return original(sources, uids, infos, *args, **kwargs)
+        nones = {name: [None if gap else v for v, gap in zip(infos[name], gappy[name], strict=True)] for name in gappy}
+        metrics = original(sources, uids, {**infos, **nones}, *args, **kwargs)
+        for source in metrics:
+            of_source = np.asarray([other == source for other in sources])
+            for name in gappy:
+                by_prompt: dict[Any, list[float | None]] = defaultdict(list)
+                for row in np.flatnonzero(of_source):
+                    by_prompt[uids[row]].append(nones[name][row])
+                present = [[value for value in values if value is not None] for values in by_prompt.values()]
+                most = f"mean@{max(map(len, by_prompt.values()))}"
+                metrics[source][f"{name}/missing"] = {most: float(gappy[name][of_source].mean())}
+                if found := metrics[source].get(name):
+                    for other in [metric for metric in found if metric.startswith("mean@")]:
+                        del found[other]
+                    found[most] = float(np.mean([np.mean(values) for values in present if values]))
+        return metrics
+
+    return process_validation_metrics
 
 
 def _take_metrics() -> dict[str, float]:
