@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install quickstart test check bench clean
+.PHONY: install quickstart real-model test check bench clean
 
 install: $(INSTALLED)
 
@@ -21,6 +21,11 @@ $(INSTALLED): pyproject.toml lab/pyproject.toml constraints.txt
 
 quickstart: install
 	$(BIN)/rvpo quickstart
+
+# A real language model on a CPU, three steps of two methods, to see that it works; with a GPU see docs/real-model.md.
+real-model: install
+	$(BIN)/rvpo bench instructions --lora 16 --steps 3 --methods gdpo,rvpo_policy --seeds 1 --prompts 2 --rollouts 4 \
+		--updates 2 --tokens 48 --held-out 8 --evaluate-every 3
 
 # Two processes, a file's tests in one of them: half the time on two cores, and no more than two models in memory.
 # In the order of conftest.py, the longest files first.

