@@ -85,7 +85,7 @@ def test_the_product_knows_no_laboratory(module):
         "rvpo.stats": {"errors"},
         "rvpo.core": {"errors"},
         "rvpo.rewards": {"errors", "judging", "llm"},
-        "rvpo.llm": {"errors"},
+        "rvpo.llm": {"errors", "text"},
         "rvpo.judging": {"errors", "llm", "text"},
         "rvpo.data": {"errors", "judging", "llm", "text"},
         "rvpo.audit": {"errors", "core", "rewards", "stats", "text"},

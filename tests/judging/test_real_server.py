@@ -115,7 +115,7 @@ def test_a_rating_and_lost_verdicts_from_a_server_that_people_run(model, url):
     rating, graded = asyncio.run(run())
     assert rating == pytest.approx((7 - 1) / 9)
     assert graded.met() == {"a": None, "b": None}  # it rates where verdicts were asked for: missing, not False
-    assert judge.counts == {Outcome.UNPARSED: 2}
+    assert judge.counts == {Outcome.CUT: 2}  # the server ended it at four tokens
     assert judge.client.usage.calls == 3
     assert judge.client.usage.prompt_tokens > 300
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from judging.broken_replies import broken_reply
 from rvpo.judging import verdicts as parser
 from rvpo.judging.verdicts import parse_rating
 
@@ -31,7 +32,13 @@ UNMET = {"id": "b", "reason": "r", "met": False}
         (reply(MET, UNMET), {"a": True, "b": False}),
         (f"Sure!\n```json\n{reply(MET, UNMET)}\n```\nDone.", {"a": True, "b": False}),
         (f"<think>{reply(UNMET | {'id': 'a'})}</think>{reply(MET, UNMET)}", {"a": True, "b": False}),
-        (f"first {reply(UNMET | {'id': 'a'})} then {reply(MET)}", {"a": True, "b": None}),  # the last one counts
+        (f"first {reply(UNMET)} then {reply(MET)}", {"a": True, "b": False}),
+        (f"first {reply(MET)} then {reply(MET)}", {"a": True, "b": None}),
+        (f"first {reply(UNMET | {'id': 'a'})} then {reply(MET)}", {"a": None, "b": None}),  # which one is meant?
+        (f'{reply(MET)} If not, "{reply(UNMET | {"id": "a"})}"', {"a": None, "b": None}),
+        (reply(MET, UNMET)[:-2], {"a": True, "b": False}),  # cut behind two whole entries
+        (reply(MET, UNMET)[:-3], {"a": True, "b": None}),
+        (reply(MET, UNMET)[: reply(MET, UNMET).rindex('"id"') + 3], {"a": True, "b": None}),
         (reply(MET, summary="x"), {"a": True, "b": None}),
         (json.dumps({"summary": {"n": 1}, "verdicts": [MET]}), {"a": True, "b": None}),
         (reply(MET | {"id": 1}), {"a": None, "b": None}),
@@ -99,8 +106,7 @@ def test_an_unreadable_reply_is_given_up_in_the_end(length, met):
         json.dumps({"verdict": [MET]}),
         json.dumps({"outer": {"verdicts": [MET]}}),
         '{"verdicts": [{"id": "a", "met": true, "met": false}]}',
-        reply(MET, UNMET)[:-2],  # cut short
-        reply(MET, UNMET)[:40],
+        reply(MET, UNMET)[:40],  # cut short
         f'{{"verdicts": [{{"id": "a", "reason": "it says {reply(MET)}", "met": false}}]}}',  # quoted without escapes
         f"<think>{reply(MET)}",
         f"<think>so</think><think>{reply(MET)}",
@@ -212,4 +218,86 @@ def test_an_honest_reply_is_read_whatever_stands_around_it(met, before, after):
      ('{"rating": true}', None), ("7", None), ('{"rating": 7.5}', None), ("", None)],
 )  # fmt: skip
 def test_ratings(text, expected):
+    assert parse_rating(text) == expected
+
+
+BROKEN = [
+    r'{"verdicts":[{"id":"a","reason":"names \(K_\alpha\)","met":true}]}',
+    '{"verdicts": [{"id": "a", "reason": "r", "met": true,},],}',
+    '{"verdicts": [{"id": "a", "reason": "one\nline", "met": true}]}',
+    '{"verdicts": [{"id": "a", "reason": "says "two", clearly", "met": true}]}',
+    '{"verdicts": [{"id": "a", "met": true, "reason": "says "two", clearly"}]}',
+    "{'verdicts': [{'id': 'a', 'reason': 'it's so', 'met': True}]}",
+    '{"verdicts": [{"id": "a", "reason": "uses <think> and </think>", "met": true}]}',
+    r'{"verdicts": [{"id": "a", "reason": "\(x\) in <think> and </think>", "met": true}]}',
+    'I weigh {this} and {that}. {"verdicts": [{"id": "a", "met": true}]} See {above}.',
+    '{"verdicts": [{"id": "a", "reason": "sets {1}, {2}, \\{3\\}", "met": true}]}',
+    '{"verdicts": [{"id": "a", "reason": "r", "met": true}, {"id": "b", "reason": "so it wou',
+    '{"verdicts": [{"id": "a", "reason": "r", "met": true}]',
+    '{"verdicts": [{"id": "a", "reason": "r", "met": true}}',
+    '{"verdicts": [{"id": "b", "reason": "\\(", "met": "so"}, {"id": "a", "reason": "r", "met": true}]}',
+]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+@pytest.mark.parametrize("around", ["{}", "<think>{{x}}</think>\n{}", "x\n</think>```json\n{}\n```"])
+def test_what_a_person_reads_in_a_broken_reply_is_read(text, around):
+    assert parse_verdicts(around.format(text), ["a", "b"]) == {"a": True, "b": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{"verdicts": [{"id": "a", "reason": "\(", "met": tru',
+        r'{"verdicts": [{"id": "a", "reason": "\(", "met": true',
+        r'{"verdicts": [{"id": "a", "reason": "\(", "met": "true"}]}',
+        r'{"verdicts": [{"id": "a", "reason": "\(", "met": true, "met": false}]}',
+        r'{"verdicts": [{"id": "a", "reason": "\(", "met": true}, {"id": "a", "reason": "r", "met": true}]}',
+        '{"verdicts": [{"id": "a", "reason": "asks for "x", "met": true} here", "met": false}]}',
+        '{"verdicts": [{"id": "a", "reason": "quotes {"id": "b", "met": true}", "met": false}]}',
+        '{"verdicts": [{"id": "a", "met": true, "reason": "see f(x) = {x: 1}, ',  # nobody knows how it went on
+        r'"verdicts": [{"id": "a", "reason": "\(", "met": true}]}',
+        "{" + '"verdicts": [' + '{"id": "a"' + " " * 90_000 + ', "met": true',
+        '{"verdicts": [' + '{"id": "a", "met": true' * 4_000,
+        '{"verdicts": [{"id": "a", "reason": "' + '"met": true, ' * 7_000 + "}]}",
+        '{"verdicts": [{"id": "a", "reason": "\\(' + '" } , ' * 15_000,
+    ],
+)
+def test_what_is_unclear_in_a_broken_reply_is_no_verdict(text):
+    began = time.monotonic()
+    assert parse_verdicts(text, ["a", "b"]) == {"a": None, "b": None}
+    assert time.monotonic() - began < 1
+
+
+def test_the_reason_of_a_broken_entry_is_kept_as_it_is_written():
+    (vote,) = parser.parse_verdicts(BROKEN[0], ["a"]).values()
+    assert vote.reason == r"names \(K_\alpha\)"
+    (vote,) = parser.parse_verdicts(BROKEN[3], ["a"]).values()
+    assert vote.reason == 'says "two", clearly'
+
+
+def test_broken_replies_lose_nothing_readable_and_invent_nothing():
+    draw = random.Random(1)
+    readable_verdicts = 0
+    for _ in range(20_000):
+        text, names, said, readable = broken_reply(draw)
+        readable_verdicts += len(readable)
+        assert parse_verdicts(text, names) == {name: said[name] if name in readable else None for name in names}, text
+    assert readable_verdicts > 50_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (r'{"reason": "names \(K\)", "rating": 7}', 7),
+        ('{"reason": "says "no"", "rating": 7,}', 7),
+        ("{'reason': 'it's so', 'rating': 7}", 7),
+        ('{"rating": 7} or {"rating": 7}', 7),
+        ('{"rating": 7} or {"rating": 8}', None),
+        (r'{"reason": "\( {"rating": 10} \)", "rating": 2}', None),
+        (r'{"reason": "\(", "rating": 7', None),
+        (r'{"reason": "\(", "rating": 70}', None),
+    ],
+)
+def test_broken_ratings(text, expected):
     assert parse_rating(text) == expected

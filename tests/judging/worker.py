@@ -19,9 +19,9 @@ FORKS.set_forkserver_preload(["rvpo.judging.judge"])
 class Worker:
     """A process that grades items; used as a context, it is killed at the end if it still runs."""
 
-    def __init__(self, items, options, environment=None):
+    def __init__(self, items, options, environment=None, batch=None):
         self.receiver, sender = FORKS.Pipe(duplex=False)
-        self.process = FORKS.Process(target=grade, args=(sender, items, options, environment or {}))
+        self.process = FORKS.Process(target=grade, args=(sender, items, options, environment or {}, batch))
         self.process.start()
         sender.close()
 
@@ -48,14 +48,15 @@ class Worker:
         self.receiver.close()
 
 
-def grade(sender, items, options, environment):
-    """Grade items with a judge of these options; send what `Worker.result` returns."""
+def grade(sender, items, options, environment, batch):
+    """Grade items with a judge of these options, `batch` at a time; send what `Worker.result` returns."""
     os.environ.update(environment)
     judge = Judge(JudgeConfig(model="judge", **options))
 
     async def run():
         try:
-            await judge.grade_many(items)
+            for start in range(0, len(items), batch or len(items)):
+                await judge.grade_many(items[start : start + (batch or len(items))])
         except JudgeError as error:
             return str(error)
         finally:

@@ -10,7 +10,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from rvpo.errors import JudgeError
 from rvpo.judging.store import VerdictStore
-from rvpo.llm.client import ChatClient
+from rvpo.llm.client import SCHEMA_FIELD, ChatClient
+from rvpo.llm.config import masked_url, server_url
 from rvpo.llm.reply import Failure, Refusal, Reply
 
 __all__ = ["Answered", "JudgeCall", "SharedCalls", "together"]
@@ -28,6 +29,8 @@ class JudgeCall(NamedTuple, Generic[Content]):
     """Hash of everything that the reply depends on; equal for equal calls only."""
     read: Callable[[str], Content | None]
     """What a reply's text says; None where it says nothing that was asked for."""
+    plain: "JudgeCall[Content] | None" = None
+    """The same call without `response_format`, for a server that refuses it; None where none may take its place."""
 
 
 class Answered(NamedTuple, Generic[Content]):
@@ -39,18 +42,38 @@ class Answered(NamedTuple, Generic[Content]):
 
 
 class SharedCalls:
-    """Answers calls. Safe for several event loops and threads, each of which shares its own calls under way."""
+    """Answers calls. Safe for several event loops and threads, each of which shares its own calls under way.
+
+    Whether the server takes a schema is found out by the first call that has one, and kept in the store.
+    """
 
     def __init__(self, client: ChatClient, store: VerdictStore) -> None:
         self.client, self.store = client, store
+        self._is_form_known = False
         self._under_way: weakref.WeakKeyDictionary[
             asyncio.AbstractEventLoop, dict[bytes, asyncio.Task[Answered[Any]]]
         ] = weakref.WeakKeyDictionary()
 
+    @property
+    def _refusal_name(self) -> str:
+        config = self.client.config
+        return f"refuses schemas: {config.model} at {masked_url(server_url(config.base_url))}"
+
+    def _form(self, call: JudgeCall[Content]) -> JudgeCall[Content]:
+        """Return a call in the form that the server takes, as far as that is known."""
+        if call.plain is None:
+            return call
+        if not self._is_form_known:
+            self._is_form_known = True
+            self.client.refuses_schemas = self.store.setting(self._refusal_name) is not None
+        return call.plain if self.client.refuses_schemas else call
+
     def stored(self, calls: Sequence[JudgeCall[Content]]) -> dict[bytes, Answered[Content]]:
-        """Return the answers that are in the store, by the key of their call."""
-        replies = self.store.get([call.key for call in calls])
-        return {call.key: _read(call, replies[call.key]) for call in calls if call.key in replies}
+        """Return the answers that are in the store, by the key of their call as it was given."""
+        forms = [self._form(call) for call in calls]
+        replies = self.store.get([form.key for form in forms])
+        pairs = zip(calls, forms, strict=True)
+        return {call.key: _read(form, replies[form.key]) for call, form in pairs if form.key in replies}
 
     async def answer(self, call: JudgeCall[Content]) -> Answered[Content]:
         """Return the stored answer to a call, that of an equal call under way, or a new one.
@@ -58,6 +81,7 @@ class SharedCalls:
         Raises what `ChatClient.ask` does.
         """
         under_way = self._under_way.setdefault(asyncio.get_running_loop(), {})
+        call = self._form(call)
         task = under_way.get(call.key)
         if task is None:
             stored = self.stored([call])
@@ -71,8 +95,16 @@ class SharedCalls:
     async def _ask(self, call: JudgeCall[Content]) -> Answered[Content]:
         """Ask the server; keep the reply if it can be read."""
         answered = _read(call, await self.client.ask(call.request))
-        if answered.content is not None and isinstance(answered.reply, Reply):
-            self.store.put(call.key, self.client.config.model, answered.reply)
+        reply = answered.reply
+        if call.plain is not None and isinstance(reply, Failure) and reply.rejected_field == SCHEMA_FIELD:
+            if not self.client.refuses_schemas:
+                self.client.refuses_schemas = True
+                self.store.setting(self._refusal_name, b"1")
+            if self.client.first_failure is reply:  # nothing is lost by it
+                self.client.first_failure = None
+            return await self.answer(call.plain)
+        if answered.content is not None and isinstance(reply, Reply):
+            self.store.put(call.key, self.client.config.model, reply)
         return answered
 
 

@@ -16,6 +16,11 @@ from rvpo.llm.limits import too_many_missing
 
 __all__ = ["Ballot", "Graded", "Grader", "Item", "OnGraded", "Verdict", "check_missing", "outcome_counts"]
 
+LOST = frozenset({Outcome.UNPARSED, Outcome.CUT, Outcome.REFUSED, Outcome.FAILED})
+"""Outcomes without a verdict."""
+INFLUENCED = LOST - {Outcome.FAILED}
+"""Those that an answer can bring about, by what it makes the judge say."""
+
 OnGraded = Callable[[int, int], None]
 """Called after each graded answer with how many are graded, and of how many."""
 
@@ -33,11 +38,17 @@ class Verdict:
     """What became of one criterion of one answer."""
 
     met: bool | None
-    """The majority of the votes; None if there is none, that is: no vote, or a tie after lost votes."""
+    """The majority of the votes; None if there is none, that is: no vote, or a tie after lost votes. Where lost
+    verdicts count as the worst, that is here and the outcome still says that it was lost."""
     outcome: Outcome
     votes: tuple[bool | None, ...] = ()
     reason: str | None = None
     """What the judge gave as its reason in the first vote of the majority; None if it gave none, or met is None."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the judge gave no verdict, whatever counts in its place."""
+        return self.outcome in LOST
 
 
 @dataclass
@@ -104,15 +115,18 @@ class Grader(Protocol):
         ...
 
 
-def check_missing(graded: Sequence[Graded], most: float) -> None:
-    """Raise JudgeError if more than a share `most` of the verdicts is missing, of at least 20."""
+def check_missing(graded: Sequence[Graded], most: float, said: str = "") -> None:
+    """Raise JudgeError if more than a share `most` of the verdicts is missing, of at least 20.
+
+    `said` is what the server said when it began to go wrong.
+    """
     verdicts = [verdict for answer in graded for verdict in answer.verdicts.values()]
-    lost = Counter(verdict.outcome for verdict in verdicts if verdict.met is None)
+    lost = Counter(verdict.outcome for verdict in verdicts if verdict.is_lost)
     if too_many_missing(lost.total(), len(verdicts), most):
         raise JudgeError(
             f"{lost.total()} of {len(verdicts)} verdicts are missing ({outcome_counts(lost)}), more than "
-            f"max_missing={most:g}: training on the rest would not be what it seems; look at the server, then start "
-            "again (the store has what was answered)"
+            f"max_missing={most:g}{said}: training on the rest would not be what it seems; look at the server, then "
+            "start again (the store has what was answered)"
         )
 
 

@@ -10,6 +10,7 @@ A verdict that was lost is missing: never False, never 0. Every reply is paid fo
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,19 +18,41 @@ from rvpo.errors import JudgeError
 from rvpo.judging.calls import Answered, Content, JudgeCall, SharedCalls, together
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.grading import Ballot, Graded, Item, OnGraded, Verdict, check_missing, outcome_counts
+from rvpo.judging.grading import (
+    INFLUENCED,
+    Ballot,
+    Graded,
+    Item,
+    OnGraded,
+    Verdict,
+    check_missing,
+    outcome_counts,
+)
 from rvpo.judging.prompts import Conversation, Sheet, load_prompt
 from rvpo.judging.store import VerdictStore, request_key
-from rvpo.judging.verdicts import HIGHEST_RATING, LOWEST_RATING, Outcome, Votes, parse_rating, read_votes
-from rvpo.llm.client import ChatClient
-from rvpo.llm.limits import too_many_missing
-from rvpo.llm.reply import Failure, Reply
-from rvpo.llm.thoughts import without_thoughts
+from rvpo.judging.verdicts import (
+    HIGHEST_RATING,
+    LOWEST_RATING,
+    RATING_FORMAT,
+    VERDICTS_FORMAT,
+    Outcome,
+    Votes,
+    parse_rating,
+    read_votes,
+)
+from rvpo.llm.client import SCHEMA_FIELD, ChatClient
+from rvpo.llm.config import masked_url, server_url
+from rvpo.llm.limits import ENOUGH_TO_TELL, share_of_process, too_many_missing
+from rvpo.llm.reply import Failure, Refusal, Reply
+from rvpo.llm.thoughts import TAGS, without_thoughts
+from rvpo.text import plural
 
 __all__ = ["Judge"]
 
 WARM = 0.5
 """Least temperature of a second ask: at 0 the same unreadable reply would come again."""
+TOKEN_FIELDS = ("max_tokens", "max_completion_tokens")
+"""Fields of a request that bound its reply."""
 
 
 class Judge:
@@ -43,7 +66,12 @@ class Judge:
         self.calls = SharedCalls(self.client, self.store)
         self.counts: Counter[Outcome] = Counter()
         """Outcomes of all criteria graded so far, by this process."""
+        self.thoughts = Counter[str]()
+        """Answers from which a thought was "cut", and those of which nothing was left: they "ended" inside one."""
+        self._tags = {**TAGS, **config.thoughts}
+        self._lost_in_a_row = 0
         self._lock = threading.Lock()
+        self.store.check()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"config": self.config}
@@ -58,8 +86,9 @@ class Judge:
     async def grade_many(self, items: Sequence[Item], *, progress: OnGraded | None = None) -> list[Graded]:
         """Grade answers side by side; `progress(done, of)` is called after each.
 
-        Raises JudgeError if more than `max_missing` of the verdicts are missing (of 20 or more), if the server
-        cannot be used as configured, or if a budget is used up. What was answered until then is in the store.
+        Raises JudgeError if more than `max_missing` of the verdicts are missing (of 20 or more), if `dead_after` were
+        lost one after the other, in whatever batches, if the server cannot be used as configured, or if a budget is
+        used up. What was answered until then is in the store.
         """
         done = 0
 
@@ -72,20 +101,57 @@ class Judge:
             return graded
 
         graded = await together(map(grade_item, items))
-        check_missing(graded, self.config.max_missing)
+        check_missing(graded, self.config.max_missing, self._said())
+        self._check_alive([verdict.is_lost for answer in graded for verdict in answer.verdicts.values()])
         return graded
+
+    def _check_alive(self, lost: Sequence[bool]) -> None:
+        """Raise JudgeError if the newest verdicts, with those of earlier batches, were lost one after the other."""
+        limit = max(share_of_process(self.config.dead_after), min(ENOUGH_TO_TELL, self.config.dead_after))
+        with self._lock:
+            for is_lost in lost:
+                self._lost_in_a_row = self._lost_in_a_row + 1 if is_lost else 0
+                if self._lost_in_a_row >= limit and self.config.max_missing < 1:
+                    break
+            else:
+                return
+        server = masked_url(server_url(self.config.base_url))
+        raise JudgeError(
+            f"the judge at {server} is dead: {limit} verdicts one after the other were lost "
+            f"({outcome_counts(self.counts)} so far){self._said()}; look at the server, then start again"
+        )
+
+    def _said(self) -> str:
+        """Return what the server said when it began to go wrong."""
+        failure = self.client.first_failure
+        return f"; the first call that failed: {failure}" if failure else ""
+
+    def _answer(self, text: str) -> str:
+        """Return a text without its thoughts, and count what was cut."""
+        answer = without_thoughts(text, self.config.thoughts, is_opened=self.config.opens_thought)
+        if len(answer) < len(text.strip()):
+            with self._lock:
+                self.thoughts.update(["cut"] if answer else ["cut", "ended"])
+        return answer
 
     async def _grade(self, item: Item) -> Graded:
         """Return the verdicts on an answer; of an empty one nothing is met, whatever the criterion."""
-        answer = without_thoughts(item.answer)
+        answer = self._answer(item.answer)
         if answer:
             ballots = await self._ballots(item.prompt, answer, item.rubric)
-            verdicts = {name: ballot.verdict() for name, ballot in ballots.items()}
+            verdicts = {criterion.id: self._verdict(criterion, ballots[criterion.id]) for criterion in item.rubric}
         else:
             verdicts = {criterion.id: Verdict(False, Outcome.SKIPPED) for criterion in item.rubric}
         with self._lock:
             self.counts.update(verdict.outcome for verdict in verdicts.values())
         return Graded(item.rubric, verdicts)
+
+    def _verdict(self, criterion: Criterion, ballot: Ballot) -> Verdict:
+        """Return the verdict of a criterion's votes, a lost one as the settings say."""
+        verdict = ballot.verdict()
+        if self.config.lost_as == "worst" and verdict.outcome in INFLUENCED:
+            return replace(verdict, met=criterion.polarity == "negative")
+        return verdict
 
     async def _ballots(self, prompt: Conversation, answer: str, rubric: Rubric) -> dict[str, Ballot]:
         """Return `repeats` votes on each criterion: from the store in one query, the others asked for side by side."""
@@ -115,81 +181,112 @@ class Judge:
         call: JudgeCall[Votes],
         answered: Answered[Votes] | None,
         ballots: Mapping[str, Ballot],
+        ask: int = 0,
+        cuts: int = 0,
     ) -> None:
         """Cast one vote on each criterion, asking again for those without a readable one.
 
-        `answered` is the stored answer to the first call, None if there is none.
+        After a reply that was cut, half of them at once and twice as many tokens. `answered` is the stored answer to
+        the call, None if there is none; `ask` calls came before it, `cuts` of them cut.
         """
-        why = Outcome.UNPARSED
-        for ask in range(1, self.config.asks + 1):
-            answered = answered or await self.calls.answer(call)
-            criteria = _cast(criteria, answered.content, ballots)
-            if not criteria:
-                return
-            if isinstance(answered.reply, Failure):
-                why = Outcome.FAILED
-                break
-            why = Outcome.UNPARSED if isinstance(answered.reply, Reply) else Outcome.REFUSED
-            call, answered = self._vote_call(sheet, criteria, repeat, ask), None
-        for criterion in criteria:
-            ballots[criterion.id].lose(why)
+        answered = answered or await self.calls.answer(call)
+        missing = _cast(criteria, answered.content, ballots)
+        if not missing:
+            return
+        why = Outcome.CUT if cuts and isinstance(answered.reply, Failure) else _loss(answered.reply)
+        ask += 1
+        if ask == self.config.asks or isinstance(answered.reply, Failure):
+            for criterion in missing:
+                ballots[criterion.id].lose(why)
+            return
+        cuts += why is Outcome.CUT
+        half = -(-len(missing) // 2) if why is Outcome.CUT else len(missing)
+        parts = [missing[start : start + half] for start in range(0, len(missing), half)]
+        calls = [self._vote_call(sheet, part, repeat, ask, cuts) for part in parts]
+        pairs = zip(parts, calls, strict=True)
+        await together(self._vote(sheet, part, repeat, next_, None, ballots, ask, cuts) for part, next_ in pairs)
 
-    def _vote_call(self, sheet: Sheet, criteria: Sequence[Criterion], repeat: int, ask: int) -> JudgeCall[Votes]:
-        """Return the call for one vote on some criteria: the `repeat`-th vote, after `ask` unreadable replies."""
-        messages, ids = sheet.messages([("", criterion.text) for criterion in criteria])
-        return self._call(sheet, messages, partial(read_votes, ids=ids), repeat, ask)
+    def _vote_call(
+        self, sheet: Sheet, criteria: Sequence[Criterion], repeat: int, ask: int, cuts: int = 0
+    ) -> JudgeCall[Votes]:
+        """Return the call for one vote on some criteria: the `repeat`-th, after `ask` replies, `cuts` of them cut."""
+        sample = [repeat, ask]
+        messages, ids = sheet.messages([("", criterion.text) for criterion in criteria], self.store.secret, sample)
+        read = partial(read_votes, ids=ids, tags=self._tags)
+        asked = [criterion.text for criterion in criteria]
+        return self._call(sheet, messages, asked, read, VERDICTS_FORMAT, sample, cuts)
 
     def _call(
         self,
         sheet: Sheet,
         messages: list[dict[str, str]],
+        asked: Sequence[object],
         read: Callable[[str], Content | None],
-        repeat: int,
-        ask: int,
+        schema: Mapping[str, Any],
+        sample: Sequence[int],
+        cuts: int = 0,
     ) -> JudgeCall[Content]:
-        """Return a call; in its key the sheet's digest stands for how its messages begin."""
+        """Return a call; in its key the sheet's digest and what is asked stand for the messages.
+
+        The messages themselves hold ids that are drawn by the store's secret.
+        """
         config = self.config
-        request = {
-            "model": config.model,
-            "messages": messages,
-            "temperature": config.temperature if ask == 0 else max(config.temperature, WARM),
+        fields = {
+            "temperature": config.temperature if sample[1] == 0 else max(config.temperature, WARM),
             "max_tokens": config.max_tokens,
             **config.extra,
         }
-        rest = messages[-1]["content"][len(sheet.before) :]
-        identity = request | {
-            "messages": [sheet.digest, rest],
-            "base_url": config.base_url,
+        fields |= {name: fields[name] << cuts for name in TOKEN_FIELDS if isinstance(fields.get(name), int)}
+        identity = {
+            "model": config.model,
+            **fields,
+            "messages": [sheet.digest, *asked],
+            "base_url": masked_url(server_url(config.base_url)).replace("***@", ""),
             "prompt": self.prompt.digest,
-            "sample": [repeat, ask],
+            "sample": sample,
         }
-        return JudgeCall(request, request_key(identity), read)
+        request = {"model": config.model, "messages": messages, **fields}
+        plain = JudgeCall(request, request_key(identity), read)
+        if config.structured_output == "never" or SCHEMA_FIELD in config.extra:
+            return plain
+        is_needed = config.structured_output == "always"
+        key = request_key(identity | {SCHEMA_FIELD: schema})
+        return JudgeCall(request | {SCHEMA_FIELD: schema}, key, read, None if is_needed else plain)
 
     async def rate(self, prompt: Conversation, answer: str, rubric: Rubric) -> float | None:
         """Return the judge's rating of the whole answer on [0, 1] (RaR's implicit aggregation); None if lost.
 
         One call: the judge sees all criteria with their importance and gives 1 to 10; (rating - 1) / 9. An empty
-        answer is 0 without a call.
+        answer is 0, an empty rubric gives None, both without a call.
         """
-        answer = without_thoughts(answer)
+        if not len(rubric):
+            return None
+        answer = self._answer(answer)
         if not answer:
             return 0.0
         sheet = load_prompt("rating").sheet(prompt, answer)
-        messages, _ = sheet.messages([(_importance(criterion), criterion.text) for criterion in rubric])
+        asked = [(_importance(criterion), criterion.text) for criterion in rubric]
+        read, cuts = partial(parse_rating, tags=self._tags), 0
         for ask in range(self.config.asks):
-            answered = await self.calls.answer(self._call(sheet, messages, parse_rating, 0, ask))
+            messages, _ = sheet.messages(asked, self.store.secret, [0, ask])
+            call = self._call(sheet, messages, asked, read, RATING_FORMAT, [0, ask], cuts)
+            answered = await self.calls.answer(call)
             if answered.content is not None:
                 return (answered.content - LOWEST_RATING) / (HIGHEST_RATING - LOWEST_RATING)
             if isinstance(answered.reply, Failure):
                 return None
-        return None
+            cuts += _loss(answered.reply) is Outcome.CUT
+        return 0.0 if self.config.lost_as == "worst" else None
 
     async def rate_many(self, items: Sequence[Item]) -> list[float | None]:
         """Rate answers side by side; see `rate`. Raises JudgeError if more than `max_missing` of 20 are lost."""
         ratings = await together(self.rate(*item) for item in items)
         lost = ratings.count(None)
         if too_many_missing(lost, len(ratings), self.config.max_missing):
-            raise JudgeError(f"{lost} of {len(ratings)} ratings are missing, more than {self.config.max_missing:g}")
+            raise JudgeError(
+                f"{lost} of {len(ratings)} ratings are missing, more than {self.config.max_missing:g}{self._said()}"
+            )
+        self._check_alive([rating is None for rating, item in zip(ratings, items, strict=True) if len(item.rubric)])
         return ratings
 
     async def close(self) -> None:
@@ -202,7 +299,10 @@ class Judge:
         usage = self.client.usage
         tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
         cost = f", cost {usage.cost(self.config):.4f}" if self.config.price_input or self.config.price_output else ""
-        return f"{outcome_counts(self.counts)}; {usage.calls} calls, {usage.retries} retries, {tokens}{cost}"
+        thoughts = f"; thoughts cut from {plural(self.thoughts['cut'], 'answer')}" if self.thoughts else ""
+        ended = f", {self.thoughts['ended']} of which ended inside one" if self.thoughts["ended"] else ""
+        calls = f"{usage.calls} calls, {usage.retries} retries, {tokens}{cost}"
+        return f"{outcome_counts(self.counts)}; {calls}{thoughts}{ended}{self._said()}"
 
 
 def _cast(criteria: Sequence[Criterion], votes: Votes | None, ballots: Mapping[str, Ballot]) -> Sequence[Criterion]:
@@ -214,6 +314,15 @@ def _cast(criteria: Sequence[Criterion], votes: Votes | None, ballots: Mapping[s
         else:
             ballots[criterion.id].votes.append(vote)
     return missing
+
+
+def _loss(reply: Reply | Refusal | Failure) -> Outcome:
+    """Return why a reply has no verdict."""
+    if isinstance(reply, Failure):
+        return Outcome.FAILED
+    if isinstance(reply, Refusal):
+        return Outcome.REFUSED
+    return Outcome.CUT if reply.is_cut else Outcome.UNPARSED
 
 
 def _importance(criterion: Criterion) -> str:

@@ -4,19 +4,25 @@ Key: sha256 of the canonical JSON of everything the reply depends on (model, bas
 all calls about one answer share is hashed by itself, sampling parameters, prompt hash, sample index). Value: the raw
 reply and its token counts, never a parsed verdict, so that a better parser reads old replies too. Only replies that
 could be parsed are stored; a key is never overwritten.
+
+A table of settings holds what all who share the file must agree on: the secret that ids are made with, and whether a
+server takes a schema for its replies.
 """
 
 import hashlib
 import json
 import os
+import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rvpo.errors import ConfigError
+from rvpo.errors import ConfigError, JudgeError
+from rvpo.llm.json_text import whole
 from rvpo.llm.reply import Reply
 
 __all__ = ["VerdictStore", "request_key"]
@@ -28,9 +34,15 @@ CREATE TABLE IF NOT EXISTS replies (
     reply TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
-    created REAL NOT NULL
+    created REAL NOT NULL,
+    is_cut INTEGER NOT NULL
 ) WITHOUT ROWID
 """
+SETTINGS = "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+COLUMNS = {
+    "replies": ["key", "model", "reply", "prompt_tokens", "completion_tokens", "created", "is_cut"],
+    "settings": ["name", "value"],
+}
 AT_ONCE = 500
 """Keys per query, below sqlite's limit of variables."""
 BUSY_SECONDS = 60.0
@@ -54,6 +66,7 @@ class VerdictStore:
         self.path = None if path is None else Path(path)
         self._local = threading.local()
         self._memory: sqlite3.Connection | None = None
+        self._secret: bytes | None = None
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,7 +83,10 @@ class VerdictStore:
             return self._memory
         kept: tuple[int, sqlite3.Connection] | None = getattr(self._local, "kept", None)
         if kept is None or kept[0] != os.getpid():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"cannot use {self.path} as a verdict store: {error}") from error
             self._local.kept = kept = (os.getpid(), self._open(str(self.path)))
         return kept[1]
 
@@ -78,6 +94,7 @@ class VerdictStore:
         try:
             # Autocommit: a stored reply is on disk before the next one is asked for.
             connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            _check_tables(connection, path)
             for attempt in range(50):  # switching to WAL does not wait for other processes that switch too
                 try:
                     connection.execute("PRAGMA journal_mode=WAL")
@@ -87,29 +104,77 @@ class VerdictStore:
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute(f"PRAGMA wal_autocheckpoint={PAGES_OF_LOG}")
             connection.execute(TABLE)
-        except sqlite3.DatabaseError as error:
+            connection.execute(SETTINGS)
+        except (sqlite3.Error, ValueError) as error:
             raise ConfigError(f"cannot use {path} as a verdict store: {error}") from error
         return connection
+
+    @contextmanager
+    def _used(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection, to one thread at a time; JudgeError for what goes wrong with the file."""
+        with self._lock:
+            connection = self._connection()
+            try:
+                yield connection
+            except sqlite3.Error as error:
+                raise JudgeError(f"the verdict store {self.path or 'in memory'} failed: {error}") from error
+
+    def check(self) -> None:
+        """Raise ConfigError for a file that is damaged or cannot be written: before anything is paid, not after."""
+        with self._lock:
+            connection = self._connection()
+            try:
+                (state,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if state != "ok":
+                    raise sqlite3.DatabaseError(f"it is damaged: {' '.join(state.split())}")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("INSERT OR REPLACE INTO settings VALUES ('checked', x'')")
+                connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise ConfigError(f"cannot use {self.path or 'memory'} as a verdict store: {error}") from error
+
+    def setting(self, name: str, default: bytes | None = None) -> bytes | None:
+        """Return what all who share the file agree on under a name: what is there, or the default, which stays."""
+        with self._used() as connection:
+            if default is not None:
+                connection.execute("INSERT OR IGNORE INTO settings VALUES (?, ?)", (name, default))
+            row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+            return None if row is None else bytes(row[0])
+
+    @property
+    def secret(self) -> bytes:
+        """What the ids of all calls are made with; drawn once for the file."""
+        if self._secret is None:
+            self._secret = self.setting("secret", secrets.token_bytes(32)) or b""
+        return self._secret
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Reply]:
         """Return the stored replies among the keys."""
         replies = {}
-        with self._lock:
-            connection = self._connection()
+        with self._used() as connection:
             for start in range(0, len(keys), AT_ONCE):
                 chunk = keys[start : start + AT_ONCE]
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT key, reply, prompt_tokens, completion_tokens FROM replies WHERE key IN ({marks})"
-                for key, *reply in connection.execute(query, chunk):
-                    replies[key] = Reply(*reply)
+                query = f"""SELECT key, reply, prompt_tokens, completion_tokens, is_cut FROM replies
+                            WHERE key IN ({marks})"""
+                for key, text, prompt_tokens, completion_tokens, is_cut in connection.execute(query, chunk):
+                    replies[key] = Reply(text, prompt_tokens, completion_tokens, is_cut=bool(is_cut))
         return replies
 
     def put(self, key: bytes, model: str, reply: Reply) -> None:
         """Keep a reply; one that is there already stays."""
-        with self._lock:
-            self._connection().execute(
-                "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?)",
-                (key, model, reply.text, reply.prompt_tokens, reply.completion_tokens, time.time()),
+        with self._used() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    key,
+                    whole(model),
+                    whole(reply.text),
+                    reply.prompt_tokens,
+                    reply.completion_tokens,
+                    time.time(),
+                    reply.is_cut,
+                ),
             )
 
     def statistics(self) -> list[dict[str, Any]]:
@@ -117,14 +182,14 @@ class VerdictStore:
         query = """SELECT model, COUNT(*), SUM(prompt_tokens), SUM(completion_tokens), MIN(created), MAX(created)
                    FROM replies GROUP BY model ORDER BY model"""
         names = ("model", "replies", "prompt_tokens", "completion_tokens", "first", "last")
-        with self._lock:
-            return [dict(zip(names, row, strict=True)) for row in self._connection().execute(query)]
+        with self._used() as connection:
+            return [dict(zip(names, row, strict=True)) for row in connection.execute(query)]
 
     def export(self) -> Iterator[dict[str, Any]]:
         """Yield every stored reply, oldest first, keys as hexadecimal text."""
-        names = ("key", "model", "reply", "prompt_tokens", "completion_tokens", "created")
-        with self._lock:
-            rows: Iterable[tuple[Any, ...]] = self._connection().execute("SELECT * FROM replies ORDER BY created, key")
+        names = COLUMNS["replies"]
+        with self._used() as connection:
+            rows: Iterable[tuple[Any, ...]] = connection.execute("SELECT * FROM replies ORDER BY created, key")
             for key, *rest in rows:
                 yield dict(zip(names, (key.hex(), *rest), strict=True))
 
@@ -133,8 +198,7 @@ class VerdictStore:
         if model is None and older_than_days is None:
             raise ConfigError("prune needs a model or an age; to delete everything, delete the file")
         oldest = float("inf") if older_than_days is None else time.time() - 86_400 * older_than_days
-        with self._lock:
-            connection = self._connection()
+        with self._used() as connection:
             deleted = connection.execute(
                 "DELETE FROM replies WHERE (? IS NULL OR model = ?) AND created < ?", (model, model, oldest)
             ).rowcount
@@ -150,3 +214,15 @@ class VerdictStore:
         if self._memory is not None:
             self._memory.close()
             self._memory = None
+
+
+def _check_tables(connection: sqlite3.Connection, path: str) -> None:
+    """Raise ConfigError for a database of somebody else, or a store whose form is not this version's."""
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    for table in tables:
+        columns = [row[1] for row in connection.execute(f'PRAGMA table_info("{table.replace(chr(34), chr(34) * 2)}")')]
+        if COLUMNS.get(table) != columns:
+            raise ConfigError(
+                f"cannot use {path} as a verdict store: it has a table {table!r} with columns {columns}, which is "
+                "another program's or another version's; name a new file"
+            )

@@ -6,18 +6,19 @@
 None is "no verdict": the caller asks again or counts it as missing. There is no default verdict.
 """
 
-import json
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from rvpo.llm.thoughts import is_cut_in_thought, without_thoughts
+from rvpo.judging.reply_objects import ReplyObject, broken_entries, broken_rating, said_objects
+from rvpo.llm.thoughts import TAGS
 
 __all__ = [
     "HIGHEST_RATING",
     "LOWEST_RATING",
+    "RATING_FORMAT",
+    "VERDICTS_FORMAT",
     "Outcome",
     "Vote",
     "Votes",
@@ -26,12 +27,6 @@ __all__ = [
     "read_votes",
 ]
 
-LONGEST = 100_000
-"""Characters at the end of a reply that are looked at; far more than any token limit lets through."""
-MOST_BRACES = 512
-"""Opening braces at the end of a reply that are tried as the start of the object: bounds the work on any input."""
-MOST_WORK = 2 * LONGEST
-"""Characters that are read in vain before the rest of a reply is given up."""
 LARGEST_ID = 10**9 - 1
 """Whole numbers up to it are read as ids."""
 LOWEST_RATING, HIGHEST_RATING = 1, 10
@@ -44,6 +39,8 @@ class Outcome(StrEnum):
     UNMET = "unmet"
     UNPARSED = "unparsed"
     """Every reply was unreadable, or had no verdict for this criterion."""
+    CUT = "cut"
+    """Every reply ended at max_tokens before this criterion's verdict."""
     REFUSED = "refused"
     """The judge, or a filter before it, would not answer."""
     FAILED = "failed"
@@ -60,98 +57,78 @@ class Vote(NamedTuple):
     """In the judge's words; None if it gave none."""
 
 
+def _schema(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """Return a response_format for an object of these properties, which are all required."""
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": _object(properties)}}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+ENTRY = _object({"id": {"type": "string"}, "reason": {"type": "string"}, "met": {"type": "boolean"}})
+VERDICTS_FORMAT = _schema("verdicts", {"verdicts": {"type": "array", "items": ENTRY}})
+RATING_FORMAT = _schema("rating", {"reason": {"type": "string"}, "rating": {"type": "integer"}})
+"""What a server is told of the form of a reply, where it takes a schema."""
+
 Votes = Sequence[Vote | None]
 """One vote for each criterion of a call, None where the reply has none."""
 
 
-def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object's pairs as a dict; ValueError if it names a key twice, so that it says two things."""
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        raise ValueError("a key stands twice")
-    return entries
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_unambiguous)
-
-
-def _objects(text: str) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield every outermost JSON object in a text that contains other things as well, with its end.
-
-    Ends early where a text nests without end or would be read again and again: nothing honest does.
-    """
-    starts = [match.start() for match in re.finditer(r"\{", text)][-MOST_BRACES:]
-    end, work = 0, 0
-    for start in starts:
-        if start < end:
-            continue  # inside an object that was read
-        try:
-            value, end = DECODER.raw_decode(text, start)
-        except json.JSONDecodeError as error:
-            work += error.pos - start
-        except RecursionError:
-            return
-        except ValueError:  # a key twice, or a number beyond what Python reads
-            work += len(text) - start
-        else:
-            yield value, end
-        if work > MOST_WORK:
-            return
-
-
-def _last_object(text: str, key: str) -> dict[str, Any] | None:
-    """Return the last outermost object that has the key; None if braces follow it.
-
-    Braces after it mean that it stood inside something that could not be read, for example a quotation.
-    """
-    text = text[-LONGEST:]
-    if is_cut_in_thought(text):
-        return None  # what the judge would have settled on is not there
-    text = without_thoughts(text)
-    last = None
-    for value, end in _objects(text):
-        if key in value:
-            last = value, end
-    if last is None or re.search(r"[{}]", text[last[1] :]):
-        return None
-    return last[0]
-
-
-def parse_verdicts(text: object, ids: Sequence[str]) -> dict[str, Vote | None]:
+def parse_verdicts(text: object, ids: Sequence[str], tags: Mapping[str, str] = TAGS) -> dict[str, Vote | None]:
     """Read `{"verdicts": [{"id": ..., "reason": ..., "met": true|false}, ...]}` out of a judge's reply.
 
-    The last such JSON object of the text counts; prose, code fences and a `<think>` block around it do not
-    matter. A criterion gets None unless the object names its id exactly once, with a boolean `met`. Ids that
-    were not asked for are ignored. No input raises, and none takes longer than milliseconds.
+    Prose, braces, tags, code fences and thoughts around such objects do not matter, and several are read together.
+    An object that is no JSON is read entry by entry as far as it goes: an entry counts that names one id and one
+    `met` and is whole, whatever its reason holds. A criterion gets None unless every object that names it does so
+    once, with a boolean `met`, and all agree: two that contradict each other are no verdict. Ids that were not asked
+    for are ignored. No input raises, and none takes longer than milliseconds.
 
     Args:
         text: the reply. Anything but text gives None for all.
         ids: the criteria asked for. Whole numbers in the reply are read as text ("1" and 1 are one id).
+        tags: what begins and what ends a thought of the judge.
 
     Returns:
         One entry for each of `ids`, in their order: the vote, or None (no verdict).
     """
-    verdicts: dict[str, Vote | None] = dict.fromkeys(ids)
-    last = _last_object(text, "verdicts") if isinstance(text, str) else None
-    listed = last["verdicts"] if last else None
-    if not isinstance(listed, list):
-        return verdicts
-    entries = [(_id(entry), entry) for entry in listed if isinstance(entry, dict)]
-    times = Counter(name for name, _ in entries)
-    for name, entry in entries:
-        met, reason = entry.get("met"), entry.get("reason")
-        if name in verdicts and times[name] == 1 and isinstance(met, bool):
-            verdicts[name] = Vote(met, reason if isinstance(reason, str) and reason else None)
-    return verdicts
+    votes: dict[str, list[Vote]] = {name: [] for name in ids}
+    unclear: set[str | None] = set()
+    for said in said_objects(text, "verdicts", tags):
+        entries = _entries(said)
+        times = Counter(name for name, _ in entries)
+        unclear |= {name for name, count in times.items() if count > 1}
+        for name, vote in entries:
+            if name in votes and vote is not None:
+                votes[name].append(vote)
+    return {name: _agreed(of_id) if name not in unclear else None for name, of_id in votes.items()}
 
 
-def read_votes(text: str, ids: Sequence[str]) -> Votes | None:
-    """Return a reply's vote on each of the criteria asked for, in their order; None if it has none at all."""
-    votes = list(parse_verdicts(text, ids).values())
-    return votes if any(vote is not None for vote in votes) else None
+def _agreed(votes: Sequence[Vote]) -> Vote | None:
+    """Return the last vote if all say the same, None otherwise and for no vote."""
+    return votes[-1] if len({vote.met for vote in votes}) == 1 else None
 
 
-def _id(entry: dict[str, Any]) -> str | None:
+def _entries(said: ReplyObject) -> list[tuple[str | None, Vote | None]]:
+    """Return id and vote of an object's entries; None for an id or a vote that cannot be one."""
+    if said.value is None:
+        return [(name, Vote(met, reason or None)) for name, met, reason in broken_entries(said.text)]
+    listed = said.value["verdicts"]
+    entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    return [(_id(entry), _vote(entry)) for entry in entries]
+
+
+def _vote(entry: Mapping[str, Any]) -> Vote | None:
+    met, reason = entry.get("met"), entry.get("reason")
+    return Vote(met, reason if isinstance(reason, str) and reason else None) if isinstance(met, bool) else None
+
+
+def _id(entry: Mapping[str, Any]) -> str | None:
     """Return an entry's id as text; None for what cannot be one."""
     value = entry.get("id")
     if isinstance(value, int) and not isinstance(value, bool):
@@ -159,10 +136,19 @@ def _id(entry: dict[str, Any]) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def parse_rating(text: object) -> int | None:
-    """Read `{"rating": n}`, a whole number from 1 to 10, out of a judge's reply; None if there is none."""
-    last = _last_object(text, "rating") if isinstance(text, str) else None
-    rating = last["rating"] if last else None
-    if not isinstance(rating, int) or isinstance(rating, bool) or not LOWEST_RATING <= rating <= HIGHEST_RATING:
+def read_votes(text: str, ids: Sequence[str], tags: Mapping[str, str] = TAGS) -> Votes | None:
+    """Return a reply's vote on each of the criteria asked for, in their order; None if it has none at all."""
+    votes = list(parse_verdicts(text, ids, tags).values())
+    return votes if any(vote is not None for vote in votes) else None
+
+
+def parse_rating(text: object, tags: Mapping[str, str] = TAGS) -> int | None:
+    """Read `{"rating": n}`, a whole number from 1 to 10, out of a judge's reply.
+
+    None if there is none, or several that differ.
+    """
+    objects = said_objects(text, "rating", tags)
+    ratings: list[Any] = [broken_rating(said.text) if said.value is None else said.value["rating"] for said in objects]
+    if not ratings or any(type(rating) is not int for rating in ratings) or len(set(ratings)) > 1:
         return None
-    return rating
+    return ratings[0] if LOWEST_RATING <= ratings[0] <= HIGHEST_RATING else None

@@ -1,28 +1,35 @@
 """One chat call to an OpenAI-compatible server, tried again until it is answered or the budget of minutes is over.
 
-The SDK's own retries are off: they count attempts, while a server that is restarting needs minutes. What can be tried
-again: connection errors, timeouts, bodies cut short, 408, 409, 429 and 5xx; a Retry-After is honoured, otherwise the
-wait doubles up to a minute, with full jitter. The slot of a call is free while it waits.
+The budget is one of minutes, not of attempts: a server that is restarting needs minutes. What can be tried again:
+connection errors, timeouts, bodies cut short, 408, 409, 429 and 5xx, also as an error under HTTP 200; a Retry-After is
+honoured, otherwise the wait doubles up to a minute, with full jitter. The slot of a call is free while it waits, and
+its budget begins with its first attempt.
 """
 
 import asyncio
+import logging
 import os
 import random
+import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
 from rvpo.errors import JudgeError
-from rvpo.llm.config import ServerConfig
+from rvpo.llm.config import ServerConfig, masked_url, server_url
+from rvpo.llm.json_text import json_text, whole
 from rvpo.llm.limits import share_of_process, world_size
-from rvpo.llm.reply import Failure, Refusal, Reply, read_reply
+from rvpo.llm.reply import Failure, Refusal, Rejection, Reply, read_rejection, read_reply
+from rvpo.llm.wire import BadAnswer, exchange
+from rvpo.text import shown
 
-__all__ = ["ChatClient", "Usage", "wait_bounds"]
+__all__ = ["SCHEMA_FIELD", "ChatClient", "Usage", "wait_bounds"]
 
 FIRST_WAIT = 0.5
 """Seconds that the first wait of a call lasts at most."""
@@ -34,6 +41,14 @@ UNUSABLE = frozenset({401, 403, 404})
 """Statuses that no other request of the run would escape."""
 RETRIED = frozenset({408, 409, 429})
 """Statuses below 500 that the same request can escape."""
+MESSAGE = 240
+"""Characters of a server's own words that are shown."""
+LIKE_A_KEY = re.compile(r"(?i)\b(?:bearer\s+|(?:sk|pk|rk|hf|gsk|xai|key)[-_])[\w.*~+/=-]{4,}")
+SCHEMA_FIELD = "response_format"
+RENAMED = dict.fromkeys(("json_schema", "guided", "guided_json", "grammar", "structured output"), SCHEMA_FIELD)
+"""What servers call a field of the request by another name."""
+
+logger = logging.getLogger(__name__)
 
 
 def wait_bounds() -> Iterator[float]:
@@ -63,8 +78,17 @@ class Usage:
 class _Connections:
     """What belongs to one running event loop: connections and slots cannot be shared between loops."""
 
-    sdk: openai.AsyncOpenAI
+    http: openai.DefaultAsyncHttpxClient
     slots: asyncio.Semaphore
+
+
+class _Passing(NamedTuple):
+    """What went wrong in a way that may pass."""
+
+    problem: str
+    message: str = ""
+    retry_after: float | None = None
+    """Seconds that the server asks for."""
 
 
 class ChatClient:
@@ -73,8 +97,14 @@ class ChatClient:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.usage = Usage()
+        self.first_failure: Failure | None = None
+        """The first call that got no answer: what the server said when it began to go wrong."""
+        self.refuses_schemas = False
+        """A request with a schema for its reply is not sent, but fails as a rejected one does."""
+        self._url = _completions(server_url(config.base_url))
         self._open = 0
         self._lock = threading.Lock()
+        self._waits = False
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = weakref.WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,64 +118,94 @@ class ChatClient:
         loop = asyncio.get_running_loop()
         connections = self._by_loop.get(loop)
         if connections is None:
-            config = self.config
-            # The SDK insists on a key; a server on one's own machine reads none.
-            key = os.environ.get(config.api_key_env) or "none"
-            sdk = openai.AsyncOpenAI(
-                api_key=key, base_url=config.base_url, max_retries=0, timeout=config.timeout, organization=None
-            )
-            slots = asyncio.Semaphore(share_of_process(config.concurrency, least=1))
-            self._by_loop[loop] = connections = _Connections(sdk, slots)
+            # The deadline of a call is `exchange`'s.
+            http = openai.DefaultAsyncHttpxClient(timeout=None, follow_redirects=False)
+            slots = asyncio.Semaphore(share_of_process(self.config.concurrency, least=1))
+            self._by_loop[loop] = connections = _Connections(http, slots)
         return connections
+
+    def _headers(self) -> dict[str, str]:
+        """Return a request's headers; JudgeError for a key that no header can carry."""
+        key = os.environ.get(self.config.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise JudgeError(f"the key in ${self.config.api_key_env} has characters that no key has; set it anew")
+        headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
+        named = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
+        headers |= {name: os.environ[variable] for name, variable in named.items() if os.environ.get(variable)}
+        user = urlsplit(self._url).username  # a user and password in the URL are the key
+        return headers if user else headers | {"Authorization": f"Bearer {key or 'none'}"}
 
     async def close(self) -> None:
         """Close the running loop's connections."""
         connections = self._by_loop.pop(asyncio.get_running_loop(), None)
         if connections is not None:
-            await connections.sdk.close()
+            await connections.http.aclose()
 
-    async def ask(self, request: dict[str, Any]) -> Reply | Refusal | Failure:
-        """Return the server's answer to a chat request, the body that is sent.
+    async def ask(self, request: Mapping[str, Any]) -> Reply | Refusal | Failure:
+        """Return the server's answer to a chat request, the body that is sent; a field that is None is left out.
 
         Raises JudgeError if the server cannot be used as configured (401, 403, 404) or a budget is used up.
         """
-        connections, began = self._connections(), time.monotonic()
+        fields = {name: value for name, value in request.items() if value is not None}
+        payload, headers = json_text(whole(fields)).encode(), self._headers()
+        connections, began, tries = self._connections(), None, 0
+        problem = message = ""
         for bound in wait_bounds():
-            try:
-                async with connections.slots:
-                    return self._counted(read_reply(await self._call(connections.sdk, request)))
-            except openai.APIStatusError as error:
-                status = error.status_code
-                if status in UNUSABLE:
-                    raise JudgeError(self._unusable(status)) from None
-                if status not in RETRIED and status < 500:
-                    return _rejected(error)
-                problem, wait = f"HTTP {status}", _retry_after(error.response.headers)
-            # ValueError: a body that is no JSON.
-            except (openai.APIConnectionError, openai.APIResponseValidationError, ValueError) as error:
-                problem, wait = type(error).__name__, None
-            if wait is None:
-                wait = random.uniform(0, bound)
+            async with connections.slots:
+                if self.refuses_schemas and SCHEMA_FIELD in fields:  # found out while this one queued
+                    return Failure("not sent", "the server refuses schemas", SCHEMA_FIELD)
+                began = time.monotonic() if began is None else began
+                answer = await self._call(connections.http, headers, payload, fields)
+            if not isinstance(answer, _Passing):
+                return self._counted(answer)
+            (problem, message, wait), tries = answer, tries + 1
+            if wait is None or tries > 1:  # "Retry-After: 0" again and again is not believed
+                wait = max(wait or 0.0, random.uniform(0, bound))
             if time.monotonic() - began + wait > 60 * self.config.retry_minutes:
                 break
+            self._say_that_it_waits(f"{problem}: {message}" if message else problem)
             self.usage.retries += 1
             await asyncio.sleep(wait)
-        return Failure(f"{problem}, for {self.config.retry_minutes:g} minutes")
+        return self._counted(Failure(f"{problem}, for {self.config.retry_minutes:g} minutes", message))
 
-    async def _call(self, sdk: openai.AsyncOpenAI, request: dict[str, Any]) -> object:
-        """Return the body of one answered call.
-
-        The SDK's generic request and plain JSON: its typed one spends a fifth of a call's time on converting the
-        request and the answer.
-        """
+    async def _call(
+        self,
+        http: openai.DefaultAsyncHttpxClient,
+        headers: Mapping[str, str],
+        payload: bytes,
+        fields: Mapping[str, Any],
+    ) -> Reply | Refusal | Failure | _Passing:
+        """Return what one attempt brings."""
         with self._lock:
             self._check_budget()
             self._open += 1
         try:
-            return await sdk.post("/chat/completions", body=request, cast_to=object)
+            answer = await exchange(http, self._url, headers, payload, self.config.timeout)
+            rejection = read_rejection(answer.status, answer.body)
+            if rejection is None:
+                return read_reply(answer.body)
+        except BadAnswer as error:
+            return Failure(str(error))
+        except Exception as error:  # whatever a connection or a body of a server can be
+            return _Passing(type(error).__name__)
         finally:
             with self._lock:
                 self._open -= 1
+        return self._rejected(rejection, fields, _retry_after(answer.headers))
+
+    def _rejected(
+        self, rejection: Rejection, fields: Mapping[str, Any], retry_after: float | None
+    ) -> Refusal | Failure | _Passing:
+        """Return what an error means for this request: tried again, refused by a filter, or rejected."""
+        status, message = rejection.status, self._shortened(rejection.message)
+        if status in UNUSABLE:
+            raise JudgeError(self._unusable(status, message))
+        if status in RETRIED or status >= 500:
+            return _Passing(f"HTTP {status}", message, retry_after)
+        if "content_filter" in rejection.code or "content_policy" in rejection.code:
+            return Refusal("content filter")
+        name = _rejected_field(f"{rejection.code} {rejection.message}", fields)
+        return Failure(f"HTTP {status}", message + _hint(name, fields), name)
 
     def _check_budget(self) -> None:
         """Raise JudgeError if this process's share of the budget of calls or cost is used up."""
@@ -157,33 +217,68 @@ class ChatClient:
             spent = f"{usage.cost(config):.2f}"
             raise JudgeError(f"the budget of max_cost={config.max_cost}{share} is used up ({spent})")
 
-    def _counted(self, reply: Reply | Refusal) -> Reply | Refusal:
-        """Count an answered call and its tokens; return the reply."""
+    def _counted(self, answer: Reply | Refusal | Failure) -> Reply | Refusal | Failure:
+        """Count an answered call and its tokens, keep the first failure; return the answer."""
         with self._lock:
-            self.usage.calls += 1
-            self.usage.prompt_tokens += reply.prompt_tokens
-            self.usage.completion_tokens += reply.completion_tokens
-        return reply
+            if isinstance(answer, Failure):
+                self.first_failure = self.first_failure or answer
+            else:
+                self.usage.calls += 1
+                self.usage.prompt_tokens += answer.prompt_tokens
+                self.usage.completion_tokens += answer.completion_tokens
+        return answer
 
-    def _unusable(self, status: int) -> str:
-        """Return what is wrong, in words of ours: the server's may repeat the key."""
+    def _say_that_it_waits(self, why: str) -> None:
+        """Say once that the server does not answer, so that nobody watches a run that stands still without a word."""
+        if not self._waits and not self.usage.calls:
+            self._waits = True
+            server, minutes = masked_url(server_url(self.config.base_url)), self.config.retry_minutes
+            logger.warning("waiting for %s (%s), up to %g minutes", server, why, minutes)
+
+    def _shortened(self, message: str) -> str:
+        """Return a server's words on one line, shortened, without keys."""
+        key = os.environ.get(self.config.api_key_env, "").strip()
+        password = urlsplit(self._url).password
+        for secret in (key, password):
+            message = message.replace(secret, "***") if secret else message
+        return shown(LIKE_A_KEY.sub("***", message), MESSAGE) if message.strip() else ""
+
+    def _unusable(self, status: int, message: str) -> str:
+        """Return what is wrong, and what the server says of it."""
         config = self.config
-        server = config.base_url or "the default server"
+        server, said = masked_url(server_url(config.base_url)), f"; it says: {message}" if message else ""
         if status == 404:
-            return f"{server} has no model {config.model!r} or no chat completions there (HTTP 404); check both names"
+            lacks = f"has no model {config.model!r} or no chat completions there (HTTP 404); check both names"
+            return f"{server} {lacks}{said}"
         state = "set" if os.environ.get(config.api_key_env) else "not set"
-        return f"{server} refuses the key (HTTP {status}); ${config.api_key_env} is {state}"
+        return f"{server} refuses the key (HTTP {status}); ${config.api_key_env} is {state}{said}"
 
 
-def _rejected(error: openai.APIStatusError) -> Refusal | Failure:
-    """Return what a 4xx means for this one request: a content filter's refusal, or a request it cannot serve."""
-    code = str(getattr(error, "code", "") or "")
-    if "content_filter" in code or "content_policy" in code:
-        return Refusal("content filter")
-    return Failure(f"HTTP {error.status_code}")
+def _completions(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path}/chat/completions"))
 
 
-def _retry_after(headers: Any) -> float | None:
+def _rejected_field(message: str, fields: Mapping[str, Any]) -> str:
+    """Return the field of a request that a rejection's words name, "" if they name none."""
+    names = {name: name for name in fields if name not in ("model", "messages")} | RENAMED
+    for word, name in names.items():
+        if name in fields and re.search(rf"(?<![a-z_]){word}(?![a-z_])", message, re.IGNORECASE):
+            return name
+    return ""
+
+
+def _hint(name: str, fields: Mapping[str, Any]) -> str:
+    """Return which setting leaves a rejected field out."""
+    if not name:
+        return ""
+    if name == SCHEMA_FIELD:
+        return " (structured_output: never leaves it out)"
+    instead = f", max_completion_tokens: {fields[name]}" if name == "max_tokens" else ""
+    return f" (extra: {{{name}: null{instead}}} leaves {name} out)"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds of a Retry-After header, at most LONGEST_WAIT; None without one (or with a date)."""
     try:
         seconds = float(headers.get("retry-after", ""))

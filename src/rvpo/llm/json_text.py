@@ -1,10 +1,30 @@
 """Model text as JSON that can be sent, stored and read again, whatever it holds."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
-__all__ = ["json_text"]
+__all__ = ["json_text", "whole"]
 
 STRICT, LENIENT = (json.JSONEncoder(ensure_ascii=False, allow_nan=allowed) for allowed in (False, True))
+
+
+def whole(value: Any) -> Any:
+    r"""Return a value with every text in it such that any file, database and server takes it.
+
+    Half of a surrogate pair, which a model can produce and UTF-8 cannot carry, and NUL become the replacement
+    character; two halves that belong together become their character. Lists and mappings are copied.
+
+    >>> whole({"text": ["ok \ud83d", "\ud83d\ude00", 1]}) == {"text": ["ok \ufffd", "\U0001f600", 1]}
+    True
+    """
+    if isinstance(value, str):
+        if not value.isascii():
+            value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, Mapping):
+        return {whole(key): whole(part) for key, part in value.items()}
+    return [whole(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def json_text(value: object, *, allow_nan: bool = False) -> str:

@@ -1,27 +1,44 @@
 """What of a model's text is its answer: the same for the judge, the rewards and the evaluations."""
 
-__all__ = ["is_cut_in_thought", "without_thoughts"]
+from collections.abc import Mapping
 
-OPENING, CLOSING = "<think>", "</think>"
+__all__ = ["TAGS", "answer_start", "is_cut_in_thought", "without_thoughts"]
+
+TAGS: Mapping[str, str] = {"<think>": "</think>"}
+"""What begins and what ends a thought, where nothing else is set. Other models: {"[THINK]": "[/THINK]"} and the like;
+without any tag nothing is cut."""
 
 
-def without_thoughts(text: str) -> str:
+def without_thoughts(text: str, tags: Mapping[str, str] = TAGS, *, is_opened: bool = False) -> str:
     """Return what follows the last `</think>`, up to a `<think>` that nothing closes, without white space around it.
 
     A `</think>` ends a thought even if no `<think>` stands before it: many chat templates put that into the prompt.
+    With `is_opened` every text begins inside a thought, so that one without a `</think>` was cut and has no answer.
 
     >>> without_thoughts("<think>Maybe B.</think> A"), without_thoughts("Maybe B.</think> A")
     ('A', 'A')
-    >>> without_thoughts("A <think>or B")
-    'A'
+    >>> without_thoughts("A <think>or B"), without_thoughts("Maybe B.", is_opened=True)
+    ('A', '')
+    >>> without_thoughts("[THINK]Maybe B.[/THINK] A", {"[THINK]": "[/THINK]"}), without_thoughts(" A</think>", {})
+    ('A', 'A</think>')
     """
-    return text.rpartition(CLOSING)[2].partition(OPENING)[0].strip()
+    start = answer_start(text, tags)
+    if is_opened and tags and start == 0:
+        return ""
+    openings = [place for place in (text.find(opening, start) for opening in tags) if place >= 0]
+    return text[start : min(openings, default=len(text))].strip()
 
 
-def is_cut_in_thought(text: str) -> bool:
+def answer_start(text: str, tags: Mapping[str, str] = TAGS) -> int:
+    """Return where the last thought of a text ends, 0 if none does."""
+    return max((place + len(closing) for closing in tags.values() if (place := text.rfind(closing)) >= 0), default=0)
+
+
+def is_cut_in_thought(text: str, tags: Mapping[str, str] = TAGS) -> bool:
     """Tell whether a text ends inside a thought, as a reply does that was cut short.
 
     >>> is_cut_in_thought("<think>A</think> or <think>B"), is_cut_in_thought("<think>A</think> B")
     (True, False)
     """
-    return OPENING in text.rpartition(CLOSING)[2]
+    start = answer_start(text, tags)
+    return any(text.find(opening, start) >= 0 for opening in tags)

@@ -1,0 +1,155 @@
+r"""The objects that a reply holds among other text: JSON, or JSON that a model broke. Nothing is completed or guessed.
+
+What models break: lone backslashes (`\(K_\alpha\)`), quotation marks and line breaks inside a reason, a comma too
+many, single quotation marks, the end. json-repair (0.64) reads most of this but invents as well: it takes a verdict
+that a reason quotes for the entry's own, keeps the last value of a key that stands twice and closes an entry that was
+cut; partial-json-parser (0.2) reads `tru` as true; json5 (0.17) reads none of it. Here an entry is whole or is none.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from rvpo.llm.thoughts import TAGS, answer_start, is_cut_in_thought
+
+__all__ = ["ReplyObject", "broken_entries", "broken_rating", "said_objects"]
+
+LONGEST = 100_000
+"""Characters at the end of a reply that are looked at; far more than any token limit lets through."""
+MOST_BRACES = 512
+"""Opening braces at the end of a reply that are tried as the start of the object: bounds the work on any input."""
+MOST_WORK = 2 * LONGEST
+"""Characters that are read in vain before the rest of a reply is given up."""
+
+KEY = r"[{,\n]\s*+([\"'])%s\1\s*+:\s*+"
+ENTRY_START = r"\{\s*+[\"'](?:id|reason|met)[\"']\s*+:"
+ID, MET, RATING, REASON = (re.compile(KEY % name) for name in ("id", "met", "rating", "reason"))
+ID_VALUE = re.compile(r"(?:\"([^\"\\]*+)\"|'([^'\\]*+)'|(\d{1,9}))\s*+[,}]")
+MET_VALUE = re.compile(r"(true|false|True|False)\s*+[,}]")
+RATING_VALUE = re.compile(r"(\d{1,9})\s*+,?\s*+\}")
+REASON_VALUE = re.compile(r"([\"'])(.*?)\1\s*+(?:,\s*+[\"'](?:id|met)[\"']\s*+:|,?\s*+\}\Z)", re.DOTALL)
+BROKEN = {
+    "verdicts": re.compile(rf"\{{\s*+([\"'])verdicts\1\s*+:\s*+\[\s*+(?={ENTRY_START})"),
+    "rating": re.compile(r"(?=\{\s*+[\"'](?:reason|rating)[\"']\s*+:)"),
+}
+"""How an object of each key begins, where it is no JSON."""
+VALUE_END = r"(?:true|false|True|False|[\"'])\s*+(?:,\s*+)?+"
+CUT_START = r"(?:\{\s*+(?:[\"']\w{0,8}+[\"']?+\s*+)?+)?+\Z"
+ENTRY_END = re.compile(rf"{VALUE_END}\}}(?=\s*+(?:(?:,\s*+)?+(?:{ENTRY_START}|\]|{CUT_START})|\}}?+\s*+(?:```|\Z)))")
+LIST_END = re.compile(r"\s*+(?:,\s*+)?+\]\s*+\}?")
+NEXT_ENTRY = re.compile(rf"\s*+(?:,\s*+)?+(?={ENTRY_START})")
+
+
+class ReplyObject(NamedTuple):
+    """An object of a reply."""
+
+    value: dict[str, Any] | None
+    """What it says; None where it is no JSON."""
+    text: str
+    start: int
+    end: int
+
+
+def said_objects(text: object, key: str, tags: Mapping[str, str] = TAGS) -> list[ReplyObject]:
+    """Return the outermost objects of a reply that have a key ("verdicts" or "rating"), in order.
+
+    Those inside thoughts do not count, and none does in a reply that ends inside a thought: what the judge would have
+    settled on is not there. A tag inside an object is part of what the object says.
+    """
+    if not isinstance(text, str):
+        return []
+    text = text[-LONGEST:]
+    answer = text[answer_start(text, tags) :]
+    objects = list(_objects(answer, key))
+    if not objects and len(answer) < len(text):  # the last tag may stand inside a reason
+        answer, objects = text, list(_objects(text, key))
+    around = list(answer)
+    for said in objects:
+        around[said.start : said.end] = " " * (said.end - said.start)
+    prose = "".join(around)
+    if is_cut_in_thought(prose, tags):
+        return []
+    begin = answer_start(prose, tags)
+    return [said for said in objects if said.start >= begin]
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's pairs as a dict; ValueError if it names a key twice, so that it says two things."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        raise ValueError("a key stands twice")
+    return entries
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unambiguous, strict=False)
+
+
+def _objects(text: str, key: str) -> Iterator[ReplyObject]:
+    """Yield every outermost object that has the key.
+
+    Ends early where a text nests without end or would be read again and again: nothing honest does.
+    """
+    starts = [match.start() for match in re.finditer(r"\{", text)][-MOST_BRACES:]
+    end, work = 0, 0
+    for start in starts:
+        if start < end:
+            continue  # inside an object that was read
+        try:
+            value, end = DECODER.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            work += error.pos - start
+        except RecursionError:
+            return
+        except ValueError:  # a key twice, or a number beyond what Python reads
+            work += len(text) - start
+        else:
+            if key in value:
+                yield ReplyObject(value, text[start:end], start, end)
+            continue
+        if work > MOST_WORK:
+            return
+        if BROKEN[key].match(text, start):
+            end = _broken_end(text, key, start)
+            yield ReplyObject(None, text[start:end], start, end)
+
+
+def _broken_end(text: str, key: str, start: int) -> int:
+    """Return where an object ends that is no JSON; the end of the text where that cannot be told."""
+    for entry in ENTRY_END.finditer(text, start) if key == "verdicts" else ():
+        if not NEXT_ENTRY.match(text, entry.end()):
+            finish = LIST_END.match(text, entry.end())
+            return finish.end() if finish else entry.end()
+    return len(text)
+
+
+def broken_entries(text: str) -> list[tuple[str, bool, str]]:
+    """Return id, met and reason of the whole entries of a broken object; of one that is unclear its ids, twice."""
+    head = BROKEN["verdicts"].match(text)
+    start, entries = head.end() if head else len(text), []
+    for match in ENTRY_END.finditer(text, start):
+        entry, start = text[start : match.end()].lstrip(", \t\r\n"), match.end()
+        ids = [ID_VALUE.match(entry, key.end()) for key in ID.finditer(entry)]
+        met = [MET_VALUE.match(entry, key.end()) for key in MET.finditer(entry)]
+        names = [name[1] or name[2] or name[3] or "" for name in ids if name]
+        if len(ids) == len(met) == len(names) == 1 and met[0]:
+            entries.append((names[0], met[0][1] in ("true", "True"), _reason(entry)))
+        elif len(ids) > 1 or len(met) > 1:
+            entries += [(name, False, "") for name in names for _ in range(2)]
+        if not NEXT_ENTRY.match(text, start):
+            break
+    return entries
+
+
+def _reason(entry: str) -> str:
+    """Return the reason of a broken entry as it is written, "" if it has none that can be told apart."""
+    keys = list(REASON.finditer(entry))
+    value = REASON_VALUE.match(entry, keys[0].end()) if len(keys) == 1 else None
+    return value[2].replace('\\"', '"') if value else ""
+
+
+def broken_rating(text: str) -> int | None:
+    """Return the rating of a broken object, None unless it has exactly one."""
+    keys = list(RATING.finditer(text))
+    value = RATING_VALUE.match(text, keys[0].end()) if len(keys) == 1 else None
+    return int(value[1]) if value else None
