@@ -327,7 +327,7 @@ def test_a_password_in_the_url_is_used_and_never_shown(caplog):
 def test_a_url_that_is_none_is_refused_at_once(url):
     if url:
         with pytest.raises(ConfigError, match="base_url must be a URL"):
-            ServerConfig(model="m", base_url=url)
+            server_url(url)
 
 
 def test_the_server_without_a_url_is_the_environments_or_openais(monkeypatch):

@@ -54,8 +54,9 @@ def field_help(config: type) -> dict[str, str]:
 
 
 def _reader(hint: Any) -> Callable[[str], Any]:
-    """Return what reads an option's text as a value of a field's type; a mapping is given as JSON."""
+    """Return what reads an option's text as a value of a field's type; a mapping or a truth value is given as JSON."""
     if get_origin(hint) in (types.UnionType, Union):
         (hint,) = [part for part in get_args(hint) if part is not types.NoneType]
-    readers: dict[Any, Callable[[str], Any]] = {int: int, float: float, str: str, Mapping: json.loads}
+    readers: dict[Any, Callable[[str], Any]] = {int: int, float: float, str: str}
+    readers |= {bool: json.loads, Mapping: json.loads}
     return readers[get_origin(hint) or hint]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.llm.config import ServerConfig, check_whole
+from rvpo.llm.config import ServerConfig, check_whole, server_url
 from rvpo.llm.limits import MOST_MISSING
 from rvpo.llm.thoughts import TAGS
 
@@ -60,6 +60,8 @@ class JudgeConfig(ServerConfig):
         bounds = {"criteria_per_call": (1, 8), "repeats": (1, 99), "asks": (1, 10), "dead_after": (1, 10**9)}
         check_whole(self, bounds | {"max_tokens": (1, 10**9)})
         super().__post_init__()
+        if self.base_url is not None:
+            server_url(self.base_url)
         if self.repeats % 2 == 0:
             raise ConfigError(f"repeats must be odd, so that a majority exists; got {self.repeats}")
         if not 0 <= self.max_missing <= 1:

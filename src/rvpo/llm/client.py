@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -101,7 +102,6 @@ class ChatClient:
         """The first call that got no answer: what the server said when it began to go wrong."""
         self.refuses_schemas = False
         """A request with a schema for its reply is not sent, but fails as a rejected one does."""
-        self._url = _completions(server_url(config.base_url))
         self._open = 0
         self._lock = threading.Lock()
         self._waits = False
@@ -112,6 +112,12 @@ class ChatClient:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["config"])  # type: ignore[misc]
+
+    @cached_property
+    def _url(self) -> str:
+        """Where chat requests are sent; ConfigError for a server that is no URL."""
+        parts = urlsplit(server_url(self.config.base_url))
+        return urlunsplit(parts._replace(path=f"{parts.path}/chat/completions"))
 
     def _connections(self) -> _Connections:
         """Return the connections of the running loop."""
@@ -252,11 +258,6 @@ class ChatClient:
             return f"{server} {lacks}{said}"
         state = "set" if os.environ.get(config.api_key_env) else "not set"
         return f"{server} refuses the key (HTTP {status}); ${config.api_key_env} is {state}{said}"
-
-
-def _completions(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"{parts.path}/chat/completions"))
 
 
 def _rejected_field(message: str, fields: Mapping[str, Any]) -> str:

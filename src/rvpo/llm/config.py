@@ -48,8 +48,6 @@ class ServerConfig:
         check_types(self)
         if not self.model:
             raise ConfigError(f"model must be a model's name as the server knows it, got {self.model!r}")
-        if self.base_url is not None:
-            server_url(self.base_url)
         for name in ("timeout", "retry_minutes"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be a finite number > 0, got {getattr(self, name)!r}")
