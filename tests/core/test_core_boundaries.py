@@ -8,7 +8,7 @@ import pytest
 
 from rvpo import Aggregate, RewardError, compute_advantages, conflict
 from rvpo.core.aggregations import lowest, prior, soft_min
-from rvpo.core.inputs import outside
+from rvpo.ranges import outside
 
 U = np.array([0.5, 0.5, -0.5, -0.5])
 V = np.array([0.5, -0.5, 0.5, -0.5])

@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from rvpo.audit import REAL_EXAMPLE
-from rvpo_lab.instructions.gains import Log, gains, gains_tables, rates_table, ratios, read_log, shuffled, taught
+from rvpo_lab.instructions.gains import (
+    RolloutLog,
+    gains,
+    gains_tables,
+    rates_table,
+    ratios,
+    read_log,
+    shuffled,
+    taught,
+)
 from rvpo_lab.instructions.rollouts import write_log
 from rvpo_lab.instructions.task import KINDS, rows
 from rvpo_lab.suite.gains import Line, expected_gains
@@ -61,7 +70,7 @@ def test_agreement_with_the_simulated_criteria(independent):
 
 def test_the_sqrt_law(independent):
     """What RVPO teaches against GDPO falls with the pass rate in the group, at k = 1 about as its root."""
-    log = Log([f"c{index}" for index in range(12)], independent[1][:300])
+    log = RolloutLog([f"c{index}" for index in range(12)], independent[1][:300])
     lines = [line.split("|")[1:] for line in gains_tables(log)[0].splitlines()[2:]]
     found = {float(cells[0]): float(cells[2].split("[")[0]) for cells in lines}
     low, middle = found[0.12], found[0.25]

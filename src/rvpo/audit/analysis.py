@@ -26,8 +26,8 @@ from rvpo.audit.readers import open_log
 from rvpo.audit.result import AuditResult
 from rvpo.audit.signals import BY_GROUP, KS, LOGGED, PLAIN_SUM, AnyMethod, Signal, make_signals
 from rvpo.audit.sums import BlockSums, Layout, PairSums, Sums, group_sums
-from rvpo.core.inputs import outside
 from rvpo.errors import ConfigError, unknown_name
+from rvpo.ranges import outside
 from rvpo.rewards.conditions import Rule, apply_rules, check_rules, read_rule
 from rvpo.text import percent, shown, shown_names
 

@@ -20,10 +20,11 @@ from rvpo.core.aggregations import Aggregate
 from rvpo.core.arrays import Array, as_array, compute_dtype, device, namespace
 from rvpo.core.batch_statistics import join, moments_of
 from rvpo.core.diagnostics import AdvantageStats, GroupStats, group_stats, summarise
-from rvpo.core.inputs import Batch, as_arrays, check_batch, check_settings, outside, refuse, token_counts
+from rvpo.core.inputs import Batch, as_arrays, check_batch, check_settings, refuse, token_counts
 from rvpo.core.methods import Aggregation, Method, find_method
 from rvpo.core.zscores import STD_EPS, Channels, divide, standardize
 from rvpo.errors import ConfigError
+from rvpo.ranges import outside
 
 __all__ = ["PRESETS", "AdvantageResult", "aggregate_block", "compute_advantages"]
 

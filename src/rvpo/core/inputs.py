@@ -9,18 +9,16 @@ from jaxtyping import Bool, Float, Shaped
 from rvpo.core.arrays import Array, compute_dtype, device, namespace
 from rvpo.core.schedules import check_k
 from rvpo.errors import ConfigError, RewardError
+from rvpo.ranges import outside
 
 __all__ = [
     "Batch",
     "as_arrays",
     "check_batch",
     "check_settings",
-    "outside",
     "refuse",
     "token_counts",
 ]
-
-RANGE_TOLERANCE = 1e-6
 
 
 class Batch(NamedTuple):
@@ -109,12 +107,6 @@ def _check_ranges(ranges: Any, rewards: Float[Array, "P G M"]) -> Float[Array, "
     if not bool(xp.all(xp.isfinite(ranges)) & xp.all(ranges[:, 1] > ranges[:, 0])):
         raise RewardError(f"every range must be finite with low < high, got {ranges}")
     return xp.reshape(xp.permute_dims(ranges, (1, 0)), (2, 1, 1, channels))
-
-
-def outside(values: Array, low: Any, high: Any) -> Array:
-    """Tell which values lie outside [low, high] by more than a millionth of its width, the rounding of a float32."""
-    slack = RANGE_TOLERANCE * (high - low)
-    return (values < low - slack) | (values > high + slack)
 
 
 def refuse(bad: Bool[Array, "P G M"], block: Float[Array, "P G M"], start: int, why: str) -> None:

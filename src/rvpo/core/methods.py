@@ -98,9 +98,9 @@ def find_method(method: object, options: Iterable[str] = ()) -> Method:
         if ":" not in method:
             raise unknown_name("method", method, [*METHODS, "package.module:function"])
         method = _imported(method)
-    found = METHODS[method] if isinstance(method, str) else _as_method(method)
-    found.check_options(options)
-    return found
+    known = METHODS[method] if isinstance(method, str) else _as_method(method)
+    known.check_options(options)
+    return known
 
 
 def _as_method(method: object) -> Method:

@@ -13,6 +13,7 @@ from rvpo.core.methods import Method, find_method
 from rvpo.errors import RewardError
 from rvpo.integrations.method_config import MethodConfig
 from rvpo.integrations.targets import dual_ascent, unit_targets
+from rvpo.ranges import outside
 from rvpo.rewards.channels import ChannelMatrix
 
 __all__ = ["ChannelState", "average_anchor", "batch_options", "channel_metrics", "unit_means"]
@@ -59,10 +60,9 @@ def batch_options(
 def _check_ranges(matrix: ChannelMatrix, group_size: int, method: str) -> None:
     """Raise RewardError for the first reward outside its channel's range; those declared were checked before."""
     low, high = matrix.ranges.T
-    slack = 1e-6 * (high - low)
-    outside = np.argwhere((matrix.values < low - slack) | (matrix.values > high + slack))
-    if outside.size:
-        row, column = outside[0]
+    wrong = np.argwhere(outside(matrix.values, low, high))
+    if wrong.size:
+        row, column = wrong[0]
         name = matrix.names[matrix.labels[row // group_size, column]]
         reward = -matrix.values[row, column] if name in matrix.penalties else matrix.values[row, column]
         raise RewardError(

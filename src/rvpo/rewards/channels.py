@@ -28,6 +28,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rvpo.errors import RewardError
+from rvpo.ranges import outside
 from rvpo.rewards.conditions import Conditioned, Rule, apply_rules, check_rules, in_order, read_condition
 
 __all__ = [
@@ -246,11 +247,10 @@ def _check_range(values: Float[np.ndarray, " N"], channel: Channel) -> None:
     if channel.range is None:
         return
     low, high = channel.range
-    slack = 1e-6 * (high - low)
-    outside = np.flatnonzero((values < low - slack) | (values > high + slack))
-    if outside.size:
+    wrong = np.flatnonzero(outside(values, low, high))
+    if wrong.size:
         raise RewardError(
-            f"reward {values[outside[0]]} of channel {channel.name!r}, completion {outside[0]} of the batch, lies "
+            f"reward {values[wrong[0]]} of channel {channel.name!r}, completion {wrong[0]} of the batch, lies "
             f"outside its declared range [{low}, {high}]; declare the true range or mend the reward"
         )
 

@@ -25,7 +25,7 @@ from rvpo.stats import Ratio, bootstrap_interval
 from rvpo.text import markdown_table, number, span
 from rvpo_lab.instructions.task import describe
 
-__all__ = ["Log", "Taught", "gains", "gains_tables", "rates_table", "ratios", "read_log", "shuffled", "taught"]
+__all__ = ["RolloutLog", "Taught", "gains", "gains_tables", "rates_table", "ratios", "read_log", "shuffled", "taught"]
 
 IN_GROUP = (0.0, 0.15, 0.3, 0.7, 0.85, 1.0)
 """Edges of pass rates inside a group: of eight rollouts 1; 2; 3 to 5; 6; 7. Always or never met teaches nothing."""
@@ -37,7 +37,7 @@ DRAWS = 10_000
 
 
 @dataclass(frozen=True)
-class Log:
+class RolloutLog:
     """The rewards of a log."""
 
     names: list[str]
@@ -46,16 +46,16 @@ class Log:
     """NaN: the prompt has no such channel."""
 
 
-def read_log(file: Path) -> Log:
+def read_log(file: Path) -> RolloutLog:
     """Return the rewards of a parquet file with `group` and `rewards`, groups of equal size next to each other."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(file).to_pylist()
     maps = [dict(row["rewards"]) for row in rows]
-    names = sorted({name for one in maps for name in one})
+    names = sorted({name for rewards in maps for name in rewards})
     prompts = len({row["group"] for row in rows})
-    values = np.array([[one.get(name, np.nan) for name in names] for one in maps])
-    return Log(names, values.reshape(prompts, len(rows) // prompts, len(names)))
+    values = np.array([[rewards.get(name, np.nan) for name in names] for rewards in maps])
+    return RolloutLog(names, values.reshape(prompts, len(rows) // prompts, len(names)))
 
 
 def gains(rewards: Float[np.ndarray, "P G M"], method: str, k: float) -> Float[np.ndarray, "P M"]:
@@ -107,7 +107,7 @@ def ratios(form: Taught, base: Taught, where: Bool[np.ndarray, "P M"]) -> tuple[
     return measured, float(sums(form.independent).sum() / sums(base.independent).sum())
 
 
-def gains_tables(log: Log) -> tuple[str, str]:
+def gains_tables(log: RolloutLog) -> tuple[str, str]:
     """Return as Markdown what each of `FORMS` teaches about a criterion against GDPO, by its pass rate.
 
     First by the pass rate in the group itself, then by that of the channel over all prompts. A bin has its upper edge.
@@ -135,7 +135,7 @@ def gains_tables(log: Log) -> tuple[str, str]:
     return tables[0], tables[1]
 
 
-def rates_table(log: Log) -> str:
+def rates_table(log: RolloutLog) -> str:
     """Return as Markdown each channel's pass rate, with its interval over prompts, and the share of live groups."""
     rows = []
     for index, name in enumerate(log.names):

@@ -166,8 +166,8 @@ def probe(settings: Settings, policy: str, workers: Workers, folder: Path, sizes
         for cell, step, seconds, _ in workers.news():
             times.setdefault(cell, {})[step] = seconds
         last = PROBED_STEPS - 1  # the last step's time holds an evaluation
-        a_step = median((each[last] - each[1]) / (last - 1) for each in times.values())
-        evaluation = median(each[PROBED_STEPS] - each[last] for each in times.values()) - a_step
+        a_step = median((of_cell[last] - of_cell[1]) / (last - 1) for of_cell in times.values())
+        evaluation = median(of_cell[PROBED_STEPS] - of_cell[last] for of_cell in times.values()) - a_step
         results[size] = {
             "a_step": a_step,
             "evaluation": evaluation,

@@ -92,7 +92,7 @@ def _chunks(
                 {
                     **wanted[index],
                     "answers": texts[place : place + number],
-                    "tokens": [len(one) for one in drawn[place : place + number]],
+                    "tokens": [len(answer) for answer in drawn[place : place + number]],
                 }
                 for place, index in zip(range(0, len(drawn), number), chunk, strict=True)
             ],

@@ -46,7 +46,11 @@ def _row(draw: random.Random, topics: Mapping[str, Sequence[str]]) -> dict[str, 
         sentences.append(draw.choice(KINDS[kind].wordings).format(**arguments))
     request = draw.choice(REQUESTS).format(topic)
     is_list = draw.random() < LISTED
-    text = "\n".join([request, *(f"- {one}" for one in sentences)]) if is_list else " ".join([request, *sentences])
+    text = (
+        "\n".join([request, *(f"- {sentence}" for sentence in sentences)])
+        if is_list
+        else " ".join([request, *sentences])
+    )
     return {"prompt": [{"role": "user", "content": text}], "instructions": json.dumps(instructions)}
 
 

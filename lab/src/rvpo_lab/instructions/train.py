@@ -58,7 +58,8 @@ def divergence(
         batch = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(seen)}
         batch = {name: value.to(model.device) for name, value in batch.items()}
         now, then = (
-            one(**batch, logits_to_keep=after + 1).logits[:, :-1].float().log_softmax(-1) for one in (model, start)
+            policy(**batch, logits_to_keep=after + 1).logits[:, :-1].float().log_softmax(-1)
+            for policy in (model, start)
         )
         kl = (now.exp() * (now - then)).sum(-1)
         total += float(kl[batch["attention_mask"][:, before:] == 1].sum())

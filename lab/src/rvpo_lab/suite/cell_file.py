@@ -87,9 +87,9 @@ def write_cell(record: CellRecord, file: Path) -> None:
 
 def _rows(record: CellRecord) -> Iterator[Row]:
     yield "cell", -1, "", record.steps, json.dumps(record.about)
-    untold = dict(enumerate(record.prompts))
+    unwritten = dict(enumerate(record.prompts))
     for (prompt, criterion), values in record.held_out.items():
-        yield "heldout", prompt, criterion, values, untold.pop(prompt, None)
+        yield "heldout", prompt, criterion, values, unwritten.pop(prompt, None)
     for step, group, channel, values in record.rollouts:
         yield "rollouts", group, channel, values, str(step)
     yield "logged", -1, "", record.logged_steps, None

@@ -23,7 +23,7 @@ from rvpo_lab.suite.claims import EQUAL, Judged, judge_claims
 from rvpo_lab.suite.compare import compare_runs, difference, paired_runs
 from rvpo_lab.suite.folder import read_cells
 from rvpo_lab.suite.foresight_page import foresight, paragraph
-from rvpo_lab.suite.late import Condition, read_conditions
+from rvpo_lab.suite.late import LateCondition, read_conditions
 from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
 from rvpo_lab.suite.regressions import BANDS, change_by_band
 from rvpo_lab.suite.results import channel_means, prompt_scores, run_scores
@@ -293,7 +293,7 @@ Change of a channel's held-out mean from warm start to end, averaged over channe
 def _late(records: Sequence[CellRecord], runs: pd.DataFrame, folder: Path) -> str:
     """Return what GDPO, the paper's form and the policy level give back, under every condition."""
     methods = ("gdpo", "rvpo", "rvpo_policy")
-    usual = Condition("", SuiteSettings(**records[0].about["settings"]), runs)
+    usual = LateCondition("", SuiteSettings(**records[0].about["settings"]), runs)
     rows = []
     for condition in (usual, *read_conditions(folder)):
         for place, (task, of_task) in enumerate(condition.runs.groupby("task", sort=False)):

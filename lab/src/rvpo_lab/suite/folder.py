@@ -98,7 +98,7 @@ def read_settings(folder: Path, kind: "type[S]") -> "S":
     """
     file = folder / SETTINGS_FILE
     kept = json.loads(file.read_text()) if file.is_file() else about_cells(folder / PACKED)[-1]["settings"]
-    if unknown := sorted(kept.keys() - {each.name for each in fields(kind)}):
+    if unknown := sorted(kept.keys() - {field.name for field in fields(kind)}):
         raise ConfigError(f"{folder} has settings that this version does not know: {unknown}")
     return kind(**kept)
 

@@ -14,7 +14,7 @@ from rvpo_lab.suite.folder import is_suite, read_cells, read_settings
 from rvpo_lab.suite.plan import SuiteSettings
 from rvpo_lab.suite.results import run_scores
 
-__all__ = ["Condition", "read_conditions"]
+__all__ = ["LateCondition", "read_conditions"]
 
 WORDS = {
     "steps": "{} steps",
@@ -29,7 +29,7 @@ WORDS = {
 
 
 @dataclass(frozen=True)
-class Condition:
+class LateCondition:
     """One of the suites."""
 
     name: str
@@ -45,11 +45,12 @@ class Condition:
         return ", ".join(changed) or "the suite's settings"
 
 
-def read_conditions(folder: Path) -> list[Condition]:
+def read_conditions(folder: Path) -> list[LateCondition]:
     """Return the suites in a folder, by name. Raises ConfigError if there is none."""
     suites = [place for place in sorted(folder.glob("*/")) if is_suite(place)]
     if not suites:
         raise ConfigError(f"{folder} holds no suites: no folder in it has finished cells or settings of one")
     return [
-        Condition(suite.name, read_settings(suite, SuiteSettings), run_scores(read_cells(suite))) for suite in suites
+        LateCondition(suite.name, read_settings(suite, SuiteSettings), run_scores(read_cells(suite)))
+        for suite in suites
     ]

@@ -75,7 +75,7 @@ def run_cells(
         return standing
     context = multiprocessing.get_context("spawn")
     messages = context.Queue()
-    with _one_thread_each():
+    with _single_threads():
         executor = ProcessPoolExecutor(
             max(min(workers, len(missing)), 1), context, initializer=_begin, initargs=(messages, os.getpid())
         )
@@ -99,7 +99,7 @@ def run_cells(
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def _single_threads() -> Iterator[None]:
     """Let worker processes compute with one thread: two runs side by side use two cores best."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TOKENIZERS_PARALLELISM")
     before = {name: os.environ.get(name) for name in names}
