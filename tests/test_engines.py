@@ -89,6 +89,16 @@ def test_prompts_may_have_different_numbers_of_rollouts():
     np.testing.assert_allclose(found, [-2 / root3, -1 / root2, 1 / root3, 1 / root2, 1 / root3])
 
 
+def test_a_row_alone_with_its_prompt_gets_0_and_moves_no_other():
+    found = advantages_of_rows([*REWARDS, [1.0, 1.0, 1.0]], [*"aaaabbbb", "c"], method="rvpo", k=2.0)
+    np.testing.assert_allclose(found, [*expected(REWARDS, 4), 0.0])
+
+
+def test_rows_that_are_all_alone_are_refused():
+    with pytest.raises(RewardError, match="each of the 8 rows has a prompt id of its own"):
+        advantages_of_rows(REWARDS, range(8))
+
+
 def test_rows_without_as_many_ids_are_refused():
     with pytest.raises(RewardError, match=r"shape \(8, 3\) and 2 ids"):
         advantages_of_rows(REWARDS, [1, 2])

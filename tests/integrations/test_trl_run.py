@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import pandas
 import pytest
+import torch
 from packaging.version import Version
 
 import mentions
@@ -173,6 +174,30 @@ def test_a_release_of_trl_without_quantization_is_served(project, monkeypatch):
 
     monkeypatch.setattr(trl_run, "RVPOTrainer", Before)
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("yaml", "words", "said"),
+    [
+        ("", [], "--use_cpu true --bf16 false"),
+        ("bf16: false\n", [], "--use_cpu true"),
+        ("", ["--bf16=false"], "--use_cpu true"),
+        ("use_cpu: true\nbf16: false\n", [], None),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with an accelerator")
+def test_a_machine_without_accelerator_trains_on_its_cpu_and_says_so(project, capsys, yaml, words, said):
+    (project / "run.yaml").write_text(YAML.replace("use_cpu: true\nbf16: false\n", yaml))
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1", *words]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rvpo train:")]
+    assert lines == ([] if said is None else [f"rvpo train: no accelerator here, so it trains on the CPU ({said})"])
+
+
+def test_another_method_leaves_the_k_of_the_files_and_says_so(project, capsys):
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1", "--method", "gdpo"]) == 0
+    assert "k, k_end, k_schedule of the files left out, as --method gdpo reads none" in capsys.readouterr().err
+    assert main(["train", "--config", "run.yaml", "--max_steps", "1", "--method", "gdpo", "--k", "1"]) == 2
+    assert "k: no effect with method 'gdpo'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wanted", ["last", "true", "run/checkpoint-1", "yaml"])

@@ -269,3 +269,29 @@ def test_verls_own_keys_for_gdpo_are_taken():
     assert VerlConfig.from_algorithm(algorithm | {"rvpo": {"channels": ["c"], "channel_weights": None}}).channels == [
         "c"
     ]
+
+
+def test_a_rollout_alone_with_its_prompt_gets_0_and_moves_no_other():
+    rewards = np.array([[[0.0, 0.0], [1.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]])
+    batch = rollouts(rewards)
+    alone = Rollouts([*batch.infos, {"a": 1.0, "b": 1.0}], [*batch.groups, "alone"], [*batch.lengths, 1.0])
+    scored = estimator(k=2.0).score(alone, 0, 1)
+    expected = compute_advantages(rewards, k=2.0).advantages.ravel()
+    np.testing.assert_allclose(scored.advantages, [*expected, 0.0], rtol=0, atol=1e-12)
+    assert scored.metrics["rvpo/lone"] == 1.0
+    assert scored.metrics["channels/a/mean"] == pytest.approx(2.5 / 6)
+
+
+def test_rollouts_that_are_all_alone_stop_the_run():
+    infos = [{"a": 1.0, "b": 0.0}] * 3
+    with pytest.raises(RewardError, match=r"each of the 3 rollouts is alone with its prompt \(uid\)"):
+        estimator().score(Rollouts(infos, ["p", "q", "r"], [1.0] * 3), 0, 1)
+
+
+def test_verls_option_of_unscaled_advantages_holds_for_grpo():
+    algorithm = {"norm_adv_by_std_in_grpo": False, "rvpo": {"channels": ["a", "b"], "method": "grpo"}}
+    rewards = np.array([[[0.0, 0.0], [1.0, 0.5]], [[1.0, 0.0], [0.25, 0.0]]])
+    scored = Estimator(VerlConfig.from_algorithm(algorithm)).score(rollouts(rewards), 0, 1)
+    assert scored.advantages.tolist() == [-0.75, 0.75, 0.375, -0.375]
+    with pytest.raises(ConfigError, match=r"norm_adv_by_std_in_grpo=False has no effect .*method is 'rvpo'"):
+        VerlConfig.from_algorithm({"norm_adv_by_std_in_grpo": False, "rvpo": {"channels": ["a"]}})

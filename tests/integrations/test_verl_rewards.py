@@ -5,6 +5,7 @@ import inspect
 import json
 import math
 
+import numpy as np
 import pytest
 
 from judging.fault_server import FaultServer, honest
@@ -66,6 +67,30 @@ def test_a_lost_verdict_is_null_and_the_score_is_not_0():
         scored = ask("rest", {"model": "m", "base_url": server.url, "asks": 1})
     assert scored["explicit"] is None
     assert math.isnan(scored["score"])
+
+
+def test_a_validation_leaves_answers_without_a_score_out_and_counts_them():
+    metric_utils = pytest.importorskip("verl.trainer.ppo.metric_utils")
+    from rvpo.integrations.verl.hooks import leave_out_missing
+
+    original = metric_utils.process_validation_metrics
+    original = getattr(original, "__wrapped__", original)
+    patched = leave_out_missing(original)
+    sources, uids = ["d"] * 6 + ["e"] * 2, ["p", "p", "q", "q", "r", "r", "s", "s"]
+    whole = {"reward": [0.25, 0.75, 1.0, 0.5, 0.0, 0.5, 1.0, 0.0], "note": ["x"] * 8}
+    assert patched(sources, uids, whole) == original(sources, uids, whole)
+    gappy = whole | {"reward": [0.25, 0.75, 1.0, math.nan, math.nan, math.nan, 1.0, 0.0]}
+    with np.errstate(invalid="ignore"):
+        assert math.isnan(original(sources, uids, gappy)["d"]["reward"]["mean@2"])
+    metrics = patched(sources, uids, gappy)
+    assert metrics["d"]["reward"]["mean@2"] == 0.75  # prompts of 0.5 and 1.0; r has none
+    assert metrics["d"]["reward/missing"] == {"mean@2": 0.5}
+    assert "mean@1" not in metrics["d"]["reward"]
+    assert metrics["e"]["reward"] == original(sources, uids, whole)["e"]["reward"]
+    assert metrics["e"]["reward/missing"] == {"mean@2": 0.0}
+    nothing = patched(sources, uids, whole | {"reward": [math.nan] * 8})
+    assert "reward" not in nothing["d"]
+    assert nothing["d"]["reward/missing"] == {"mean@2": 1.0}
 
 
 @pytest.mark.parametrize("row", [{"ground_truth": "no JSON"}, {"extra_info": {}}, {"extra_info": {"prompt": None}}])

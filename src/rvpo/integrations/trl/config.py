@@ -15,6 +15,12 @@ from trl import GRPOConfig  # noqa: E402
 __all__ = ["RVPOConfig", "as_mapping", "without_accelerator"]
 
 
+OLD_NAMES = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+
+
 def without_accelerator() -> dict[str, Any]:
     """Return the options that training needs where torch sees no accelerator, as TRL's defaults want one; else {}."""
     import torch
@@ -45,6 +51,10 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         self.check_method()
         if self.rollouts_per_step is not None:
             self.gradient_accumulation_steps = self._accumulation(self.rollouts_per_step)
+        # transformers 5.20 and later warn of the old names, one of which TRL's own default gives.
+        for old, new in OLD_NAMES.items():
+            if getattr(self, new, old) is None:
+                setattr(self, new, getattr(self, old))
         super().__post_init__()
         self._check_trls_advantages()
 
