@@ -307,7 +307,8 @@ def leave_out_missing(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(sources, uids, infos, *args, **kwargs)
         nones = {name: [None if gap else v for v, gap in zip(infos[name], gappy[name], strict=True)] for name in gappy}
         metrics = original(sources, uids, {**infos, **nones}, *args, **kwargs)
-        for source in metrics:
+        for source in dict.fromkeys(sources):
+            of_this = metrics.setdefault(source, {})
             of_source = np.asarray([other == source for other in sources])
             for name in gappy:
                 by_prompt: dict[Any, list[float | None]] = defaultdict(list)
@@ -315,8 +316,8 @@ def leave_out_missing(original: Callable[..., Any]) -> Callable[..., Any]:
                     by_prompt[uids[row]].append(nones[name][row])
                 present = [[value for value in values if value is not None] for values in by_prompt.values()]
                 most = f"mean@{max(map(len, by_prompt.values()))}"
-                metrics[source][f"{name}/missing"] = {most: float(gappy[name][of_source].mean())}
-                if found := metrics[source].get(name):
+                of_this[f"{name}/missing"] = {most: float(gappy[name][of_source].mean())}
+                if found := of_this.get(name):
                     for other in [metric for metric in found if metric.startswith("mean@")]:
                         del found[other]
                     found[most] = float(np.mean([np.mean(values) for values in present if values]))
