@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rvpo import ConfigError, compute_advantages
-from rvpo.core.schedules import SCHEDULES, constant, from_config, linear
+from rvpo.core.schedules import SCHEDULES, constant, from_config, linear, read_schedule
 
 # --- values ---------------------------------------------------------------------------------------------------
 
@@ -98,3 +98,31 @@ def test_a_schedule_of_bad_ks_is_an_error(name, options):
 def test_a_line_to_infinity_is_an_error():
     with pytest.raises(ConfigError, match="needs finite ends; use method 'hard_min'"):
         linear(1.0, math.inf)
+
+
+# --- as text --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("1.0 -> 0.2 linear", (1.0, 0.2)),
+        ("1->.2", (1.0, 0.2)),
+        (" 0 -> 2e1  linear ", (0.0, 20.0)),
+        ("+1 -> 1.", (1, 1)),
+    ],
+)
+def test_a_curve_is_read_from_text(text, ends):
+    schedule, expected = read_schedule(text), linear(*ends)
+    assert [schedule(now, 10) for now in range(12)] == [expected(now, 10) for now in range(12)]
+
+
+@pytest.mark.parametrize("text", ["", "1", "1 -> x", "1 - 2", "1 -> 2 -> 3", "1 -> nan", "1 -> 2 linear now"])
+def test_other_text_is_an_error_that_shows_the_form(text):
+    with pytest.raises(ConfigError, match="a schedule is written START -> END NAME, as '1.0 -> 0.2 linear'"):
+        read_schedule(text)
+
+
+def test_an_unknown_curve_is_named():
+    with pytest.raises(ConfigError, match=r"unknown schedule 'linaer': did you mean 'linear'\?"):
+        read_schedule("1 -> 2 linaer")

@@ -91,6 +91,21 @@ def test_every_option_of_trl_is_there_with_its_default():
         ({"channel_weights": [1.0]}, "channel_weights must be a mapping, got [1.0]"),
         ({"channel_weights": {"a": "x"}}, "channel_weights"),
         ({"channel_weights": {"a": -1.0}}, "channel_weights"),
+        ({"channel_weights": {"a": "1 -> -0.5"}}, "channel_weights gives 'a' '1 -> -0.5': "),
+        (
+            {"channel_weights": {"a": "1 -> 0.5 cosine"}},
+            "channel_weights gives 'a' '1 -> 0.5 cosine': unknown schedule",
+        ),
+        (
+            {"channel_weights": {"a": "1 -> 0.5"}, "method": "hard_min"},
+            "a schedule in channel_weights has no effect with method 'hard_min'",
+        ),
+        ({"channel_conditions": {"a": "b"}}, "a condition is written NAME OP NUMBER"),
+        ({"channel_conditions": {"a": "b > 0", "b": "a > 0"}}, "conditions go in a circle"),
+        (
+            {"channel_conditions": {"a": "b > 0 else -1"}, "channel_ranges": {"a": [0, 1]}},
+            "channel 'a' is -1 unless b > 0, but its range is [0, 1]",
+        ),
         ({"channel_targets": {"a": "high"}}, "channel_targets gives 'a' 'high'; a target is a finite number"),
         ({"channel_targets": {"a": math.inf}}, "channel_targets gives 'a' inf"),
         ({"channel_targets": "a=1"}, "channel_targets must be a JSON mapping"),

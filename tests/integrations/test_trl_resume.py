@@ -35,6 +35,7 @@ TARGETS = {
         **SCHEDULE,
         **SAVED,
         **MOVING,
+        "channel_weights": {"sure_warm": "2 -> 0.5 linear"},
         "channel_targets": {"sure_warm": 0.9, "rubric/accuracy": 0.8},
         "target_rate": 0.5,
     },
@@ -124,11 +125,13 @@ def test_a_killed_run_goes_on_with_the_same_multipliers(place):
     assert json.loads(Path(file).read_text())["multipliers"]["sure_warm"] > 0.1
 
 
-def test_a_killed_run_goes_on_with_the_same_k(place):
+def test_a_killed_run_goes_on_with_the_same_k_and_weights(place):
     whole, resumed = logged(place, "unbroken"), logged(place, "mended")
     assert set(whole) == set(resumed) == {1, 2, 3, 4, 5}
     for step, entry in resumed.items():
         assert entry["rvpo/k"] == whole[step]["rvpo/k"] == pytest.approx(0.5 + 1.5 * (step - 1) / 5)
+        weight = entry["channels/sure_warm/given_weight"]
+        assert weight == whole[step]["channels/sure_warm/given_weight"] == pytest.approx(2 - 1.5 * (step - 1) / 5)
 
 
 # --- Several processes ---

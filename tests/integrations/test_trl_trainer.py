@@ -239,6 +239,23 @@ def test_weights_and_ranges_of_the_configuration_come_before_those_declared(run)
     assert_same(generation["advantages"], expected)
 
 
+def test_weights_of_channels_and_tags_follow_the_global_step(run):
+    names, steps = ["graded", "rubric"], 3
+    weights = {"tone": "2 -> 0.5 linear", "rubric": 1.5, "rubric/style": "0 -> 3", "rubric/absent": "1 -> 2"}
+    trainer = run(rewards_of(names), channel_weights=weights, max_steps=steps)
+    entries = logs_with(trainer, "channels/tone/given_weight")
+    for step, (generation, entry) in enumerate(zip(trainer.generations, entries, strict=True)):
+        values, labels, _ = graders.matrix(names, generation["prompts"], generation["completions"], 4)
+        tone, style = 2 - 1.5 * step / steps, 3 * step / steps
+        given = [
+            [{"tone": tone, "length": 1.0, "rubric/style": style}.get(name, 1.5) for name in row] for row in labels
+        ]
+        expected = compute_advantages(values, group_size=4, weights=given, k=1.0).advantages
+        assert_same(generation["advantages"], expected)
+        logged = {name: entry[f"channels/{name}/given_weight"] for name in ("tone", "rubric/style", "rubric/absent")}
+        assert logged == pytest.approx({"tone": tone, "rubric/style": style, "rubric/absent": 1 + step / steps})
+
+
 def test_a_condition_acts_on_advantages_metrics_and_the_table(run, tmp_path):
     names = ["sure_warm", "graded", "rubric"]
     conditions = {"tone": "sure_warm >= 0.5 else missing", "sure_warm": "length < 0.75", "rubric/style": "tone > 0.25"}

@@ -58,6 +58,17 @@ def test_every_method_is_that_of_compute_advantages_whatever_the_order_of_rows(r
     assert np.abs(expected).max() > 0.5
 
 
+def test_weights_follow_the_step(rewards):
+    found = estimator(channel_weights={"a": "1 -> 0.2", "b": 0.5}, method="gdpo")
+    for step in range(3):
+        scored = found.score(rollouts(rewards), step, 4)
+        weight = 1 - 0.8 * step / 4
+        expected = compute_advantages(rewards, method="gdpo", weights=[weight, 0.5]).advantages.ravel()
+        np.testing.assert_allclose(scored.advantages, expected, atol=1e-12)
+        assert scored.metrics["channels/a/given_weight"] == pytest.approx(weight)
+        assert "channels/b/given_weight" not in scored.metrics
+
+
 def test_a_condition_is_applied_to_the_channels(rewards):
     expected = rewards.copy()
     a, b = expected[..., 0], expected[..., 1]

@@ -292,6 +292,18 @@ def test_configured_weights_and_ranges_take_the_place_of_declared_ones():
     np.testing.assert_array_equal(matrix.ranges, [[0, 10], [-1, 1], [0, 2], [0, 8], [0, 8]])
 
 
+def test_tags_have_weights_of_their_own_times_that_of_their_function():
+    rows = [{"a/x": 1.0, "b/y": 0.0}, {"b/z": 1.0, "c/u": 1.0}]
+    rewards = [rubric("judged", rows, weight=0.5, own_weight=3.0), scalar("short", [1.0, 0.0], weight=2.0)]
+    matrix = assemble(rewards, 1, weights={"judged/b": 4.0, "short": 0.25, "judged/absent": 9.0})
+    # a and c keep the rubric's 3; b is the second criterion of one prompt and the first of the other.
+    np.testing.assert_array_equal(matrix.weights, [[1.5, 2.0, 0.5], [2.0, 1.5, 0.5]])
+    whole = assemble(rewards, 1, weights={"judged/b": 4.0, "judged": 1.0})
+    np.testing.assert_array_equal(whole.weights, [[0.5, 2.0, 2.0], [2.0, 0.5, 2.0]])
+    absent = assemble(rewards, 1, weights={"judged/absent": 9.0})
+    np.testing.assert_array_equal(absent.weights, [1.5, 1.5, 2.0])
+
+
 def test_columns_are_the_channels_and_the_rubrics_rows():
     rows = [{"x": 1.0}, {"y": NAN}]
     matrix = assemble(

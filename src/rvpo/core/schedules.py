@@ -1,4 +1,5 @@
-"""Schedules of the risk coefficient k: functions of the global step, so a resumed run stays on the curve.
+"""Schedules of the risk coefficient k, or of a channel's weight: functions of the global step, so that a resumed run
+stays on the curve.
 
     >>> k = linear(0.5, 2.0)          # the paper's schedule on rubric tasks
     >>> [k(step, 100) for step in (0, 50, 100)]
@@ -22,6 +23,7 @@ __all__ = [
     "constant",
     "from_config",
     "linear",
+    "read_schedule",
 ]
 
 
@@ -78,3 +80,23 @@ def from_config(name: str, options: Mapping[str, Any]) -> Schedule:
         return SCHEDULES[name](**options)
     except TypeError as error:
         raise ConfigError(f"schedule {name!r} does not take {dict(options)}: {error}") from error
+
+
+def read_schedule(text: str) -> Schedule:
+    """Return the schedule `START -> END NAME`, linear where no name is given.
+
+    >>> weight = read_schedule("1.0 -> 0.2 linear")
+    >>> [round(weight(step, 100), 3) for step in (0, 50, 100)]
+    [1.0, 0.6, 0.2]
+
+    Raises ConfigError for text of another form.
+    """
+    try:
+        start, rest = text.split("->")
+        end, *names = rest.split()
+        first, last = float(start), float(end)
+    except ValueError:
+        first, last, names = math.nan, math.nan, []
+    if not math.isfinite(first + last) or len(names) > 1:
+        raise ConfigError(f"a schedule is written START -> END NAME, as '1.0 -> 0.2 linear'; got {text!r}")
+    return from_config(names[0] if names else "linear", {"start": first, "end": last})

@@ -10,7 +10,7 @@ import numpy as np
 
 from rvpo.core.advantages import compute_advantages
 from rvpo.core.methods import METHODS, find_method
-from rvpo.core.schedules import Schedule, from_config
+from rvpo.core.schedules import Schedule, from_config, read_schedule
 from rvpo.errors import ConfigError
 from rvpo.rewards.conditions import Rule, check_rules, read_rule
 
@@ -56,7 +56,9 @@ class MethodConfig:
     std_eps: float = _option(1e-4, "Added to the standard deviations of groups and batch.")
     std_ddof: int = _option(1, "Delta degrees of freedom of these standard deviations: 0 or 1.")
     channel_weights: dict[str, Any] | str | None = _option(
-        None, "Importance of channels by name, as JSON: '{\"format\": 0.5}'. Others keep what their reward declares."
+        None,
+        'Importance of channels by name, as JSON: \'{"format": 0.5}\', or as it moves over the run: \'{"format": '
+        '"1.0 -> 0.2 linear"}\'. Others keep what their reward declares.',
     )
     channel_ranges: dict[str, Any] | str | None = _option(
         None, "Lowest and highest value of channels by name, as JSON: '{\"correct\": [-3, 3]}'."
@@ -92,9 +94,7 @@ class MethodConfig:
         self._check_k()
         if not 0 <= self.anchor_decay < 1:
             raise ConfigError(f"anchor_decay must be in [0, 1), got {self.anchor_decay}")
-        for channel, weight in (self.mapping("channel_weights") or {}).items():
-            if not _are_numbers(weight) or not 0 <= weight < math.inf:
-                raise ConfigError(f"channel_weights gives {channel!r} {weight!r}; a weight is a finite number >= 0")
+        self._check_weights()
         for channel, pair in (self.mapping("channel_ranges") or {}).items():
             is_pair = isinstance(pair, Sequence) and len(pair) == 2 and _are_numbers(*pair)
             if not is_pair or not -math.inf < pair[0] < pair[1] < math.inf:
@@ -113,6 +113,21 @@ class MethodConfig:
             raise ConfigError(
                 f"{' and '.join(given)}: no effect with method {self.method!r}, which reads no risk coefficient; "
                 "remove it (null in a YAML file takes back what an earlier file sets), or choose another method"
+            )
+
+    def _check_weights(self) -> None:
+        """Raise ConfigError for weights that are no numbers and no schedules, or move without any effect."""
+        for channel, weight in (self.mapping("channel_weights") or {}).items():
+            try:
+                ends = [read_schedule(weight)(step, 1) for step in (0, 1)] if isinstance(weight, str) else [weight]
+            except ConfigError as error:
+                raise ConfigError(f"channel_weights gives {channel!r} {weight!r}: {error}") from None
+            if not _are_numbers(*ends) or not all(0 <= end < math.inf for end in ends):
+                raise ConfigError(f"channel_weights gives {channel!r} {weight!r}; a weight is a finite number >= 0")
+        if self.scheduled_weights and not self._weights_matter():
+            raise ConfigError(
+                f"a schedule in channel_weights has no effect with method {self.method!r} and k {self.k}: "
+                "a minimum is the same whatever the weights; choose a finite k"
             )
 
     def _check_targets(self) -> None:
@@ -159,6 +174,29 @@ class MethodConfig:
         if self.k_end is not None:
             raise ConfigError(f"k_end has no effect with k_schedule {self.k_schedule!r}; remove one of them")
         return from_config(self.k_schedule, {"k": k})
+
+    @property
+    def scheduled_weights(self) -> list[str]:
+        """The channels whose weight moves over the run."""
+        return [name for name, weight in (self.mapping("channel_weights") or {}).items() if isinstance(weight, str)]
+
+    @property
+    def follows_the_step(self) -> bool:
+        """The advantages depend on the global step: k or a weight moves."""
+        return self.k_schedule != "constant" or bool(self.scheduled_weights)
+
+    def weights(self, step: int, total_steps: int) -> dict[str, float]:
+        """Return the importance of channels at a step of the run."""
+        given = self.mapping("channel_weights") or {}
+        return {
+            name: read_schedule(weight)(step, total_steps) if isinstance(weight, str) else weight
+            for name, weight in given.items()
+        }
+
+    def weight_metrics(self, step: int, total_steps: int) -> dict[str, float]:
+        """Return the weights that move, as they are at a step, by the names under which they are logged."""
+        weights = self.weights(step, total_steps)
+        return {f"channels/{name}/given_weight": weights[name] for name in self.scheduled_weights}
 
     def rules(self) -> dict[str, Rule]:
         """Return the conditions by channel; raise ConfigError for one that cannot be read."""

@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 
 from rvpo.errors import RewardError
 from rvpo.ranges import outside
-from rvpo.rewards.conditions import Conditioned, Rule, apply_rules, check_rules, in_order, read_condition
+from rvpo.rewards.conditions import Conditioned, Rule, apply_rules, check_rules, in_order, is_here, read_condition
 
 __all__ = [
     "Channel",
@@ -89,6 +89,16 @@ class Declaration:
     """Range and weight of the channels that are not named beforehand."""
     is_vector: bool = True
     """The function returns several channels per completion, not one number."""
+
+    @property
+    def is_rubric(self) -> bool:
+        """Names of channels come with each completion."""
+        return self.is_vector and not self.channels
+
+    def rules(self, function: str) -> dict[str, Rule]:
+        """Return the rules of the channels; those of channels that have no name beforehand under the function's."""
+        own = self.channels or (replace(self.template, name=function),)
+        return {name: rule for channel in own for name, rule in channel.rules.items()}
 
 
 def scalar_reward(
@@ -152,7 +162,8 @@ class ChannelMatrix:
     """Index in `names` of what column j holds for prompt p; -1 where the prompt has no such channel."""
     names: list[str]
     """Channel names, or tags of channels that differ between prompts."""
-    weights: Float[np.ndarray, " M"]
+    weights: Float[np.ndarray, "*#P M"]
+    """One for each column; for each prompt and column, (P, M), where tags have weights of their own."""
     ranges: Float[np.ndarray, "M 2"]
     """Declared ranges; (0, 1) where none is declared."""
     columns: dict[str, list[Any]]
@@ -333,7 +344,7 @@ def assemble(
         rewards: one entry a function.
         group_size: G.
         ranges: declared range by channel name (or function name, if names come with each completion).
-        weights: importance likewise.
+        weights: importance likewise; also by tag.
         rules: conditions likewise, in the place of declared ones; also by tag.
 
     Raises:
@@ -341,10 +352,8 @@ def assemble(
             channel that does not exist.
         ConfigError: what `check_rules` and `apply_rules` raise.
     """
-    check_channels([(r.function, r.declares) for r in rewards], {*(ranges or {}), *(weights or {})})
-    blocks = [
-        _ragged(r, group_size) if r.declares.is_vector and not r.declares.channels else _named(r) for r in rewards
-    ]
+    check_channels([(r.function, r.declares) for r in rewards], ranges or {}, weights or {})
+    blocks = [_ragged(r, group_size) if r.declares.is_rubric else _named(r) for r in rewards]
     channels = []
     for returned, block in zip(rewards, blocks, strict=True):
         for column, channel in enumerate(block.channels):
@@ -356,25 +365,28 @@ def assemble(
         channels.append(Channel(""))
     names = list(dict.fromkeys(name for block in blocks for group in block.names for name in group))
     prompts = len(rewards[0].values) // group_size
+    labels = np.concatenate([_labels(block, names, prompts) for block in blocks], axis=1)
     matrix = ChannelMatrix(
         values=np.concatenate([block.values for block in blocks], axis=1),
-        labels=np.concatenate([_labels(block, names, prompts) for block in blocks], axis=1),
+        labels=labels,
         names=names,
-        weights=np.asarray([channel.weight for channel in channels]),
+        weights=_weights(rewards, channels, labels, names, weights or {}),
         ranges=np.asarray([channel.range or (0.0, 1.0) for channel in channels]).reshape(-1, 2),
         columns={name: column for block in blocks for name, column in block.columns.items()},
     )
-    declared = {name: rule for channel in channels for name, rule in channel.rules.items()}
-    check_rules(declared | dict(rules or {}), {c.name: c.range for c in channels if c.range is not None})
-    labels = np.repeat(matrix.labels, group_size, axis=0)
-    rubrics = [name for name, cells in matrix.columns.items() if _are_maps(cells)]
-    applied = apply_rules(matrix.values, labels, names, declared | dict(rules or {}), rubrics)
+    every: dict[str, Rule] = {}
+    for returned in rewards:
+        every |= returned.declares.rules(returned.function)
+    every |= rules or {}
+    check_rules(every, {c.name: c.range for c in channels if c.range is not None})
+    rubrics = [returned.function for returned in rewards if returned.declares.is_rubric]
+    applied = apply_rules(matrix.values, np.repeat(labels, group_size, axis=0), names, every, rubrics)
     return _turned_round(_conditioned(matrix, applied))
 
 
 def _turned_round(matrix: ChannelMatrix) -> ChannelMatrix:
     """Return the matrix with the channels of negative weight as minus themselves, and positive weights."""
-    negative = matrix.weights < 0
+    negative = (np.atleast_2d(matrix.weights) < 0).any(axis=0)
     if not negative.any():
         return matrix
     signs = np.where(negative, -1.0, 1.0)
@@ -385,11 +397,6 @@ def _turned_round(matrix: ChannelMatrix) -> ChannelMatrix:
         ranges=np.sort(matrix.ranges * signs[:, None], axis=1),
         penalties=frozenset(matrix.names[label] for label in matrix.labels[:, negative].flat if label >= 0),
     )
-
-
-def _are_maps(cells: Sequence[object]) -> bool:
-    """Tell whether a column of a completions table is a rubric's."""
-    return bool(cells) and isinstance(cells[0], Mapping)
 
 
 def _conditioned(matrix: ChannelMatrix, applied: Conditioned) -> ChannelMatrix:
@@ -410,6 +417,26 @@ def _conditioned(matrix: ChannelMatrix, applied: Conditioned) -> ChannelMatrix:
     return replace(matrix, values=applied.values, columns=columns, unmet=unmet)
 
 
+def _weights(
+    rewards: Sequence[Returned],
+    channels: Sequence[Channel],
+    labels: Int[np.ndarray, "P M"],
+    names: Sequence[str],
+    given: Weights,
+) -> Float[np.ndarray, "*#P M"]:
+    """Return the weight of each column, and where tags have their own, of each prompt and column."""
+    by_column = np.asarray([channel.weight for channel in channels])
+    of_functions = {returned.function: returned.weight for returned in rewards}
+    own = {channel.name for channel in channels}
+    tags = [name for name in given if name in names and name not in own]
+    if not tags:
+        return by_column
+    laid_out = np.repeat(by_column[None], len(labels), axis=0)
+    for tag in tags:
+        laid_out[labels == list(names).index(tag)] = given[tag] * of_functions[tag.rpartition("/")[0]]
+    return laid_out
+
+
 def _labels(block: _Block, names: list[str], prompts: int) -> Int[np.ndarray, "P W"]:
     """Return the index in `names` of each prompt's channels, -1 past its last one."""
     labels = np.full((len(block.names), block.values.shape[1]), -1)
@@ -425,8 +452,17 @@ def channel_names(function: str, declares: Declaration) -> list[str]:
     return [channel.name for channel in declares.channels] if declares.channels else [function]
 
 
-def check_channels(functions: Sequence[tuple[str, Declaration]], configured: Iterable[str]) -> None:
-    """Raise RewardError for two channels of one name, a reserved name, or a configured channel that does not exist."""
+def check_channels(
+    functions: Sequence[tuple[str, Declaration]],
+    with_range: Iterable[str] = (),
+    with_weight: Iterable[str] = (),
+    rules: Mapping[str, Rule] | None = None,
+) -> None:
+    """Raise RewardError for two channels of one name, a reserved name, or a configured channel that does not exist.
+
+    Weights and rules are also of a rubric's tags, which come and go with the prompts. Raises ConfigError for rules,
+    with those declared, that go in a circle or name a channel that does not exist.
+    """
     shown = [name for function, declares in functions for name in channel_names(function, declares)]
     # A vector reward's own name is taken too: TRL logs one number per function under it.
     taken = shown + [function for function, declares in functions if declares.is_vector and declares.channels]
@@ -436,6 +472,17 @@ def check_channels(functions: Sequence[tuple[str, Declaration]], configured: Ite
     reserved = sorted(set(shown) & RESERVED)
     if reserved:
         raise RewardError(f"reward channels cannot be named {reserved}: the completions table has such columns")
-    unknown = sorted(set(configured) - set(shown))
+    rubrics = [function for function, declares in functions if declares.is_rubric]
+    tags = {name for name in with_weight if name.rpartition("/")[0] in rubrics}
+    unknown = sorted({*with_range, *with_weight} - {*shown} - tags)
     if unknown:
         raise RewardError(f"channel_ranges or channel_weights name {unknown}, but the channels are {sorted(shown)}")
+    if rules is None:
+        return
+    every: dict[str, Rule] = {}
+    for function, declares in functions:
+        every |= declares.rules(function)
+    every |= rules
+    for name in in_order(every):
+        is_here(name, shown, rubrics)
+        is_here(every[name].condition.channel, shown, rubrics)

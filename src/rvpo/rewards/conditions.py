@@ -23,7 +23,17 @@ from jaxtyping import Bool, Float, Int
 
 from rvpo.errors import ConfigError
 
-__all__ = ["Condition", "Conditioned", "Rule", "apply_rules", "check_rules", "in_order", "read_condition", "read_rule"]
+__all__ = [
+    "Condition",
+    "Conditioned",
+    "Rule",
+    "apply_rules",
+    "check_rules",
+    "in_order",
+    "is_here",
+    "read_condition",
+    "read_rule",
+]
 
 OPERATORS: dict[str, Callable[[np.ndarray, np.floating], np.ndarray]] = {
     ">=": operator.ge,
@@ -33,9 +43,7 @@ OPERATORS: dict[str, Callable[[np.ndarray, np.floating], np.ndarray]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-CONDITION = re.compile(rf"(?P<name>[^<>=!]+)(?P<operator>[<>]=?|==|!=)\s*(?P<bound>{NUMBER})\s*")
-OTHERWISE = re.compile(rf"(?P<condition>.*)\selse\s+(?P<value>{NUMBER}|missing)\s*")
+CONDITION = re.compile(r"(?P<name>[^<>=!]+)(?P<operator>[<>]=?|==|!=)(?P<bound>[^<>=!]+)")
 
 
 class Condition(NamedTuple):
@@ -87,12 +95,13 @@ class Conditioned(NamedTuple):
 def read_condition(text: object) -> Condition:
     """Return the condition `NAME OP NUMBER`; raise ConfigError for text of another form."""
     match = CONDITION.fullmatch(text) if isinstance(text, str) else None
-    if match is None or not match["name"].strip() or not math.isfinite(float(match["bound"])):
+    bound = math.nan if match is None else _number(match["bound"])
+    if match is None or not match["name"].strip() or not math.isfinite(bound):
         raise ConfigError(
             f"a condition is written NAME OP NUMBER, with one of {' '.join(OPERATORS)}, as 'correct >= 1'; "
             f"got {text!r}"
         )
-    return Condition(match["name"].strip(), match["operator"], float(match["bound"]))
+    return Condition(match["name"].strip(), match["operator"], bound)
 
 
 def read_rule(text: object) -> Rule:
@@ -100,10 +109,19 @@ def read_rule(text: object) -> Rule:
 
     Raises ConfigError for text of another form.
     """
-    match = OTHERWISE.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
+    condition, is_said, otherwise = text.rpartition(" else ") if isinstance(text, str) else ("", "", "")
+    if not is_said:
         return Rule(read_condition(text))
-    return Rule(read_condition(match["condition"]), math.nan if match["value"] == "missing" else float(match["value"]))
+    value = _number(otherwise)
+    return Rule(read_condition(condition if math.isfinite(value) or otherwise.strip() == "missing" else text), value)
+
+
+def _number(text: str) -> float:
+    """Return the number that is written, NaN for any other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def in_order(rules: Mapping[str, Rule]) -> list[str]:
@@ -149,13 +167,13 @@ def apply_rules(
         ConfigError: a circle, an unknown channel, or a condition on a channel that has several values a rollout.
     """
     values = values.copy()
-    spread = {name: rule for name, rule in rules.items() if _is_here(name, names, rubrics)}
+    spread = {name: rule for name, rule in rules.items() if is_here(name, names, rubrics)}
     for rubric in [name for name in rubrics or () if name in rules]:
         spread |= {tag: rules[rubric] for tag in names if tag.startswith(f"{rubric}/") and tag not in rules}
     met: dict[str, Float[np.ndarray, " N"]] = {}
     for name in in_order(spread):
         condition, otherwise = spread[name]
-        place = list(names).index(condition.channel) if _is_here(condition.channel, names, rubrics) else -2
+        place = list(names).index(condition.channel) if is_here(condition.channel, names, rubrics) else -2
         other = _single_values(values, labels == place, condition)
         met[name] = np.where(np.isnan(other), math.nan, condition.holds(other))
         own = labels == list(names).index(name)
@@ -164,11 +182,11 @@ def apply_rules(
     return Conditioned(values, spread, met)
 
 
-def _is_here(name: str, names: Sequence[str], rubrics: Collection[str] | None) -> bool:
+def is_here(name: str, names: Sequence[str], rubrics: Collection[str] | None) -> bool:
     """Tell whether a channel is among the names; raise ConfigError if it is not and cannot come either."""
     if name in names:
         return True
-    if rubrics is None or name in rubrics or name.split("/", 1)[0] in rubrics:
+    if rubrics is None or name in rubrics or name.rpartition("/")[0] in rubrics:
         return False
     raise ConfigError(f"a condition names channel {name!r}, but the channels are {sorted(names)}")
 

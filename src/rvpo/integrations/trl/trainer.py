@@ -24,6 +24,7 @@ import textwrap
 import warnings
 import weakref
 from collections.abc import Coroutine, Mapping, MutableSequence, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,11 @@ class RVPOMixin:
         adapters = self._adapters()
         # Names that an environment's rewards have are known with the first batch.
         is_open = any(adapter.is_open for adapter in adapters)
-        check_channels([(a.name, a.declares) for a in adapters], [] if is_open else [*ranges, *weights])
+        functions = [(a.name, a.declares) for a in adapters]
+        if is_open:
+            check_channels(functions)
+        else:
+            check_channels(functions, ranges, weights, self.args.rules())
         without = [
             name
             for a in adapters
@@ -115,7 +120,7 @@ class RVPOMixin:
 
     def _settings(self) -> dict[str, Any]:
         """Return what a checkpoint of this run holds for those who resume it."""
-        channels = {a.name: [[c.name, c.range, c.weight] for c in _channels(a)] for a in self._adapters()}
+        channels = {a.name: [[*astuple(c)] for c in _channels(a)] for a in self._adapters()}
         return self.args.settings() | {"channels": channels}
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any, **kwargs: Any) -> Any:
@@ -149,7 +154,7 @@ class RVPOMixin:
             self._returned,
             self._group_size(),
             ranges=self.args.mapping("channel_ranges"),
-            weights=self.args.mapping("channel_weights"),
+            weights=self.args.weights(*self._progress()),
             rules=self.args.rules(),
         )
         result = self._advantages(matrix, output)
@@ -165,6 +170,10 @@ class RVPOMixin:
         self._log_channels(matrix, result)
         return output
 
+    def _progress(self) -> tuple[int, int]:
+        """Return the step of the run and its last one."""
+        return self.state.global_step, self.state.max_steps
+
     def _group_size(self) -> int:
         return self.num_generations if self.model.training else self.num_generations_eval
 
@@ -174,7 +183,7 @@ class RVPOMixin:
         if options["whiten"] == "token":
             lengths = (output["completion_mask"] * output.get("tool_mask", 1)).sum(dim=1)
             options["lengths"] = self.accelerator.gather(lengths).cpu().numpy()
-        k = self._schedule(self.state.global_step, self.state.max_steps)
+        k = self._schedule(*self._progress())
         return compute_advantages(matrix.values, group_size=self._group_size(), k=k, **options)
 
     def _log_channels(self, matrix: ChannelMatrix, result: AdvantageResult) -> None:
@@ -188,7 +197,7 @@ class RVPOMixin:
         ours["frac_reward_zero_std"] = (groups == groups[:, :1]).all(dim=1).double().mean().item()
         if self.args.method != "grpo":
             metrics.pop("reward_std")
-        for name, value in ours.items():
+        for name, value in (ours | self.args.weight_metrics(*self._progress())).items():
             metrics[name].append(value)
         table = self._logs
         for name, column in matrix.columns.items():

@@ -78,7 +78,7 @@ class Estimator:
         # -1: a row that fills a group.
         order = np.asarray([[*members, *[-1] * (size - len(members))] for members in groups.values()]).reshape(-1)
         infos: list[Mapping[str, Any]] = [rollouts.infos[row] if row >= 0 else {} for row in order]
-        matrix = _matrix(infos, size, self.config)
+        matrix = _matrix(infos, size, self.config, self.config.weights(step, total_steps))
         lengths = np.asarray([rollouts.lengths[row] if row >= 0 else 0.0 for row in order])
         result = self._advantages(matrix, size, lengths, self._schedule(step, total_steps))
         by_row = np.zeros(len(rollouts.infos))
@@ -87,6 +87,7 @@ class Estimator:
         takes_k = find_method(self.config.method).takes_k
         metrics = channel_metrics(matrix, result, size, self.state, sizes, takes_k=takes_k)
         metrics |= {"rvpo/lone": float(lone)} if lone else {}
+        metrics |= self.config.weight_metrics(step, total_steps)
         known = {name: value for name, value in metrics.items() if not math.isnan(value)}
         return Scored(np.asarray([by_row[row] if row >= 0 else 0.0 for row in scored_by]), known)
 
@@ -126,8 +127,10 @@ def _last_of_sessions(rollouts: Rollouts) -> tuple[list[int], list[int]]:
     return sorted(last.values()), scored_by
 
 
-def _matrix(infos: Sequence[Mapping[str, Any]], size: int, config: VerlConfig) -> ChannelMatrix:
-    """Return the channels of rows that are in groups of `size`."""
+def _matrix(
+    infos: Sequence[Mapping[str, Any]], size: int, config: VerlConfig, weights: Mapping[str, float]
+) -> ChannelMatrix:
+    """Return the channels, with these weights, of rows that are in groups of `size`."""
     absent = [name for name in config.channels if not any(name in info for info in infos)]
     if absent:
         there = sorted({str(name) for info in infos for name in info})
@@ -153,8 +156,7 @@ def _matrix(infos: Sequence[Mapping[str, Any]], size: int, config: VerlConfig) -
         declares = Declaration(tuple(map(Channel, named)))
         rows = check_rows([{name: info.get(name) for name in named} for info in infos], SCORES, declares, len(infos))
         returned.insert(0, Returned(SCORES, declares, 1.0, rows))
-    ranges, weights = config.mapping("channel_ranges"), config.mapping("channel_weights")
-    return assemble(returned, size, ranges=ranges, weights=weights, rules=config.rules())
+    return assemble(returned, size, ranges=config.mapping("channel_ranges"), weights=weights, rules=config.rules())
 
 
 def _unpacked(cell: Any, name: str, row: int) -> Any:

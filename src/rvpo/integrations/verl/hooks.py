@@ -104,9 +104,12 @@ def _progress(settings: VerlConfig) -> tuple[int, int]:
     """Return the step that the run is at, counted from 0, and the steps of the run."""
     trainer = _TRAINER.get()
     if trainer is None:
-        if settings.k_schedule == "constant":
+        if not settings.follows_the_step:
             return 0, 1
-        raise IntegrationError("the step of the run cannot be seen here, and k_schedule needs it; use 'constant'")
+        raise IntegrationError(
+            "the step of the run cannot be seen here, and k_schedule or a schedule in channel_weights needs it; use a "
+            "constant k and constant weights"
+        )
     if getattr(trainer, "total_train_steps", None):  # the fully asynchronous trainer counts weight updates
         return int(trainer.current_param_version), int(trainer.total_train_steps)
     return int(trainer.global_steps) - 1, int(trainer.total_training_steps)
