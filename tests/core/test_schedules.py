@@ -119,7 +119,7 @@ def test_a_curve_is_read_from_text(text, ends):
 
 @pytest.mark.parametrize("text", ["", "1", "1 -> x", "1 - 2", "1 -> 2 -> 3", "1 -> nan", "1 -> 2 linear now"])
 def test_other_text_is_an_error_that_shows_the_form(text):
-    with pytest.raises(ConfigError, match="a schedule is written START -> END NAME, as '1.0 -> 0.2 linear'"):
+    with pytest.raises(ConfigError, match=r"a schedule is written START -> END NAME, as '1\.0 -> 0\.2 linear'"):
         read_schedule(text)
 
 
