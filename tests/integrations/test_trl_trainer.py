@@ -256,6 +256,23 @@ def test_weights_of_channels_and_tags_follow_the_global_step(run):
         assert logged == pytest.approx({"tone": tone, "rubric/style": style, "rubric/absent": 1 + step / steps})
 
 
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        (
+            {"tune": "length > 0"},
+            r"a condition names channel 'tune', but the channels are \['length', 'rubric', 'tone'\]",
+        ),
+        ({"tone": "lenght > 0"}, "a condition names channel 'lenght'"),
+        ({"tone": "length > 0", "length": "tone > 0"}, "in a circle"),
+    ],
+)
+def test_a_condition_that_cannot_be_applied_is_an_error_before_anything_is_generated(build, conditions, message):
+    with pytest.raises(ConfigError, match=message):
+        build(rewards_of(["graded", "rubric"]), channel_conditions=conditions)
+    build(rewards_of(["graded", "rubric"]), channel_conditions={"rubric/any": "length > 0", "tone": "rubric/any > 0"})
+
+
 def test_a_condition_acts_on_advantages_metrics_and_the_table(run, tmp_path):
     names = ["sure_warm", "graded", "rubric"]
     conditions = {"tone": "sure_warm >= 0.5 else missing", "sure_warm": "length < 0.75", "rubric/style": "tone > 0.25"}

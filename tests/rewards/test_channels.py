@@ -304,6 +304,13 @@ def test_tags_have_weights_of_their_own_times_that_of_their_function():
     np.testing.assert_array_equal(absent.weights, [1.5, 1.5, 2.0])
 
 
+def test_tags_of_a_penalty_are_turned_round_with_their_weights():
+    rows = [{"a/x": 1.0, "b/y": 0.5}, {"b/z": 1.0, "c/u": 1.0}]
+    matrix = assemble([rubric("judged", rows, weight=-2.0)], 1, weights={"judged/b": 4.0})
+    np.testing.assert_array_equal(matrix.weights, [[2.0, 8.0], [8.0, 2.0]])
+    np.testing.assert_array_equal(matrix.values, [[-1.0, -0.5], [-1.0, -1.0]])
+
+
 def test_columns_are_the_channels_and_the_rubrics_rows():
     rows = [{"x": 1.0}, {"y": NAN}]
     matrix = assemble(

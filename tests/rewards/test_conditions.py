@@ -163,6 +163,16 @@ def test_conditions_go_across_reward_functions():
     assert matrix.columns == {"short": [1.0, 0.0], "right": [0.5, 0.0]}
 
 
+def test_a_condition_is_of_the_reward_as_it_was_returned_also_of_a_penalty():
+    # `long` has a negative weight: it is turned round after its condition, and that of the other, were looked at.
+    penalty = Returned(
+        "long", Declaration(template=Channel("", (0, 9), only_if="right > 0"), is_vector=False), -1.0, [4.0, 8.0]
+    )
+    short = scalar("short", [1.0, 1.0], Channel("", only_if="long > 3"))
+    matrix = assemble([penalty, short, scalar("right", [1.0, 0.0])], 2)
+    np.testing.assert_array_equal(matrix.values, [[-4.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+
+
 def test_the_configuration_comes_before_the_declaration():
     rewards = [scalar("short", [1.0, 1.0], Channel("", only_if="right > 0")), scalar("right", [0.5, 0.0])]
     matrix = assemble(rewards, 2, rules=rules(short="right < 0.25 else 0.5"))
