@@ -353,6 +353,27 @@ def test_a_lost_verdict_that_an_answer_can_bring_about_may_count_as_the_worst():
             grade(Judge(config(server, lost_as="worst")), [Item("q", "odd", rubric)] * 10)
 
 
+@pytest.mark.parametrize(("by_answer", "size"), [(True, 1), (True, 2), (False, 1)])
+def test_losses_that_come_in_whole_answers_are_warned_of_once(caplog, by_answer, size):
+    """A tenth of the calls is lost: those of a tenth of the answers, or any."""
+
+    def script(n, body):
+        is_lost = int(blocks(body)[0].split()[0].removeprefix("answer")) % 10 == 0 if by_answer else n % 10 == 0
+        return envelope("I cannot say {" if is_lost else honest(body))
+
+    with RawServer(script) as server:
+        judge = Judge(config(server, asks=1, criteria_per_call=size, max_missing=0.5))
+
+        async def run():
+            for seed in range(2):
+                await judge.grade_many(items(100, size=4, seed=seed))
+            await judge.close()
+
+        asyncio.run(run())
+    warnings = [record for record in caplog.records if "come in whole answers" in record.message]
+    assert len(warnings) == by_answer
+
+
 def corrupt(path):
     path.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
 

@@ -110,6 +110,91 @@ def test_reasons_go_into_the_completions_table_if_they_are_wanted():
         RubricReward({"model": "m"}, aggregate="implicit", log_reasons=True)
 
 
+def rows_of(reward, rubrics, answer="rest"):
+    """Return what a reward says of one answer under several rubrics."""
+    number = len(rubrics)
+    return asyncio.run(reward(prompts=["q"] * number, completions=[answer] * number, rubric=rubrics))
+
+
+DOCUMENTED = ["says rest", {"text": "says ice", "points": -2, "tags": ["scope"]}]
+
+
+def test_a_rubric_may_be_null_json_text_or_texts():
+    rubrics = [
+        None,
+        [],
+        "",
+        DOCUMENTED,
+        json.dumps(DOCUMENTED),
+        [json.dumps(DOCUMENTED[1]), "says rest"],
+        RUBRIC.to_rows(),
+    ]
+    none, empty, blank, listed, text, mixed, canonical = rows_of(RubricReward(RuleJudge(by_rule)), rubrics)
+    assert none == empty == blank == {}
+    assert listed == text == {"c1": 1.0, "scope/c2": 1.0}  # negative points: not met is good
+    assert mixed == {"scope/c1": 1.0, "c2": 1.0}
+    assert canonical == {"accuracy/rest": 1.0, "pitfall/ice": 1.0, "water": 0.0}
+    for aggregate in ("explicit", "implicit"):
+        judge = (
+            RuleJudge(by_rule) if aggregate == "explicit" else JudgeConfig(model="m", base_url="http://127.0.0.1:9/v1")
+        )
+        assert rows_of(RubricReward(judge, aggregate=aggregate), [None, []]) == [None, None]  # and nobody is asked
+
+
+@pytest.mark.parametrize(
+    ("rubric", "message"),
+    [
+        ("Be kind.", "completion 1: a rubric must be a list of criteria.*got text that is no JSON list: 'Be kind.'"),
+        ({"text": "x"}, "got dict"),
+        (3, "got int: '3'"),
+        ('{"text": "x"}', "got text that is no JSON list"),
+        ([["x"]], "criterion 1 of a rubric must be a text or an object, got list"),
+        ([{"criterion": "x"}], "unknown key of a criterion 'criterion'"),
+        ([{"id": "c2", "text": "x"}, "y"], "ids must be unique"),
+    ],
+)
+def test_a_rubric_that_cannot_be_read_is_refused_by_its_type(rubric, message):
+    with pytest.raises(ConfigError, match=message):
+        rows_of(RubricReward(RuleJudge(by_rule)), [None, rubric])
+
+
+@pytest.mark.parametrize("aggregate", ["explicit", "implicit"])
+def test_a_rubric_without_any_points_is_refused_before_calls_are_paid(aggregate):
+    rows = [{"text": "says rest", "points": 0}, {"text": "says ice", "points": 0.0}]
+    with FaultServer() as server:
+        reward = RubricReward({"model": "m", "base_url": server.url}, aggregate=aggregate)
+        with pytest.raises(ConfigError, match=f"none of its 2 criteria has any points, so that no {aggregate} score"):
+            rows_of(reward, [rows])
+        assert server.requests == 0
+    assert rows_of(RubricReward(RuleJudge(by_rule)), [rows]) == [{"c1": 1.0, "c2": 0.0}]  # channels need none
+
+
+def test_rows_without_a_rubric_column_are_refused_by_name():
+    with pytest.raises(ConfigError, match="reward 'mine' needs rows with a column 'rubric'"):
+        asyncio.run(RubricReward(RuleJudge(by_rule), name="mine")(prompts=["q"], completions=["a"]))
+
+
+def test_thoughts_are_cut_before_rules_and_judges_and_counted():
+    logged = {}
+    reward = RubricReward(RuleJudge(by_rule))
+    answers = ["Perhaps ice.</think>rest", "<think>rest", "rest"]
+    first, cut, plain = call(reward, answers, log_metric=logged.__setitem__)
+    assert first == plain == {"accuracy/rest": 1.0, "pitfall/ice": 1.0, "water": 0.0}
+    assert cut["accuracy/rest"] == 0.0
+    assert logged["rubric/thoughts_cut"] == pytest.approx(2 / 3)
+    assert logged["rubric/ended_in_thought"] == pytest.approx(1 / 3)
+    call(reward, ["rest"], log_metric=logged.__setitem__)
+    assert logged["rubric/thoughts_cut"] == 0.0
+    (kept,) = call(RubricReward(RuleJudge(by_rule, thoughts={})), ["ice </think> rest"])
+    assert kept["pitfall/ice"] == 0.0
+
+
+def test_half_an_emoji_in_a_completion_costs_no_step():
+    with FaultServer() as server:
+        (row,) = call(RubricReward({"model": "m", "base_url": server.url}), ["rest \ud83d \0"])
+    assert row["accuracy/rest"] == 1.0
+
+
 def test_chat_messages_are_answers_too():
     assert completion_text([{"role": "assistant", "content": "rest"}], 0) == "rest"
     assert completion_text([{"role": "user", "content": "no"}, {"role": "assistant", "content": None}], 0) == ""
@@ -139,13 +224,14 @@ def policy(tmp_path_factory):
     return build_policy(tmp_path_factory.mktemp("policy"), word_tokenizer(words), hidden_size=32, layers=1)
 
 
-def write_config(policy, folder, server, *, missing=1.0, batch=8):
+def write_config(policy, folder, server, *, missing=1.0, batch=8, rubrics=None, **options):
     """Write rows and configuration of two steps of two prompts x four rollouts; return the file."""
-    rows = [{"prompt": f"question {index}", "rubric": RUBRIC.to_rows()} for index in range(8)]
+    rubrics = rubrics or [RUBRIC.to_rows()]
+    rows = [{"prompt": f"question {index}", "rubric": rubrics[index % len(rubrics)]} for index in range(8)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     judge = {
         "model": "m", "base_url": server.url, "store": str(folder / "v.sqlite"), "criteria_per_call": 3, "asks": 1,
-        "timeout": 0.5, "retry_minutes": 0.5, "max_missing": missing,
+        "timeout": 0.5, "retry_minutes": 0.5, "max_missing": missing, **options,
     }  # fmt: skip
     config = {
         "model_name_or_path": str(policy), "dataset_name": str(folder / "rows.jsonl"), "reward_funcs": ["rubric"],
@@ -161,11 +247,11 @@ def read_log(folder):
     return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
 
 
-def train(policy, folder, server, *, missing=1.0):
+def train(policy, folder, server, **options):
     """Train with `rvpo train`; return status and log."""
     from rvpo.cli.main import main
 
-    status = main(["train", "--config", str(write_config(policy, folder, server, missing=missing))])
+    status = main(["train", "--config", str(write_config(policy, folder, server, **options))])
     return status, read_log(folder) if status == 0 else []
 
 
@@ -228,6 +314,23 @@ def test_training_stops_where_too_much_is_missing(policy, tmp_path, capsys):
         status, _ = train(policy, tmp_path, server, missing=0.2)
     assert status == 2
     assert "verdicts are missing" in capsys.readouterr().err
+
+
+def test_training_on_documented_rows_and_rows_without_a_rubric(policy, tmp_path):
+    with FaultServer() as server:
+        status, log = train(policy, tmp_path, server, rubrics=[DOCUMENTED, None])
+    assert status == 0
+    assert "channels/rubric/scope/mean" in {key for entry in log for key in entry}
+
+
+def test_a_dead_judge_stops_training_in_steps_too_small_to_tell(policy, tmp_path, capsys):
+    """Two steps of 8 verdicts: no batch is large enough for max_missing."""
+    with FaultServer(lambda number, body: 400) as server:
+        status, _ = train(policy, tmp_path, server, rubrics=[["says rest"]], missing=0.5, dead_after=12)
+    assert status == 2
+    error = capsys.readouterr().err
+    assert "is dead: 12 verdicts one after the other were lost" in error
+    assert "HTTP 400: scripted" in error
 
 
 def test_a_rubric_reward_needs_its_judge():

@@ -515,3 +515,13 @@ def test_the_usage_example_is_true():
     results = doctest.testmod(tool_calling)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_a_thought_that_the_prompt_opened_is_no_part_of_the_form_or_of_the_calls():
+    truth = tools(OSLO)
+    opened = truth.removeprefix("<think>")
+    assert tool_calling.format_reward_opened([opened, truth], [truth] * 2) == [1.0, 0.0]
+    assert format_reward([opened, truth], [truth] * 2) == [0.0, 1.0]
+    thinking = "I would call <tool_call>\nno JSON\n</tool_call> or not." + opened[opened.index("</think>") :]
+    assert correctness_reward([opened, thinking, truth], [truth] * 3) == [3.0, 3.0, 3.0]
+    assert correctness_reward(["<think>" + thinking], [truth]) == [-3.0]  # ToolRL reads the first block

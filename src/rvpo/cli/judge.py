@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.command == "store":
         return manage_store(options)
     config = judge_config(options)
-    lines = list(read_answers(options.rows))
+    lines = read_answers(options.rows)
     if options.command == "grade":
         return asyncio.run(grade(config, lines, options.out))
     return asyncio.run(check(config, lines, options))
@@ -93,12 +93,12 @@ def judge_config(options: argparse.Namespace) -> JudgeConfig:
     settings: dict[str, Any] = dict(DEFAULTS)
     if options.config is not None:
         try:
-            in_file = yaml.safe_load(options.config.read_text())
-        except (OSError, yaml.YAMLError) as error:
+            in_file = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: bytes that are no UTF-8
             raise ConfigError(f"cannot read {options.config}: {error}") from error
         if not isinstance(in_file, dict):
             raise ConfigError(f"{options.config} must hold options of the judge, as 'model: NAME'")
-        settings |= in_file
+        settings |= {str(name): value for name, value in in_file.items()}
     return JudgeConfig.from_mapping(settings | given_options(options, JudgeConfig))
 
 

@@ -1,6 +1,7 @@
 """Raw rows with their places: local files are read here, hub names and saved folders by `datasets`.
 
 `datasets` wants one type per column, but a rubric may mix texts and objects; and messages need line numbers.
+Bytes that are no UTF-8, half an emoji and NUL become replacement characters.
 """
 
 import csv
@@ -12,6 +13,7 @@ from typing import Any
 
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
+from rvpo.llm.json_text import whole
 
 __all__ = ["RawRow", "raw_rows"]
 
@@ -52,7 +54,7 @@ def _of_datasets(name: str, split: str, limit: int | None) -> Iterator[RawRow]:
 
 
 def _of_lines(path: Path) -> Iterator[RawRow]:
-    with path.open(encoding="utf-8-sig") as lines:
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             place = Place(str(path), number, "line")
             if not line.strip():
@@ -66,18 +68,18 @@ def _of_lines(path: Path) -> Iterator[RawRow]:
 
 def _of_json(path: Path) -> Iterator[RawRow]:
     """Read a list of rows; a file that is none may be JSON Lines under another name."""
-    with path.open(encoding="utf-8-sig") as stream:
+    with path.open(encoding="utf-8-sig", errors="replace") as stream:
         is_list = stream.read(4096).lstrip().startswith("[")
     if not is_list:
         yield from _of_lines(path)
         return
-    for number, row in enumerate(json.loads(path.read_text(encoding="utf-8-sig")), 1):
+    for number, row in enumerate(json.loads(path.read_text(encoding="utf-8-sig", errors="replace")), 1):
         place = Place(str(path), number)
         yield place, _row(row, place)
 
 
 def _of_csv(path: Path) -> Iterator[RawRow]:
-    with path.open(encoding="utf-8-sig", newline="") as stream:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         for number, cells in enumerate(csv.DictReader(stream), 1):
             place = Place(str(path), number)
             if None in cells:
@@ -108,7 +110,7 @@ def _cell(text: str | None, key: str) -> Any:
 def _row(row: object, place: Place) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise ConfigError(f"{place}: a row must be an object, got {type(row).__name__}")
-    return row
+    return whole(row)  # type: ignore[no-any-return]
 
 
 READERS = {".jsonl": _of_lines, ".json": _of_json, ".csv": _of_csv, ".parquet": _of_parquet}

@@ -1,6 +1,7 @@
 """The plain form, in which users write rubrics of their own (docs/data.md) and canonical rows are written."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from rvpo.data.rows import (
@@ -12,11 +13,10 @@ from rvpo.data.rows import (
     messages_of,
     number_of,
     optional_text,
-    polarity_of,
     texts_of,
 )
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.judging.criteria import Criterion
+from rvpo.judging.criteria import Criterion, criterion_row, rubric_items
 
 __all__ = ["read_plain"]
 
@@ -33,7 +33,10 @@ def read_plain(raw: Mapping[str, Any], place: Place) -> Draft:
     for key in raw:
         if key not in KEYS:
             raise ConfigError(f"{place}: {unknown_name('key', key, KEYS)}")
-    items = items_of(raw.get("rubric"), place, "rubric")
+    rubric = raw.get("rubric")
+    with suppress(ConfigError):  # what is no rubric as text either is no list, which `items_of` says with the place
+        rubric = rubric_items(rubric)
+    items = items_of(rubric, place, "rubric")
     return Draft(
         prompt=messages_of(raw.get("prompt"), place, "prompt"),
         criteria=tuple(_criterion(item, place, index) for index, item in enumerate(items)),
@@ -46,9 +49,7 @@ def read_plain(raw: Mapping[str, Any], place: Place) -> Draft:
 
 def _criterion(item: object, place: Place, index: int) -> Criterion:
     key = f"rubric[{index}]"
-    given: dict[str, Any] = {"text": item} if isinstance(item, str) else dict(mapping_of(item, place, key))
-    if given.get("id") is None:
-        given["id"] = f"c{index + 1}"
-    if given.get("points") is not None and given.get("polarity") is None:
-        given["polarity"] = polarity_of(number_of(given["points"], place, f"{key}.points"))
+    given = criterion_row(item if isinstance(item, str) else mapping_of(item, place, key), index)
+    if given.get("points") is not None:
+        number_of(given["points"], place, f"{key}.points")
     return criterion_at(place, key, given)

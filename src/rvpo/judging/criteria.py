@@ -7,9 +7,10 @@ polarity, not its points: data sets put negative points on "recommends a harmful
 A verdict is True (met), False (not met) or None (missing: refused, unreadable, failed). Missing is never filled.
 """
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Literal, TypeAlias, get_args
@@ -149,10 +150,59 @@ class Rubric:
         return iter(self.criteria)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Mapping[str, Any]]) -> "Rubric":
-        """Return the rubric of criteria as `Criterion.to_row` writes them; raises what that class raises."""
-        return cls(tuple(Criterion.from_row(row) for row in rows))
+    def from_rows(cls, rows: object) -> "Rubric":
+        """Return the rubric that a row of a data set holds, in any form that docs/data.md describes.
+
+        A list of criteria, each a text or an object (`criterion_row`); its JSON text; or null, which is no criterion.
+        Raises ConfigError, naming the type, for anything else, and for what `Criterion` refuses.
+
+        >>> [criterion.id for criterion in Rubric.from_rows('["Greets.", {"text": "Insults.", "points": -2}]')]
+        ['c1', 'c2']
+        """
+        items = rubric_items(rows)
+        return cls(tuple(Criterion.from_row(criterion_row(item, index)) for index, item in enumerate(items)))
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the criteria as dicts; `Rubric.from_rows` is the inverse."""
         return [criterion.to_row() for criterion in self.criteria]
+
+
+def rubric_items(rows: object) -> list[Any]:
+    """Return the criteria of a rubric in one of its forms, unread; ConfigError for what has none of them."""
+    if rows is None or (isinstance(rows, str) and not rows.strip()):
+        return []
+    read = _json(rows) if isinstance(rows, str) else rows
+    read = read.tolist() if hasattr(read, "tolist") else read
+    if isinstance(read, list | tuple):
+        return list(read)
+    kind = "text that is no JSON list" if isinstance(rows, str) else type(read).__name__
+    raise ConfigError(
+        "a rubric must be a list of criteria, each a text or an object, or the JSON text of one, or null; "
+        f"got {kind}: {str(rows)[:40]!r}"
+    )
+
+
+def criterion_row(item: object, index: int) -> dict[str, Any]:
+    """Return a rubric's criterion as `Criterion.from_row` reads it, with what may be left out.
+
+    A text is a criterion of one point, unless it is the JSON text of an object. Without an id it has its number: c1,
+    c2; without a polarity, negative points mean that being met is bad. Raises ConfigError for another type.
+    """
+    read = _json(item) if isinstance(item, str) and item.lstrip().startswith("{") else item
+    given = read if isinstance(read, Mapping) else {"text": item}
+    if not isinstance(item, str | Mapping):
+        raise ConfigError(f"criterion {index + 1} of a rubric must be a text or an object, got {type(item).__name__}")
+    row = dict(given)
+    if row.get("id") is None:
+        row["id"] = f"c{index + 1}"
+    if row.get("polarity") is None and is_finite_number(row.get("points")) and row["points"] < 0:
+        row["polarity"] = "negative"
+    return row
+
+
+def _json(text: str) -> object:
+    """Return what a JSON text says, None for another text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -12,7 +12,7 @@ from rvpo.errors import JudgeError
 from rvpo.judging.criteria import Rubric
 from rvpo.judging.prompts import Conversation
 from rvpo.judging.verdicts import Outcome, Vote
-from rvpo.llm.limits import too_many_missing
+from rvpo.llm.limits import ENOUGH_TO_TELL, too_many_missing
 
 __all__ = ["Ballot", "Graded", "Grader", "Item", "OnGraded", "Verdict", "check_missing", "outcome_counts"]
 
@@ -97,10 +97,45 @@ class Graded:
         return {criterion.channel: self.verdicts[criterion.id].reason for criterion in self.rubric}
 
 
+@dataclass
+class LossPattern:
+    """Whether lost calls come together in the same answers, as they do where an answer brings the loss about.
+
+    Of two calls about one answer both are lost with probability p squared if losses are chance, with a share p lost.
+    """
+
+    calls: int = 0
+    lost: int = 0
+    pairs: int = 0
+    """Ordered pairs of calls about one answer."""
+    lost_pairs: int = 0
+
+    def add(self, lost: Sequence[bool]) -> None:
+        """Count the calls about one answer."""
+        number, missing = len(lost), sum(lost)
+        self.calls, self.lost = self.calls + number, self.lost + missing
+        self.pairs, self.lost_pairs = self.pairs + number * (number - 1), self.lost_pairs + missing * (missing - 1)
+
+    @property
+    def is_by_answer(self) -> bool:
+        """Whether more than three times as many pairs are lost as by chance, of at least 20.
+
+        >>> pattern = LossPattern()
+        >>> for answer in range(100):
+        ...     pattern.add([answer < 10] * 4)
+        >>> pattern.lost_pairs, round(pattern.pairs * (pattern.lost / pattern.calls) ** 2), pattern.is_by_answer
+        (120, 12, True)
+        """
+        expected = self.pairs * (self.lost / self.calls) ** 2 if self.calls else 0.0
+        return self.lost_pairs >= ENOUGH_TO_TELL and self.lost_pairs > 3 * expected
+
+
 class Grader(Protocol):
     """What a judge offers, whether it asks a server or applies rules."""
 
     counts: Counter[Outcome]
+    thoughts: Counter[str]
+    """See `rvpo.llm.thoughts.counted_answer`."""
 
     async def grade_many(self, items: Sequence[Item], *, progress: OnGraded | None = None) -> list[Graded]:
         """Grade answers, in order."""

@@ -7,6 +7,7 @@
 A verdict that was lost is missing: never False, never 0. Every reply is paid for once (`rvpo.judging.calls`).
 """
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from rvpo.judging.grading import (
     Ballot,
     Graded,
     Item,
+    LossPattern,
     OnGraded,
     Verdict,
     check_missing,
@@ -44,10 +46,12 @@ from rvpo.llm.client import SCHEMA_FIELD, ChatClient
 from rvpo.llm.config import masked_url, server_url
 from rvpo.llm.limits import ENOUGH_TO_TELL, share_of_process, too_many_missing
 from rvpo.llm.reply import Failure, Refusal, Reply
-from rvpo.llm.thoughts import TAGS, without_thoughts
+from rvpo.llm.thoughts import TAGS, counted_answer
 from rvpo.text import plural
 
 __all__ = ["Judge"]
+
+logger = logging.getLogger(__name__)
 
 WARM = 0.5
 """Least temperature of a second ask: at 0 the same unreadable reply would come again."""
@@ -70,6 +74,7 @@ class Judge:
         """Answers from which a thought was "cut", and those of which nothing was left: they "ended" inside one."""
         self._tags = {**TAGS, **config.thoughts}
         self._lost_in_a_row = 0
+        self._losses, self._has_warned = LossPattern(), False
         self._lock = threading.Lock()
         self.store.check()
 
@@ -103,7 +108,25 @@ class Judge:
         graded = await together(map(grade_item, items))
         check_missing(graded, self.config.max_missing, self._said())
         self._check_alive([verdict.is_lost for answer in graded for verdict in answer.verdicts.values()])
+        self._warn_of_answers_that_lose(graded)
         return graded
+
+    def _warn_of_answers_that_lose(self, graded: Sequence[Graded]) -> None:
+        """Warn once if lost verdicts come in whole answers: one that loses them may gain by it."""
+        size = self.config.criteria_per_call
+        with self._lock:
+            for answer in graded:
+                lost = [verdict.outcome in INFLUENCED for verdict in answer.verdicts.values()]
+                self._losses.add([any(lost[start : start + size]) for start in range(0, len(lost), size)])
+            if self._has_warned or not self._losses.is_by_answer:
+                return
+            self._has_warned = True
+        logger.warning(
+            "lost verdicts come in whole answers (%d of %d calls): an answer may bring them about and gain by it; look "
+            "at such answers, and see lost_as and structured_output",
+            self._losses.lost,
+            self._losses.calls,
+        )
 
     def _check_alive(self, lost: Sequence[bool]) -> None:
         """Raise JudgeError if the newest verdicts, with those of earlier batches, were lost one after the other."""
@@ -128,11 +151,8 @@ class Judge:
 
     def _answer(self, text: str) -> str:
         """Return a text without its thoughts, and count what was cut."""
-        answer = without_thoughts(text, self.config.thoughts, is_opened=self.config.opens_thought)
-        if len(answer) < len(text.strip()):
-            with self._lock:
-                self.thoughts.update(["cut"] if answer else ["cut", "ended"])
-        return answer
+        with self._lock:
+            return counted_answer(text, self.thoughts, self.config.thoughts, is_opened=self.config.opens_thought)
 
     async def _grade(self, item: Item) -> Graded:
         """Return the verdicts on an answer; of an empty one nothing is met, whatever the criterion."""

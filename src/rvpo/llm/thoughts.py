@@ -1,8 +1,9 @@
 """What of a model's text is its answer: the same for the judge, the rewards and the evaluations."""
 
+from collections import Counter
 from collections.abc import Mapping
 
-__all__ = ["TAGS", "answer_start", "is_cut_in_thought", "without_thoughts"]
+__all__ = ["TAGS", "answer_start", "counted_answer", "is_cut_in_thought", "without_thoughts"]
 
 TAGS: Mapping[str, str] = {"<think>": "</think>"}
 """What begins and what ends a thought, where nothing else is set. Other models: {"[THINK]": "[/THINK]"} and the like;
@@ -27,6 +28,14 @@ def without_thoughts(text: str, tags: Mapping[str, str] = TAGS, *, is_opened: bo
         return ""
     openings = [place for place in (text.find(opening, start) for opening in tags) if place >= 0]
     return text[start : min(openings, default=len(text))].strip()
+
+
+def counted_answer(text: str, counts: Counter[str], tags: Mapping[str, str] = TAGS, *, is_opened: bool = False) -> str:
+    """Return a text `without_thoughts`; count under "cut" that something was cut, under "ended" that all of it was."""
+    answer = without_thoughts(text, tags, is_opened=is_opened)
+    if len(answer) < len(text.strip()):
+        counts.update(["cut"] if answer else ["cut", "ended"])
+    return answer
 
 
 def answer_start(text: str, tags: Mapping[str, str] = TAGS) -> int:

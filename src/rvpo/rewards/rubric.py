@@ -3,12 +3,13 @@
     reward = RubricReward(JudgeConfig(model="Qwen/Qwen3-8B", base_url="http://localhost:8001/v1", store="v.sqlite"))
     trainer = RVPOTrainer(model=..., reward_funcs=[reward], train_dataset=rows, args=...)
 
-Rows need a column `rubric` (see `rvpo.data`): a list of criteria as mappings. With `aggregate="explicit"` or
+Rows need a column `rubric` in a form of docs/data.md; null is no criterion. With `aggregate="explicit"` or
 `"implicit"` the reward is one number, as in RaR (arXiv 2507.17746), and works in any trainer that takes a reward
 function; stock `GRPOTrainer` needs that.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import Graded, Grader, Item
 from rvpo.judging.judge import Judge
-from rvpo.judging.scores import explicit_score
+from rvpo.judging.scores import category_weight, explicit_score
 from rvpo.rewards.channels import Channel, Declaration
 from rvpo.rewards.completions import completion_text
 
@@ -65,6 +66,7 @@ class RubricReward:
         if aggregate == "implicit" and log_reasons:
             raise ConfigError("log_reasons has no effect with aggregate 'implicit', which has no verdicts; remove one")
         self.aggregate = aggregate
+        self._thoughts = Counter[str]()
         self.log_reasons = log_reasons
         self.__name__ = name
         self.rvpo_declaration = Declaration(template=Channel("", (0.0, 1.0)), is_vector=aggregate is None)
@@ -73,12 +75,14 @@ class RubricReward:
         self,
         prompts: Sequence[Any],
         completions: Sequence[Any],
-        rubric: Sequence[Sequence[Mapping[str, Any]]],
+        rubric: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> list[Any]:
-        """Grade the completions of a batch; see the class."""
+        """Grade the completions of a batch; see the class. Raises ConfigError for rows without a usable rubric."""
+        if rubric is None:
+            raise ConfigError(f"reward {self.__name__!r} needs rows with a column 'rubric'; see docs/data.md")
         items = [
-            Item(prompt, completion_text(completion, index), Rubric.from_rows(rows))
+            Item(prompt, completion_text(completion, index), self._rubric(rows, index))
             for index, (prompt, completion, rows) in enumerate(zip(prompts, completions, rubric, strict=True))
         ]
         if self.aggregate == "implicit":
@@ -86,9 +90,31 @@ class RubricReward:
             return await self.judge.rate_many(items)
         graded = await self.judge.grade_many(items)
         self._log(graded, kwargs)
+        self._log_thoughts(items, kwargs)
         if self.aggregate == "explicit":
             return [explicit_score(answer.rubric, answer.met()) for answer in graded]
         return [answer.values() for answer in graded]
+
+    def _log_thoughts(self, items: Sequence[Item], kwargs: Mapping[str, Any]) -> None:
+        """Log, once thoughts are cut, from which share of the answers they are, and which ended inside one."""
+        log_metric, new = kwargs.get("log_metric"), self.judge.thoughts - self._thoughts
+        self._thoughts = self.judge.thoughts.copy()
+        if log_metric is not None and self._thoughts and items:
+            log_metric(f"{self.__name__}/thoughts_cut", new["cut"] / len(items))
+            log_metric(f"{self.__name__}/ended_in_thought", new["ended"] / len(items))
+
+    def _rubric(self, rows: object, index: int) -> Rubric:
+        """Return the rubric of the `index`-th completion's row."""
+        try:
+            rubric = Rubric.from_rows(rows)
+        except ConfigError as error:
+            raise ConfigError(f"reward {self.__name__!r}, rubric of completion {index}: {error}") from error
+        if self.aggregate is not None and len(rubric) and not any(map(category_weight, rubric)):
+            raise ConfigError(
+                f"reward {self.__name__!r}, rubric of completion {index}: none of its {len(rubric)} criteria has any "
+                f"points, so that no {self.aggregate} score is defined; give points, or leave the row out"
+            )
+        return rubric
 
     async def close(self) -> None:
         """Close the judge's connections and print its counts and cost."""

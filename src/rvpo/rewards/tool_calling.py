@@ -32,10 +32,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rvpo.llm.thoughts import without_thoughts
 from rvpo.rewards.channels import scalar_reward
 from rvpo.rewards.completions import Completion, completion_text
 
-__all__ = ["ToolCall", "correctness_reward", "format_reward", "read_calls"]
+__all__ = ["ToolCall", "correctness_reward", "format_reward", "format_reward_opened", "read_calls"]
 
 _HIGHEST = 3.0
 _LOWEST = -3.0
@@ -79,6 +80,23 @@ def format_reward(completions: Sequence[Completion], ground_truth: Sequence[str]
     ]
 
 
+@scalar_reward(range=(0.0, 1.0))
+def format_reward_opened(
+    completions: Sequence[Completion], ground_truth: Sequence[str], **kwargs: object
+) -> list[float]:
+    """Reward the output form as `format_reward` does, where the prompt ends with the ``<think>`` of the answer.
+
+    Chat templates of reasoning models do that, so that a completion begins inside its thought.
+
+    >>> format_reward_opened(["It rains.</think>", "<think>It rains.</think>"], ["<think></think>"] * 2)
+    [1.0, 0.0]
+    """
+    return [
+        float(_has_form("<think>" + text, _required_pieces(reference)))
+        for text, reference in _rows(completions, ground_truth)
+    ]
+
+
 @scalar_reward(range=(_LOWEST, _HIGHEST))
 def correctness_reward(
     completions: Sequence[Completion], ground_truth: Sequence[str], **kwargs: object
@@ -100,7 +118,8 @@ def correctness_reward(
     Values are compared as Python compares them: ``1 == 1.0 == True``, but ``1 != "1"``; NaN equals NaN.
 
     The calls of a completion are the lines between its first ``<tool_call>`` and the next ``</tool_call>``,
-    whatever surrounds them, so the channel does not depend on `format_reward`. Each line must be one JSON
+    whatever surrounds them, so the channel does not depend on `format_reward`. A thought that the prompt opened, up to
+    a ``</think>`` before any ``<think>``, is no part of them. Each line must be one JSON
     object with text "name" and an object "parameters"; further keys are ignored. No tags, an empty block, a
     blank line between calls or one unreadable line make the whole completion -3.
 
@@ -204,12 +223,18 @@ def _correctness(text: str, expected: Sequence[ToolCall]) -> float:
     if not expected:
         return 0.0
     try:
-        predicted = read_calls(text)
+        predicted = read_calls(_without_opened_thought(text))
     except ValueError:
         return _LOWEST
     highest_score = 1 + sum(1 + len(call.parameters) for call in expected)
     share = _score(expected, predicted) / highest_score
     return _LOWEST + (_HIGHEST - _LOWEST) * share
+
+
+def _without_opened_thought(text: str) -> str:
+    """Return a completion without a thought that its prompt opened; any other as it is."""
+    before, closing, _ = text.partition("</think>")
+    return without_thoughts(text) if closing and "<think>" not in before else text
 
 
 def read_calls(text: str) -> list[ToolCall]:

@@ -12,6 +12,7 @@ __all__ = ["BUILT_IN_REWARDS", "JUDGED_REWARDS", "REWARDS_WITH_REASONS", "load_r
 
 BUILT_IN_REWARDS = {
     "tool_format": "rvpo.rewards.tool_calling.format_reward",
+    "tool_format_opened": "rvpo.rewards.tool_calling.format_reward_opened",
     "tool_correctness": "rvpo.rewards.tool_calling.correctness_reward",
     "accuracy_reward": "trl.rewards.accuracy_reward",
     "think_format_reward": "trl.rewards.think_format_reward",
