@@ -122,8 +122,8 @@ class Judge:
                 return
             self._has_warned = True
         logger.warning(
-            "lost verdicts come in whole answers (%d of %d calls): an answer may bring them about and gain by it; look "
-            "at such answers, and see lost_as and structured_output",
+            "lost verdicts come in whole answers (%d of %d calls): an answer may bring them about and gain by it; "
+            "look at such answers, and see lost_as and structured_output",
             self._losses.lost,
             self._losses.calls,
         )
