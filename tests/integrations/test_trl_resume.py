@@ -40,7 +40,11 @@ TARGETS = {
         "target_rate": 0.5,
     },
 }
-PAPER = {"rewards": ["rubric", "sure_warm", "gappy"], "options": SPREAD, "fixed": True}
+PAPER = {
+    "rewards": ["rubric", "sure_warm", "gappy", "ranked", "different"],
+    "options": {**SPREAD, "channel_conditions": {"gappy": "rank >= 0.25"}, "channel_weights": {"rank": "1 -> 0.5"}},
+    "fixed": True,
+}
 AVERAGE = {"rewards": ["rubric", "sure_warm"], "options": {**SPREAD, **SAVED, **MOVING}, "fixed": True}
 
 has_rollout_func = pytest.mark.skipif(
@@ -159,6 +163,18 @@ def test_several_processes_have_the_advantages_of_one(place, processes):
     for generation in single:
         assert len(generation["advantages"]) == 12
         assert len({round(value, 6) for value in generation["advantages"]}) > 6
+
+
+@has_rollout_func
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_rewards_that_see_the_group_see_all_of_it_on_any_number_of_processes(place, processes):
+    for generation in generations(place, f"paper{processes}", processes):
+        texts = generation["completions"]
+        groups = [texts[start - start % 4 : start - start % 4 + 4] for start in range(12)]
+        expected = [graders.unlike(text, group) for text, group in zip(texts, groups, strict=True)]
+        assert len(set(expected)) > 1
+        # Every process has the rewards of all.
+        assert [row[4] for row in generation["scalars"]] == expected * processes
 
 
 def assert_equal_generations(several, single):

@@ -256,6 +256,40 @@ def test_weights_of_channels_and_tags_follow_the_global_step(run):
         assert logged == pytest.approx({"tone": tone, "rubric/style": style, "rubric/absent": 1 + step / steps})
 
 
+@pytest.mark.parametrize("evaluates", [False, True])
+def test_a_reward_that_sees_groups_gets_one_prompts_rollouts_a_call(run, evaluates):
+    options = {"eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": 2, "per_device_eval_batch_size": 8}
+    trainer = run(rewards_of(["ranked", "sure_warm", "different"]), max_steps=2, **options if evaluates else {})
+    for generation in trainer.generations:
+        size = 4 if generation["training"] else 2
+        prompts, completions = generation["prompts"], generation["completions"]
+        groups = [completions[i - i % size : i - i % size + size] for i in range(len(completions))]
+        rows = [
+            [
+                graders.rank(c, g),
+                graders.value("own_rank", p, c),
+                graders.value("sure_warm", p, c),
+                graders.unlike(c, g),
+            ]
+            for p, c, g in zip(prompts, completions, groups, strict=True)
+        ]
+        expected = compute_advantages(rows, group_size=size, k=1.0).advantages
+        assert_same(generation["advantages"], expected)
+    assert {generation["training"] for generation in trainer.generations} == ({True, False} if evaluates else {True})
+
+
+@vector_reward("a", scope="group")
+def of_another_number(prompts, completions, **kwargs):
+    return [[1.0]]
+
+
+def test_a_reward_that_sees_groups_must_return_a_row_for_each_of_the_group(build):
+    with pytest.raises(
+        RewardError, match="vector reward 'of_another_number' must return 4 rows, one a completion; got 1"
+    ):
+        build([of_another_number]).train()
+
+
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [

@@ -102,6 +102,14 @@ def test_a_vector_reward_gives_names_the_common_range_and_weight_and_keeps_chann
     assert declaration(graded) == Declaration((Channel("correct", (0, 1), 0.5), own), Channel("", (0, 1), 0.5), True)
 
 
+@pytest.mark.parametrize("decorator", [scalar_reward, vector_reward])
+def test_a_reward_sees_rollouts_unless_it_asks_for_groups(decorator):
+    assert declaration(nothing).scope == declaration(decorator()(lambda completions: [])).scope == "rollout"
+    assert declaration(decorator(scope="group")(lambda completions: [])).scope == "group"
+    with pytest.raises(RewardError, match="scope must be 'rollout' or 'group', got 'prompt'"):
+        decorator(scope="prompt")
+
+
 def test_a_vector_reward_without_names_is_a_rubric():
     declared = declaration(vector_reward(range=(0, 1))(lambda completions: []))
     assert declared == Declaration((), Channel("", (0, 1), 1.0), is_vector=True)

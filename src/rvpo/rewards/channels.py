@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -49,6 +49,8 @@ Row = Mapping[str, float | None]
 Ranges = Mapping[str, Sequence[float]]
 Weights = Mapping[str, float]
 RewardFunction = TypeVar("RewardFunction", bound=Callable[..., Any])
+Scope = Literal["rollout", "group"]
+"""What a reward function sees at a time."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,13 @@ class Declaration:
     """Range and weight of the channels that are not named beforehand."""
     is_vector: bool = True
     """The function returns several channels per completion, not one number."""
+    scope: Scope = "rollout"
+    """What a call of the function gets: any rollouts, or all of one prompt."""
+
+    def __post_init__(self) -> None:
+        """Raise RewardError for an unknown scope."""
+        if self.scope not in get_args(Scope):
+            raise RewardError(f"scope must be {' or '.join(map(repr, get_args(Scope)))}, got {self.scope!r}")
 
     @property
     def is_rubric(self) -> bool:
@@ -107,12 +116,14 @@ def scalar_reward(
     weight: float = 1.0,
     only_if: str | None = None,
     otherwise: float | None = 0.0,
+    scope: Scope = "rollout",
 ) -> Callable[[RewardFunction], RewardFunction]:
-    """Declare what `Channel` has of a reward function that returns one number per completion."""
-    template = Channel("", range, weight, only_if, otherwise)
+    """Declare what `Channel` has of a reward function that returns one number per completion; for `scope` see
+    `vector_reward`."""
+    declares = Declaration((), Channel("", range, weight, only_if, otherwise), is_vector=False, scope=scope)
 
     def declare(function: RewardFunction) -> RewardFunction:
-        function.rvpo_declaration = Declaration(template=template, is_vector=False)  # type: ignore[attr-defined]
+        function.rvpo_declaration = declares  # type: ignore[attr-defined]
         return function
 
     return declare
@@ -124,21 +135,27 @@ def vector_reward(
     weight: float = 1.0,
     only_if: str | None = None,
     otherwise: float | None = 0.0,
+    scope: Scope = "rollout",
 ) -> Callable[[RewardFunction], RewardFunction]:
     """Declare that a reward function (or class with `__call__`) returns several channels per completion.
 
     With channel names or `Channel`s the return is, per completion, a sequence of their values in order or a
     mapping from name to value (an absent name is missing). Without, it is a mapping. `range`, `weight` and
     `only_if` with `otherwise` hold for channels that are no `Channel` of their own.
+
+    With `scope="group"` each call gets the rollouts of one prompt, all of them, from whatever process: for rewards
+    that compare answers, as pairwise judges, rankings and measures of diversity do. Then the lists that a call gets,
+    and what it returns, have one entry for each rollout of the group.
     """
     template = Channel("", range, weight, only_if, otherwise)
     named = tuple(replace(template, name=c) if isinstance(c, str) else c for c in channels)
     if len({channel.name for channel in named}) < len(named):
         raise RewardError(f"channel names must differ, got {[channel.name for channel in named]}")
     in_order({name: rule for channel in named for name, rule in channel.rules.items()})
+    declares = Declaration(named, template, scope=scope)
 
     def declare(function: RewardFunction) -> RewardFunction:
-        function.rvpo_declaration = Declaration(named, template)  # type: ignore[attr-defined]
+        function.rvpo_declaration = declares  # type: ignore[attr-defined]
         return function
 
     return declare

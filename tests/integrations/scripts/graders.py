@@ -100,6 +100,35 @@ class Judge:
 
 judge = vector_reward()(Judge())
 
+
+def rank(completion, group):
+    """How many answers of the group are shorter, in quarters."""
+    return sum(len(other) < len(completion) for other in group) / 4
+
+
+def unlike(completion, group):
+    """How many answers of the group begin with another letter, in quarters."""
+    return sum(other[:1] != completion[:1] for other in group) / 4
+
+
+def one_prompt(prompts, kwargs):
+    """Whatever goes with the rollouts is of one prompt, and there is one for each."""
+    assert len(set(prompts)) == 1
+    assert {len(values) for values in kwargs.values() if isinstance(values, list)} == {len(prompts)}
+
+
+@vector_reward("rank", "own_rank", scope="group")
+async def ranked(prompts, completions, **kwargs):
+    one_prompt(prompts, kwargs)
+    return [[rank(c, completions), value("own_rank", p, c)] for p, c in zip(prompts, completions, strict=True)]
+
+
+@scalar_reward(range=(0, 2), scope="group")
+def different(prompts, completions, **kwargs):
+    one_prompt(prompts, kwargs)
+    return [unlike(completion, completions) for completion in completions]
+
+
 CHANNELS = {
     "sure_warm": ["sure_warm"],
     "gappy": ["gappy"],

@@ -3,12 +3,14 @@
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 
 from torch import nn
 
 from rvpo.errors import RewardError
+from rvpo.integrations.trl.group_rewards import Batch, score_groups
 from rvpo.rewards.channels import Channel, Declaration, Returned, check_rows, check_scalars, declaration
 
 __all__ = ["RewardAdapter", "different_names"]
@@ -28,13 +30,35 @@ class RewardAdapter:
         """What it returns decides: an environment's `get_reward` may return a number or a mapping undeclared."""
         self._kept: Sequence[float | Row] = []
         """What the function returned for this process's completions."""
+        self._first = 0
+        self._of_all: Sequence[float | Row] | None = None
+        """What it returned for those of all processes, of a reward that sees groups."""
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """The function, or the object's call, is a coroutine function."""
+        return any(map(inspect.iscoroutinefunction, (self.function, getattr(self.function, "__call__", None))))  # noqa: B004
+
+    def see_groups(self, batch: Batch, group_size: int, first: int, **options: Any) -> None:
+        """Score all groups of a batch; this process's rollouts are those from `first` on. `score_groups` has the rest.
+
+        Raises RewardError for what the function must not return.
+        """
+        options["run"] = options["run"] if self.is_asynchronous else None
+        values = score_groups(
+            self.function, batch, group_size, check=partial(self._read, number=group_size), **options
+        )
+        self._of_all, self._first = values, first
 
     def for_trl(self, run: Callable[[Any], Scalars] | None) -> Callable[..., Any]:
         """Return a reward function of TRL's kind: awaited by TRL if this one is asynchronous, or else by `run`."""
         function = self.function
         if isinstance(function, nn.Module):  # a reward model, which TRL calls on tokens
             return function
-        asynchronous = any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
+        if self._of_all is not None:
+            of_all, first = self._of_all, self._first
+            return lambda completions, **kwargs: _scalars(of_all[first : first + len(completions)])
+        asynchronous = self.is_asynchronous
 
         async def keep_awaited(**kwargs: Any) -> Scalars:
             return self._keep(await function(**kwargs), len(kwargs["completions"]))
@@ -53,6 +77,8 @@ class RewardAdapter:
         """
         if not (self.declares.is_vector or self.is_open):
             return Returned(self.name, self.declares, weight, scalars)
+        if self._of_all is not None:
+            return Returned(self.name, self.declares, weight, self._of_all)  # type: ignore[arg-type]
         from accelerate.utils import gather_object
 
         kept = gather_object(list(self._kept))
@@ -69,15 +95,24 @@ class RewardAdapter:
 
     def _keep(self, returned: object, number: int) -> Scalars:
         """Keep what was returned; return one number a completion, of a row the mean of its values, NaN without any."""
+        self._kept = self._read(returned, number=number)
+        return _scalars(self._kept)
+
+    def _read(self, returned: object, *, number: int) -> Sequence[float | Row]:
+        """Return the numbers, or rows of a vector reward, that were returned for so many completions."""
         is_row = self.declares.is_vector or (
             self.is_open and isinstance(returned, list) and any(isinstance(entry, Mapping) for entry in returned)
         )
-        if not is_row:
-            self._kept = values = check_scalars(returned, self.name, number)
-            return values
-        self._kept = rows = check_rows(returned, self.name, self.declares, number)
-        present = [[value for value in row.values() if not math.isnan(value)] for row in rows]
-        return [sum(values) / len(values) if values else math.nan for values in present]
+        if is_row:
+            return check_rows(returned, self.name, self.declares, number)
+        return check_scalars(returned, self.name, number)
+
+
+def _scalars(returned: Sequence[float | Row]) -> Scalars:
+    """Return a number for each completion: of a row the mean of its values, NaN without any."""
+    rows = [row.values() if isinstance(row, Mapping) else [row] for row in returned]
+    present = [[value for value in row if not math.isnan(value)] for row in rows]
+    return [sum(values) / len(values) if values else math.nan for values in present]
 
 
 def _environment(function: Any) -> Any:

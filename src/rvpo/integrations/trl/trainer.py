@@ -42,6 +42,7 @@ from rvpo.integrations.checkpoints import (
 )
 from rvpo.integrations.trl.adapters import RewardAdapter, different_names
 from rvpo.integrations.trl.config import RVPOConfig, without_accelerator
+from rvpo.integrations.trl.group_rewards import gather_batch
 from rvpo.rewards.channels import ChannelMatrix, Returned, assemble, channel_names, check_channels
 
 # TRL is first imported by the configuration, behind the check of its version.
@@ -129,6 +130,7 @@ class RVPOMixin:
         # TRL up to 1.12 does not see that an object with an asynchronous __call__ is to be awaited, and makes no
         # event loop for it.
         trl_awaits = hasattr(self, "async_loop") or hasattr(self, "async_reward_loop")
+        self._see_groups([a for a in adapters if a.declares.scope == "group"], inputs, prompts, completions, *rest)
         self.reward_funcs = [adapter.for_trl(None if trl_awaits else self._run_here) for adapter in adapters]
         try:
             scalars = super()._calculate_rewards(inputs, prompts, completions, *rest, **kwargs)  # type: ignore[misc]
@@ -141,6 +143,27 @@ class RVPOMixin:
             for adapter, weight, column in zip(adapters, weights, columns, strict=True)
         ]
         return scalars
+
+    def _see_groups(
+        self, adapters: Sequence[RewardAdapter], inputs: Any, prompts: Any, completions: Any, completion_ids: Any
+    ) -> None:
+        """Let rewards that see groups score those of all processes, before TRL asks for this process's values."""
+        if not adapters:
+            return
+        batch = gather_batch(inputs, prompts, completions, completion_ids)
+        index, processes = self.accelerator.process_index, self.accelerator.num_processes
+        others = {"trainer_state": self.state}
+        for adapter in adapters:
+            first = index * len(prompts)
+            options = {"run": self._await, "process": (index, processes), "others": others}
+            adapter.see_groups(batch, self._group_size(), first, **options)
+
+    def _await(self, awaitable: Coroutine[Any, Any, Any]) -> Any:
+        """Await where TRL awaits rewards, so that a client meets one loop only, or in a loop of this trainer's."""
+        loop = getattr(self, "async_loop", None) or getattr(self, "async_reward_loop", None)
+        if loop is None:
+            return self._run_here(awaitable)
+        return asyncio.run_coroutine_threadsafe(awaitable, loop).result()
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """Generate and score as TRL does, then put RVPO's advantages in the place of TRL's."""
