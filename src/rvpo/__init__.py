@@ -7,7 +7,7 @@ from rvpo.core.aggregations import Aggregate
 from rvpo.core.diagnostics import AdvantageStats, conflict, forecast
 from rvpo.core.methods import METHODS, Method
 from rvpo.errors import ConfigError, IntegrationError, RewardError, RvpoError
-from rvpo.rewards.channels import Channel, scalar_reward, vector_reward
+from rvpo.rewards.declarations import Channel, scalar_reward, vector_reward
 
 __version__ = "0.1.0"
 

@@ -6,7 +6,8 @@ import pytest
 from rvpo import METHODS, compute_advantages
 from rvpo.integrations.batch import ChannelState, batch_options
 from rvpo.integrations.method_config import MethodConfig
-from rvpo.rewards.channels import Channel, Declaration, Returned, assemble
+from rvpo.rewards.channels import Returned, assemble
+from rvpo.rewards.declarations import Channel, Declaration
 
 OF_BATCH = [name for name, method in METHODS.items() if method.of_batch]
 TAGS = ["a", "b", "c"]

@@ -4,7 +4,8 @@ import pytest
 
 from rvpo.errors import ConfigError, RewardError
 from rvpo.integrations.targets import dual_ascent, unit_targets
-from rvpo.rewards.channels import Channel, Declaration, Returned, assemble
+from rvpo.rewards.channels import Returned, assemble
+from rvpo.rewards.declarations import Channel, Declaration
 
 
 def test_a_step_by_hand():

@@ -18,7 +18,8 @@ from rvpo.judging.scores import (
     healthbench_bounds,
     healthbench_score,
 )
-from rvpo.rewards.channels import Declaration, Returned, assemble
+from rvpo.rewards.channels import Returned, assemble
+from rvpo.rewards.declarations import Declaration
 
 VERDICTS = [True, False, None]
 NAMES = st.text(min_size=1).filter(lambda name: "/" not in name)

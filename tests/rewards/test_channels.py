@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rvpo import Channel, RewardError, scalar_reward, vector_reward
-from rvpo.rewards.channels import Declaration, Returned, assemble, check_rows, check_scalars, declaration
+from rvpo.rewards.channels import Returned, assemble, check_rows, check_scalars
+from rvpo.rewards.declarations import Declaration, declaration
 
 NAN = math.nan
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvpo import Channel, ConfigError, scalar_reward, vector_reward
-from rvpo.rewards.channels import Declaration, Returned, assemble, declaration
+from rvpo.rewards.channels import Returned, assemble
 from rvpo.rewards.conditions import Condition, Rule, apply_rules, in_order, read_condition, read_rule
+from rvpo.rewards.declarations import Declaration, declaration
 
 NAN = math.nan
 

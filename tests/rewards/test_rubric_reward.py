@@ -16,8 +16,8 @@ from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
 from rvpo.judging.rule_judge import RuleJudge
 from rvpo.judging.store import VerdictStore
-from rvpo.rewards.channels import declaration
 from rvpo.rewards.completions import completion_text
+from rvpo.rewards.declarations import declaration
 from rvpo.rewards.rubric import RubricReward
 
 RUBRIC = Rubric(

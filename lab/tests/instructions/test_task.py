@@ -2,7 +2,7 @@ import json
 import subprocess
 import sys
 
-from rvpo.rewards.channels import declaration
+from rvpo.rewards.declarations import declaration
 from rvpo_lab.instructions.task import FEWEST, KINDS, MOST, describe, grade, instructions_reward, rows
 from rvpo_lab.instructions.topics import HELD_OUT, TRAINING
 

@@ -68,7 +68,7 @@ class Criterion:
     def channel(self) -> str:
         """Name as a reward channel: "TAG/ID" with the first tag, or the id where there is none.
 
-        Metrics are kept per part before the first "/" (`rvpo.rewards.channels`), so a "/" inside the tag becomes
+        Metrics are kept per part before the first "/" (`rvpo.rewards.declarations`), so a "/" inside the tag becomes
         "-": otherwise one tag would be counted under the beginning of its name. Unique in a rubric as the id is.
         """
         return f"{self.tags[0].replace('/', '-')}/{self.id}" if self.tags else self.id

@@ -19,8 +19,8 @@ from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import Graded, Grader, Item
 from rvpo.judging.judge import Judge
 from rvpo.judging.scores import category_weight, explicit_score
-from rvpo.rewards.channels import Channel, Declaration
 from rvpo.rewards.completions import completion_text
+from rvpo.rewards.declarations import Channel, Declaration
 
 __all__ = ["RubricReward"]
 

@@ -33,8 +33,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rvpo.llm.thoughts import without_thoughts
-from rvpo.rewards.channels import scalar_reward
 from rvpo.rewards.completions import Completion, completion_text
+from rvpo.rewards.declarations import scalar_reward
 
 __all__ = ["ToolCall", "correctness_reward", "format_reward", "format_reward_opened", "read_calls"]
 

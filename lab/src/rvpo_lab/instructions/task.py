@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rvpo.rewards.channels import vector_reward
+from rvpo.rewards.declarations import vector_reward
 from rvpo_lab.instructions.kinds import KINDS, TOPIC_WORDS, compatible
 from rvpo_lab.instructions.topics import HELD_OUT, REQUESTS, TRAINING
 

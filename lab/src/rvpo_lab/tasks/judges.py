@@ -7,7 +7,7 @@ at every step, in every process and after a resume, as with a real judge whose v
 from typing import Any
 from zlib import crc32
 
-from rvpo.rewards.channels import vector_reward
+from rvpo.rewards.declarations import vector_reward
 from rvpo_lab.tasks.rubric import MARKER, rubric_reward
 
 __all__ = ["FLIPPED", "LOST", "PERSUADED", "exploitable_reward", "lost_reward", "noisy_reward"]

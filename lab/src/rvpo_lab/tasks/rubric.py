@@ -40,7 +40,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from rvpo.rewards.channels import vector_reward
+from rvpo.rewards.declarations import vector_reward
 from rvpo_lab.tasks.task import Row, is_held_out, kind
 
 __all__ = [

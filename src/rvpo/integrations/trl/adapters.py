@@ -11,7 +11,8 @@ from torch import nn
 
 from rvpo.errors import RewardError
 from rvpo.integrations.trl.group_rewards import Batch, score_groups
-from rvpo.rewards.channels import Channel, Declaration, Returned, check_rows, check_scalars, declaration
+from rvpo.rewards.channels import Returned, check_rows, check_scalars
+from rvpo.rewards.declarations import Channel, Declaration, declaration
 
 __all__ = ["RewardAdapter", "different_names"]
 

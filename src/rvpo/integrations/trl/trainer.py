@@ -43,7 +43,8 @@ from rvpo.integrations.checkpoints import (
 from rvpo.integrations.trl.adapters import RewardAdapter, different_names
 from rvpo.integrations.trl.config import RVPOConfig, without_accelerator
 from rvpo.integrations.trl.group_rewards import gather_batch
-from rvpo.rewards.channels import ChannelMatrix, Returned, assemble, channel_names, check_channels
+from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
+from rvpo.rewards.declarations import channel_names, check_channels
 
 # TRL is first imported by the configuration, behind the check of its version.
 import torch  # isort: skip

@@ -19,7 +19,8 @@ from rvpo.errors import ConfigError, JudgeError, RewardError
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
 from rvpo.integrations.verl.config import VerlConfig
 from rvpo.llm.limits import too_many_missing
-from rvpo.rewards.channels import Channel, ChannelMatrix, Declaration, Returned, assemble, check_rows
+from rvpo.rewards.channels import ChannelMatrix, Returned, assemble, check_rows
+from rvpo.rewards.declarations import Channel, Declaration
 
 __all__ = ["Estimator", "Rollouts", "Scored"]
 
