@@ -3,7 +3,6 @@
 What the package itself reads and computes is the peer; it is given accepted answers and texts of this file only.
 """
 
-import argparse
 import csv
 import random
 import sys
@@ -15,7 +14,6 @@ from bfcl_answers import accepted, said, with_a_spoiled_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvpo.cli import eval_bfcl
 from rvpo.errors import ConfigError
 from rvpo.evals import bfcl, bfcl_library
 from rvpo.evals.bfcl import CATEGORIES, GROUPS, WEIGHTS, record, summarize
@@ -128,6 +126,7 @@ def test_where_no_call_is_wanted_only_a_readable_call_is_wrong():
             assert is_right(form, "irrelevance", case, text) is not calls
             assert is_right(form, "live_irrelevance", case, text) is not calls
             assert is_right(form, "live_relevance", wanted, text) is calls
+            assert score(form, "irrelevance", case, text).get("malformed") is (text == call[:-4])
     none = '<tool_call>\n{"name": "None", "parameters": {}}\n</tool_call>'
     assert is_right("rlla", "irrelevance", case, none)
 
@@ -485,13 +484,11 @@ def test_the_stand_in_is_gone_after_the_import():
     assert bfcl_library.CHECKER not in sys.modules
 
 
-def test_the_options_of_the_command():
-    parser = argparse.ArgumentParser()
-    eval_bfcl.add_options(parser)
-    parser.set_defaults(repeats=1, seed=0)
-    built = eval_bfcl.build(parser.parse_args(["--format", "rlla", "--categories", "java", "live", "--limit", "2"]))
-    assert (built.name, len(built.questions), built.about["answer_format"]) == ("bfcl", 14, "rlla")
-    assert parser.parse_args([]).categories == ["all"]
+def test_the_task_has_the_options_of_the_benchmark():
+    tasks = pytest.importorskip("rvpo.evals.tasks")
+    made = tasks.bfcl(format="rlla", categories=["java", "live"], limit=2)
+    assert (len(made.dataset), made.metadata["rvpo"]["settings"]["answer_format"]) == (14, "rlla")
+    assert len(tasks.bfcl(categories="java").dataset) == 100
 
 
 def test_tables_name_the_aggregate_and_list_every_category():

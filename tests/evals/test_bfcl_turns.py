@@ -3,14 +3,15 @@
 The package's executor evaluates text, so that it gets expected calls and texts of this file only.
 """
 
-import asyncio
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from bfcl_answers import said
 
+from evals.scripted import run
 from rvpo.errors import ConfigError
 from rvpo.evals import bfcl
 from rvpo.evals.bfcl import GROUPS
@@ -19,15 +20,13 @@ from rvpo.evals.bfcl_library import load_cases, module
 from rvpo.evals.bfcl_turns import (
     MOST_STEPS,
     AskedCase,
-    Conversations,
     World,
     _expected,
     check_transcript,
     read_transcript,
 )
 from rvpo.evals.endpoint import Endpoint
-from rvpo.evals.models import Answer, LocalModel, Question, Sampling
-from rvpo.evals.run import evaluate
+from rvpo.evals.models import LocalModel, Question, Sampling
 from rvpo_lab.tasks.policy import build_policy, byte_tokenizer
 
 pytest.importorskip("bfcl_eval")
@@ -223,16 +222,26 @@ def few(monkeypatch):
     return list(cases.values())
 
 
-def asked(form, server, folder, **options):
-    benchmark = bfcl.build(answer_format=form, categories=("multi_turn",))
-    model = Endpoint("m", server.url, Sampling(temperature=0.0), concurrency=3, retry_minutes=0.01)
-    return asyncio.run(evaluate(benchmark, model, folder, **options))
+class Served:
+    """A model of a `ToolServer`."""
+
+    def __init__(self, server):
+        self.endpoint = Endpoint("m", server.url, concurrency=3, retry_minutes=0.01)
+
+    async def answer(self, question):
+        return await self.endpoint.answer(question, Sampling(temperature=0.0))
+
+
+def asked(form, server, categories=("multi_turn",)):
+    model = Served(server)
+    benchmark = bfcl.build(answer_format=form, categories=categories)
+    return run(replace(benchmark, close=model.endpoint.close), model)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_model_that_makes_the_expected_calls_is_right(form, few, tmp_path):
+def test_a_model_that_makes_the_expected_calls_is_right(form, few):
     with ToolServer(form, few) as server:
-        summary = asked(form, server, tmp_path)
+        summary = asked(form, server)
     assert summary["scores"]["accuracy"]["value"] == 1.0
     assert summary["wrong_because"] == {}
     # Each turn with calls takes two answers, one without takes one.
@@ -259,107 +268,45 @@ def test_a_model_that_makes_the_expected_calls_is_right(form, few, tmp_path):
             assert (held_back[0]["description"][-60:] in told) is (at >= int(turn))
 
 
-def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(few, tmp_path):
-    class Stop(Exception):
-        pass
-
-    def stop(phase, done, of):
-        if phase == "answers" and done == 2:
-            raise Stop
-
-    with ToolServer("rlla", few) as server:
-        asked("rlla", server, tmp_path / "whole")
-        whole = len(server.bodies)
-        with pytest.raises(Stop):
-            asked("rlla", server, tmp_path / "stopped", progress=stop)
-        kept = (tmp_path / "stopped" / "answers.jsonl").read_text().splitlines()
-        assert len(kept) == 2
-        before = len(server.bodies)
-        asked("rlla", server, tmp_path / "stopped")
-        assert 0 < len(server.bodies) - before < whole  # two conversations are not held again
-    for name in ("answers.jsonl", "items.jsonl"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_a_conversation_with_a_lost_answer_is_missing_until_it_is_asked_again(few, tmp_path):
+def test_a_conversation_with_a_lost_answer_is_missing_as_a_whole(few):
     def reject(number, body):
         return 400 if few[2]["question"][0][0]["content"] in str(body) and "Done." in str(body) else None
 
     with ToolServer("native", few, reject) as server:
-        summary = asked("native", server, tmp_path)
-        found = summary["scores"]["accuracy"]
-        assert (found["value"], found["items"], found["missing"], found["bounds"]) == (1.0, 3, 1, [0.75, 1.0])
-        assert summary["answers"]["lost_because"] == {"failed: HTTP 400": 1}
-        server.plan = lambda number, body: None
-        found = asked("native", server, tmp_path, retry_missing=True)["scores"]["accuracy"]
-    assert (found["value"], found["missing"]) == (1.0, 0)
+        summary = asked("native", server)
+    found = summary["scores"]["accuracy"]
+    assert (found["value"], found["items"], found["missing"], found["bounds"]) == (1.0, 3, 1, [0.75, 1.0])
+    assert summary["answers"]["lost_because"] == {"failed: HTTP 400": 1}
 
 
-def test_a_model_that_never_ends_its_turn_is_stopped(few, tmp_path):
+def test_a_model_that_never_ends_its_turn_is_stopped(few):
     with ToolServer("prompt", few[:1], lambda number, body: "[ls()]") as server:
-        benchmark = bfcl.build(categories=("multi_turn_base",))
-        summary = asyncio.run(evaluate(benchmark, Endpoint("m", server.url), tmp_path))
+        summary = asked("prompt", server, ("multi_turn_base",))
     assert len(server.bodies) == MOST_STEPS + 1
     assert summary["wrong_because"] == {"multi_turn:force_terminated": 1}
 
 
-class Batched:
-    """A model with batches that answers "Done." to everything, and notes what it is asked at once."""
+def test_the_harness_holds_the_same_conversations(few, tmp_path):
+    pytest.importorskip("inspect_ai")
+    from inspect_ai import eval as evaluate
+    from inspect_ai.model import get_model
 
-    batch_size = 2
-    about = {"kind": "made up"}  # noqa: RUF012
+    import rvpo.evals.registry  # noqa: F401
+    from rvpo.evals.harness import as_task
+    from rvpo.evals.logs import read_log
 
-    def __init__(self):
-        self.asked = []
-
-    async def answers(self, questions, done=()):
-        self.asked.append([one.id for one in questions])
-        yield [(one, Answer("Done.", 1)) for one in questions if one.id not in done]
-
-    async def close(self):
-        pass
-
-
-def test_batches_of_conversations_take_their_steps_together_and_are_redone_as_a_whole(few):
-    benchmark = bfcl.build(categories=("multi_turn",))
-    model = Batched()
-
-    async def collect(done):
-        return [one async for one in benchmark.through(model).answers(benchmark.questions, done)]
-
-    finished = asyncio.run(collect(()))
-    assert [[one.id for one, _ in some] for some in finished] == [
-        [one.id for one in benchmark.questions[:2]],
-        [one.id for one in benchmark.questions[2:]],
-    ]
-    first, second = (len(case["question"]) for case in few[:2])
-    assert [len(ids) for ids in model.asked[: max(first, second)]] == [2] * min(first, second) + [1] * abs(
-        first - second
-    )
-    one, answer = finished[0][0]
-    assert json.loads(answer.text) == [["Done."]] * first
-    assert answer.tokens == first
-
-    before = len(model.asked)
-    again = asyncio.run(collect({one.id, *(each.id for each in benchmark.questions[2:])}))
-    assert [[each.id for each, _ in some] for some in again] == [[benchmark.questions[1].id]]
-    assert model.asked[before:] == model.asked[: max(first, second)]
-
-
-def test_single_turns_pass_through(few):
-    model = Batched()
-    questions = [
-        Question("simple_0/0", "simple_0", "a", 1),
-        Question("multi_turn_base_11/0", "multi_turn_base_11", "b", 2),
-    ]
-    settings = {"multi_turn_base_11": AskedCase(few[0], "multi_turn_base", FORMS["rlla"])}
-
-    async def collect():
-        return [one async for one in Conversations(model, settings).answers(questions)]
-
-    finished = asyncio.run(collect())
-    assert finished[0] == [(questions[0], Answer("Done.", 1))]
-    assert [one.id for some in finished[1:] for one, _ in some] == ["multi_turn_base_11/0"]
+    with ToolServer("native", few) as server:
+        benchmark = bfcl.build(answer_format="native", categories=("multi_turn",))
+        model = get_model("rvpo-server/m", base_url=server.url, memoize=False, retry_minutes=0.01)
+        task = as_task(benchmark, temperature=0.0, max_tokens=64)
+        (log,) = evaluate(task, model=model, log_dir=str(tmp_path), display="none", log_realtime=False)
+        by_harness = sorted(json.dumps(body["messages"]) for body in server.bodies)
+        server.bodies.clear()
+        asked("native", server)
+    assert log.status == "success"
+    assert by_harness == sorted(json.dumps(body["messages"]) for body in server.bodies)
+    records = read_log(log.location).seeds[0]
+    assert [record["scores"]["accuracy"] for record in records] == [1.0] * 4
 
 
 TEMPLATE = (
@@ -372,14 +319,10 @@ def test_a_local_models_template_is_given_the_tools(tmp_path):
     one = Question("a/0", "a", [{"role": "user", "content": "say so"}], 1, [tool])
     for name, template in {"knows": TEMPLATE, "knows none": "{{ messages[0].content }}"}.items():
         build_policy(tmp_path / name, byte_tokenizer(["find_it say so"], 280, chat_template=template))
-    model = LocalModel(tmp_path / "knows", Sampling(max_tokens=2))
+    model, sampling = LocalModel(tmp_path / "knows"), Sampling(max_tokens=2)
     _, tokenizer = model._load()
-    assert tokenizer.decode(model._encode(tokenizer, [one]).input_ids[0]) == "find_it say so"
-
-    async def collect(folder):
-        return [each async for each in LocalModel(folder, Sampling(max_tokens=2)).answers([one])]
-
-    ((_, answer),) = asyncio.run(collect(tmp_path / "knows"))[0]
+    assert tokenizer.decode(model._encode(tokenizer, [one], sampling).input_ids[0]) == "find_it say so"
+    (answer,) = model.answers([one], sampling)
     assert answer.tokens == 2
     with pytest.raises(ConfigError, match="knows no tools"):
-        asyncio.run(collect(tmp_path / "knows none"))
+        LocalModel(tmp_path / "knows none").answers([one], sampling)

@@ -17,15 +17,15 @@ def echo(body):
     return f"answer to {body['messages'][-1]['content']}"
 
 
-def answers(server, questions=QUESTIONS, done=(), sampling=None, **options):
+def answers(server, questions=QUESTIONS, sampling=None, **options):
     async def collect():
-        model = Endpoint("m", server.url, sampling, timeout=60.0, **({"retry_minutes": 3.0} | options))
+        model = Endpoint("m", server.url, timeout=60.0, **({"retry_minutes": 3.0} | options))
         try:
-            return [pair async for some in model.answers(questions, done) for pair in some]
+            return await asyncio.gather(*(model.answer(question, sampling or Sampling()) for question in questions))
         finally:
             await model.close()
 
-    return {one.id: answer for one, answer in asyncio.run(collect())}
+    return {question.id: answer for question, answer in zip(questions, asyncio.run(collect()), strict=True)}
 
 
 def test_every_question_is_answered_through_faults_that_pass():
@@ -66,13 +66,6 @@ def test_what_a_request_carries():
     }  # fmt: skip
     assert "seed" not in bodies[2]
     assert found["q0/0"].is_cut  # the server counts 20 tokens, as many as may be
-
-
-def test_what_is_done_is_not_asked_for():
-    with FaultServer(reply=echo) as server:
-        found = answers(server, done={one.id for one in QUESTIONS[5:]})
-        assert server.requests == 5
-    assert set(found) == {f"q{at}/0" for at in range(5)}
 
 
 def test_a_server_without_the_model_stops_at_once():

@@ -119,7 +119,7 @@ def tossed(prompt, answer, criterion):
 
 def test_500_real_rows_equal_a_second_computation(real, tmp_path):
     file, rows = real
-    summary = run(build(rows, RuleJudge(tossed)), Scripted(lambda one: "an answer", batch=500), tmp_path)
+    summary = run(build(rows, RuleJudge(tossed)), Scripted(lambda one: "an answer"), tmp_path)
     expected = second_computation(file)
     ours = {name: entry["unclipped"] for name, entry in summary["scores"].items()}
     assert ours == {name: pytest.approx(value, abs=1e-12) for name, value in expected.items()}

@@ -5,12 +5,10 @@ No prompt of the benchmark is repeated here; the rows are made up.
 
 import json
 import random
-from argparse import Namespace
 
 import pytest
 
 from evals.scripted import Scripted, run
-from rvpo.cli.eval_benchmarks import BENCHMARKS
 from rvpo.data.files import raw_rows
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
@@ -252,8 +250,8 @@ def test_agreement_with_a_public_implementation(shared_data):
     assert 0.15 < met / compared < 0.85
 
 
-def test_the_command_builds_it_from_a_file(tmp_path):
+def test_the_task_is_built_from_a_file(tmp_path):
+    tasks = pytest.importorskip("rvpo.evals.tasks")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row(COMMA, prompt=text)) + "\n" for text in "abc"))
-    options = Namespace(data=str(tmp_path / "rows.jsonl"), split="train", limit=2, repeats=2, seed=0)
-    benchmark = BENCHMARKS["ifeval"].build(options)
-    assert [one.prompt[0]["content"] for one in benchmark.questions] == ["a", "a", "b", "b"]
+    made = tasks.ifeval(data=str(tmp_path / "rows.jsonl"), split="train", limit=2, repeats=2)
+    assert [sample.input[0].text for sample in made.dataset] == ["a", "a", "b", "b"]

@@ -1,6 +1,5 @@
 """Answers of local models: the same whatever else is in the batch, as a loop gives them, with LoRA, cut or lost."""
 
-import asyncio
 import json
 import shutil
 from collections import Counter
@@ -23,11 +22,10 @@ def folder(tmp_path_factory):
     return build_policy(tmp_path_factory.mktemp("policy"), word_tokenizer(WORDS), hidden_size=32, layers=1)
 
 
-def answers(model, questions=QUESTIONS, done=()):
-    async def collect():
-        return [pair async for some in model.answers(questions, done) for pair in some]
-
-    return {one.id: answer for one, answer in asyncio.run(collect())}
+def answers(model, sampling, questions=QUESTIONS, batch_size=16):
+    batches = [questions[start : start + batch_size] for start in range(0, len(questions), batch_size)]
+    pairs = [pair for batch in batches for pair in zip(batch, model.answers(batch, sampling), strict=True)]
+    return {question.id: answer for question, answer in pairs}
 
 
 def generated(folder, prompt, length, model=None):
@@ -44,21 +42,20 @@ def generated(folder, prompt, length, model=None):
 
 
 def test_the_likeliest_answer_is_that_of_a_loop(folder):
-    found = answers(LocalModel(folder, Sampling(0.0, max_tokens=6), batch_size=5))
+    found = answers(LocalModel(folder), Sampling(0.0, max_tokens=6), batch_size=5)
     assert {name: one.text for name, one in found.items()} == {
         one.id: generated(folder, one.prompt, 6) for one in QUESTIONS
     }
 
 
-def test_an_answer_depends_neither_on_its_batch_nor_on_what_is_done(folder):
-    sampling = Sampling(1.0, max_tokens=8)
-    whole = answers(LocalModel(folder, sampling, batch_size=12))
+def test_an_answer_does_not_depend_on_its_batch(folder):
+    model, sampling = LocalModel(folder), Sampling(1.0, max_tokens=8)
+    whole = answers(model, sampling, batch_size=12)
     assert len({one.text for one in whole.values()}) > 6
-    single = answers(LocalModel(folder, sampling, batch_size=1))
-    assert single == whole
-    rest = answers(LocalModel(folder, sampling, batch_size=5), done={f"q{at}" + "/0" for at in (0, 1, 2, 3, 4, 6)})
+    assert answers(model, sampling, batch_size=1) == whole
+    rest = answers(model, sampling, [QUESTIONS[5], *QUESTIONS[7:]], batch_size=5)
     assert rest == {name: whole[name] for name in ("q5/0", "q7/0", "q8/0", "q9/0", "q10/0", "q11/0")}
-    other = answers(LocalModel(folder, sampling), [Question.of("q1", 1, QUESTIONS[1].prompt, 0)])
+    other = answers(model, sampling, [Question.of("q1", 1, QUESTIONS[1].prompt, 0)])
     assert other["q1/1"] != whole["q1/0"]
 
 
@@ -79,12 +76,12 @@ def test_tokens_are_drawn_with_the_models_probabilities():
 
 def test_cut_answers_and_prompts_without_room_are_told(folder):
     asked = [QUESTIONS[0], Question.of("long", 0, "red " * 8, 0)]
-    found = answers(LocalModel(folder, Sampling(0.0, max_tokens=505)), asked)
+    found = answers(LocalModel(folder), Sampling(0.0, max_tokens=505), asked)
     assert found["q0/0"].tokens <= 505
     assert found["q0/0"].is_cut == (found["q0/0"].tokens == 505 and not found["q0/0"].lost)
     assert found["long/0"].text is None
     assert found["long/0"].lost == "prompt of 8 tokens leaves no room for 505 of 512"
-    assert answers(LocalModel(folder, Sampling(0.0, max_tokens=1)))["q0/0"].is_cut
+    assert answers(LocalModel(folder), Sampling(0.0, max_tokens=1))["q0/0"].is_cut
 
 
 def test_adapters_answer_as_the_merged_model(folder, tmp_path):
@@ -95,26 +92,25 @@ def test_adapters_answer_as_the_merged_model(folder, tmp_path):
     base.name_or_path = str(folder)
     adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     adapted.save_pretrained(tmp_path / "adapters")
-    model = LocalModel(tmp_path / "adapters", Sampling(0.0, max_tokens=6))
-    found = answers(model)
+    model = LocalModel(tmp_path / "adapters")
+    found = answers(model, Sampling(0.0, max_tokens=6))
     merged = adapted.merge_and_unload()
     expected = {one.id: generated(folder, one.prompt, 6, merged) for one in QUESTIONS}
     assert {name: one.text for name, one in found.items()} == expected
     assert expected != {one.id: generated(folder, one.prompt, 6) for one in QUESTIONS}
-    assert model.about["base_weights"] == fingerprint(folder)
-    assert "peft" in model.about["versions"]
+    assert model.weights == f"{fingerprint(tmp_path / 'adapters')}-{fingerprint(folder)}"
 
 
 def test_chat_messages_need_a_chat_template(folder, tmp_path):
     chat = [Question.of("c", 0, [{"role": "user", "content": "red green"}], 0)]
     with pytest.raises(ConfigError, match="has no chat template"):
-        answers(LocalModel(folder), chat)
+        answers(LocalModel(folder), Sampling(), chat)
     shutil.copytree(folder, tmp_path / "chat")
     tokenizer = load_tokenizer(folder)
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if last %}blue {% endif %}"
     tokenizer.save_pretrained(tmp_path / "chat")
     sampling = Sampling(0.0, max_tokens=5, template={"last": True})
-    found = answers(LocalModel(tmp_path / "chat", sampling), chat)["c/0"].text
+    found = answers(LocalModel(tmp_path / "chat"), sampling, chat)["c/0"].text
     assert found == generated(folder, "red green blue", 5)
 
 
@@ -145,12 +141,11 @@ def test_a_large_file_is_sampled_at_its_ends_too(tmp_path, monkeypatch):
     ("make", "told"),
     [
         (lambda path: LocalModel(path / "nothing"), "has neither"),
-        (lambda path: LocalModel(path, batch_size=0), "batch_size must be at least 1"),
         (lambda path: Sampling(-1.0), "temperature must be"),
         (lambda path: Sampling(top_p=0.0), "top_p must lie"),
         (lambda path: Sampling(max_tokens=0), "max_tokens must be"),
         (lambda path: LocalModel(path).base, "must name its base_model_name_or_path"),
-        (lambda path: answers(LocalModel(path / "broken")), "cannot load the model"),
+        (lambda path: answers(LocalModel(path / "broken"), Sampling()), "cannot load the model"),
     ],
 )
 def test_what_cannot_be_used_is_an_error(tmp_path, make, told):

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from rvpo.evals.benchmark import Record
     from rvpo.evals.logs import Log
     from rvpo.evals.paired import PairedComparison
-    from rvpo.evals.results import Result
 
-__all__ = ["chosen_result", "main", "named_path", "write"]
+__all__ = ["chosen_log", "main", "named_path", "write"]
 
 DESCRIPTION = """\
 Compare two or more evaluations item by item with the first one given: paired
@@ -94,42 +93,40 @@ def _named(given: Sequence[tuple[str, Path, str]], options: argparse.Namespace) 
     models = [log.model for name, log, _ in logs if not name]
     groups: dict[str, list[Log]] = {}
     for name, log, text in logs:
-        label = name or (log.model if log.model and models.count(log.model) == 1 else text)
+        model = Path(text).name if Path(text).is_dir() else log.model
+        label = name or (model if model and models.count(log.model) == 1 else text)
         groups.setdefault(label, []).append(log)
     return groups
 
 
 def _log(path: Path, options: argparse.Namespace) -> "Log":
-    from rvpo.evals.logs import Log, is_log_file, read_log
+    from rvpo.evals.logs import is_log_file, read_log
 
     if is_log_file(path):
         return read_log(path, id_column=options.id)
-    result = chosen_result(path, options.checkpoint)
-    label = path.resolve().name if result.folder != path else str(result.summary["label"] or path.name)
-    summary = result.summary
-    benchmark, score = str(summary["benchmark"]), str(summary["item_score"])
-    return Log(path, benchmark, label, (result.records,), score, summary["about"], summary["step"])
+    return chosen_log(path, options.checkpoint)
 
 
-def chosen_result(folder: Path, checkpoint: str) -> "Result":
-    """Return the result in a folder, or that of one of its checkpoints: "final", "best" or a step.
+def chosen_log(folder: Path, checkpoint: str) -> "Log":
+    """Return the log in a folder, or that of one of its checkpoints: "final", "best" or a step.
 
-    Raises ConfigError for a folder with results of several benchmarks or runs, or without that checkpoint.
+    Raises ConfigError for a folder with logs of several tasks or runs, or without that checkpoint.
     """
+    from rvpo.cli.eval_view import summary_of
     from rvpo.evals.checkpoints import best_checkpoint
-    from rvpo.evals.results import read_result, result_folders
+    from rvpo.evals.logs import read_logs
 
-    results = [read_result(place) for place in result_folders(folder)]
-    runs = {(result.folder.parent, result.summary["benchmark"]) for result in results}
-    if len(runs) > 1:
-        raise ConfigError(f"{folder} has the results of several runs; name one of them, as {results[0].folder.parent}")
-    if len(results) > 1 and any(result.summary["step"] is None for result in results):
-        raise ConfigError(f"the results in {folder} are not those of checkpoints; name one, as {results[0].folder}")
-    if checkpoint in ("final", "best"):
-        summaries = [result.summary for result in results]
-        wanted = best_checkpoint(summaries) if checkpoint == "best" else summaries[-1]
-        return next(result for result in results if result.summary is wanted)
-    by_step = {str(result.summary["step"]): result for result in results}
+    logs = read_logs(folder)
+    if len({(log.path.parent, log.task) for log in logs}) > 1:
+        raise ConfigError(f"{folder} has the results of several runs; name one of them, as {logs[0].path.parent}")
+    by_step = {str(log.step): log for log in logs}
+    if len(by_step) < len(logs):
+        raise ConfigError(f"{folder} has several logs of one model; name one, as {logs[0].path}")
+    if checkpoint == "final" or (len(logs) == 1 and checkpoint == "best"):
+        return logs[-1]
+    if checkpoint == "best":
+        best = best_checkpoint([summary_of(log) for log in logs])
+        return next(log for log in logs if log.step == best["step"])
     if checkpoint not in by_step:
         steps = ", ".join(by_step)
         raise ConfigError(f"{folder} has no checkpoint {checkpoint}: --checkpoint is final, best or one of {steps}")
@@ -185,7 +182,7 @@ def _texts_of(records: Mapping[str, Sequence[Sequence["Record"]]], tag: str) -> 
 
 def _notes(groups: Groups, comparisons: Sequence["PairedComparison"], checkpoint: str) -> list[str]:
     """Return what holds for the comparisons beside their own cautions."""
-    from rvpo.evals.results import differences
+    from rvpo.evals.logs import differences
 
     notes = []
     if checkpoint == "best":
@@ -193,7 +190,7 @@ def _notes(groups: Groups, comparisons: Sequence["PairedComparison"], checkpoint
     named = [(name, log) for name, logs in groups.items() for log in logs]
     (first, reference), *others = named
     for name, log in others:
-        apart = differences(reference.settings, log.settings, whole="benchmark" not in reference.settings)
+        apart = differences(reference.settings, log.settings)
         if apart:
             notes.append(f"{name} was not evaluated as {first} was: {apart}")
     if "gpqa" in reference.task:

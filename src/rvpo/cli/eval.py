@@ -1,89 +1,106 @@
-"""`rvpo eval`: a model, or every checkpoint of a training run, on one benchmark; killed or not, the same results."""
+"""`rvpo eval`: a model, or every checkpoint of a training run, on any task of inspect; killed, it goes on."""
 
 import argparse
-import asyncio
+import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rvpo.cli.eval_benchmarks import Entry, benchmarks
+from rvpo.cli.eval_run import LOCAL, SERVED, Target, evaluated, forget_missing
+from rvpo.cli.laboratory import laboratory_command
 from rvpo.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rvpo.evals.benchmark import Benchmark
-    from rvpo.evals.models import Model, Sampling
+from rvpo.text import listed
 
 __all__ = ["main"]
 
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-LOCAL = ("batch_size", "device", "dtype")
-SERVED = ("concurrency", "timeout", "retry_minutes", "api_key_env", "extra")
-"""Options of one kind of model only."""
-
 EXAMPLES = """
 examples:
-  rvpo eval rubric --model runs/quickstart/runs/rubric-gdpo-0
+  rvpo eval tools --model runs/quickstart/runs/tools-gdpo-0
   rvpo eval healthbench --data oss_eval.jsonl --model runs/rvpo --checkpoints \\
       --judge Qwen/Qwen3-32B --judge-url http://localhost:8001/v1
   rvpo eval gpqa --data gpqa_diamond.csv --model runs/rvpo/checkpoint-300 --repeats 4
   rvpo eval rlla --data rlla_4k_test80.parquet --model my-model --base-url http://localhost:8000/v1
+  rvpo eval inspect_evals/gsm8k inspect_evals/mbpp --model runs/rvpo --checkpoints last
 
-Interrupted or killed, it goes on with the same command. Then: rvpo compare, rvpo tables. 'rvpo eval BENCHMARK --help'
-tells a benchmark's options; docs/evaluation.md has every rule, and the commands for the rows of the paper. The
-embedded tasks, as rubric, come with the laboratory, rvpo-lab.
+A TASK is one of this package's (healthbench, gpqa, rlla, ifeval, bfcl, and with the laboratory the embedded ones),
+or whatever `inspect eval` takes; an option that is not below is the task's own, and 'rvpo eval TASK --help' tells
+them. Interrupted or killed, it goes on with the same command. Results are logs of inspect (`inspect view`).
+Then: rvpo compare. docs/evaluation.md has every rule.
 """
+
+Task = Callable[..., Any]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    known = benchmarks(next(iter(arguments), ""))
-    options = _parser(known).parse_args(arguments)
-    if find_spec("rich") is None:
-        raise ConfigError("rvpo eval needs rich, not installed here: pip install 'rvpo[evals]'")
-    entry = known[options.benchmark]
-    _check(options, entry)
-    sampling = _sampling(options, entry)
+    if find_spec("inspect_ai") is None:
+        raise ConfigError("rvpo eval needs inspect-ai, not installed here: pip install 'rvpo[evals]'")
+    parser = _parser()
+    tasks = {name: _task(name) for name in arguments[: _first_option(arguments)]}
+    if tasks and {"-h", "--help"} & set(arguments):
+        parser.epilog = "\n".join(_described(name, task) for name, task in tasks.items())
+    options, rest = parser.parse_known_args(arguments)
+    given = _task_arguments(tasks, rest, options.limit)
+    _check(options, given)
     targets = _targets(options)
-    models = [_model(target, sampling, options) for target in targets]
-    benchmark = entry.build(options)
+    made = {name: _made(name, task, given[name], options) for name, task in tasks.items()}
     try:
-        summaries = asyncio.run(_evaluate(benchmark, targets, models, retry_missing=options.retry_missing))
+        for name, task in made.items():
+            _run(name, task, given[name], targets, options)
     except KeyboardInterrupt:
         print("interrupted; go on with the same command")
         return 130
-    from rvpo.cli.eval_view import print_summaries
-
-    print_summaries(summaries)
-    if benchmark.note():
-        print(benchmark.note())
-    print(f"results: {targets[0].out if len(targets) == 1 else targets[0].out.parent}")
     return 0
 
 
-def _parser(known: Mapping[str, Entry]) -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+def _run(
+    name: str, task: Any, given: Mapping[str, Any], targets: Sequence[Target], options: argparse.Namespace
+) -> None:
+    from rvpo.cli.eval_view import print_summaries, summary_of
+    from rvpo.evals.logs import read_log
+
+    folder = _out(options, name)
+    if options.retry_missing:
+        forget_missing(folder)
+    files = [evaluated(task, given, target, folder, options) for target in targets]
+    summaries = [summary_of(read_log(file)) for file in files]
+    print_summaries(summaries)
+    print(f"logs: {folder}, to be seen by: inspect view --log-dir {folder}")
+
+
+def _made(name: str, task: Task | None, given: Mapping[str, Any], options: argparse.Namespace) -> Any:
+    """Return a task with its arguments; of one that is inspect's to find, the name."""
+    return name if task is None else task(**given, seed=options.seed)
+
+
+def _first_option(arguments: Sequence[str]) -> int:
+    return next((place for place, word in enumerate(arguments) if word.startswith("-")), len(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
         prog="rvpo eval",
-        description="Evaluate a model, or all checkpoints of a training run, on a benchmark.",
+        description="Evaluate a model, or all checkpoints of a training run, on tasks of inspect.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    commands = top.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
-    for name, entry in known.items():
-        parser = commands.add_parser(name, help=entry.summary.replace("%", "%%"), description=entry.summary)
-        entry.add_options(parser)
-        _add_model(parser)
-        _add_sampling(parser, entry)
-    return top
+    parser.add_argument("tasks", nargs="+", metavar="TASK", help="as ifeval, rvpo/ifeval or inspect_evals/gsm8k")
+    _add_model(parser)
+    _add_run(parser)
+    return parser
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--model", required=True, help="folder with a model or LoRA adapters, or with --base-url a name there"
+        "--model",
+        required=True,
+        help="folder with a model or LoRA adapters, a name on the server of --base-url, or PROVIDER/NAME of inspect",
     )
     model.add_argument("--base-url", metavar="URL", help="OpenAI-compatible server of the model")
     model.add_argument(
@@ -103,27 +120,19 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--retry-minutes", type=float, metavar="M", help="server: try again so long (default: 10)")
     model.add_argument("--api-key-env", metavar="NAME", help="server: variable of the key (default: OPENAI_API_KEY)")
     model.add_argument("--extra", type=_mapping, metavar="JSON", help="server: further fields of a request")
-
-
-def _add_sampling(parser: argparse.ArgumentParser, entry: Entry) -> None:
-    run = parser.add_argument_group("answers and results")
-    run.add_argument(
-        "--temperature",
-        type=float,
-        default=entry.temperature,
-        metavar="T",
-        help="0: the likeliest token (default: %(default)s)",
-    )
-    run.add_argument("--top-p", type=float, default=1.0, metavar="P", help="(default: 1, all tokens)")
-    run.add_argument(
-        "--max-tokens", type=int, default=entry.max_tokens, metavar="N", help="of an answer (default: %(default)s)"
-    )
-    run.add_argument(
+    model.add_argument(
         "--template", type=_mapping, metavar="JSON", help='for the chat template, as {"enable_thinking": false}'
     )
-    run.add_argument("--repeats", type=int, default=1, metavar="N", help="answers per item (default: 1)")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    run = parser.add_argument_group("answers and results")
+    run.add_argument("--temperature", type=float, metavar="T", help="0: the likeliest token (default: the task's)")
+    run.add_argument("--top-p", type=float, metavar="P", help="(default: 1, all tokens)")
+    run.add_argument("--max-tokens", type=int, metavar="N", help="of an answer (default: the task's)")
     run.add_argument("--seed", type=int, default=0, help="of answers, shuffles and drawn prompts (default: 0)")
-    run.add_argument("--out", type=Path, metavar="FOLDER", help="results (default: results/BENCHMARK/LABEL)")
+    run.add_argument("--limit", type=int, metavar="N", help="the first N rows only; of bfcl N cases of a category")
+    run.add_argument("--out", type=Path, metavar="FOLDER", help="logs (default: results/TASK/LABEL)")
     run.add_argument("--retry-missing", action="store_true", help="ask again for lost answers and verdicts")
 
 
@@ -137,58 +146,133 @@ def _mapping(text: str) -> dict[str, Any]:
     return value
 
 
-def _check(options: argparse.Namespace, entry: Entry) -> None:
+def _task(name: str) -> Task | None:
+    """Return a task of this package or of the laboratory; None for any other, which inspect is to find."""
+    from rvpo.evals.tasks import TASKS
+
+    package, _, short = name.rpartition("/")
+    if package not in ("", "rvpo", "rvpo_lab"):
+        return None
+    if short in TASKS:
+        own: Task = TASKS[short]
+        return own
+    if Path(name.partition("@")[0]).exists():
+        return None
+    embedded: Mapping[str, Task] = laboratory_command(
+        "bench", f"a task other than {listed(list(TASKS))}, as {name!r},"
+    ).embedded_tasks()
+    if short not in embedded:
+        raise ConfigError(f"there is no task {name!r}; there are {', '.join([*TASKS, *embedded])} and PACKAGE/NAME")
+    return embedded[short]
+
+
+def _parameters(task: Task) -> dict[str, inspect.Parameter]:
+    return {name: one for name, one in inspect.signature(task).parameters.items() if name not in ("limit", "seed")}
+
+
+def _described(name: str, task: Task | None) -> str:
+    if task is None:
+        return f"{name} is inspect's to describe."
+    options = ", ".join(f"--{one.replace('_', '-')}" for one in _parameters(task))
+    return f"{name}: {inspect.getdoc(task)}\n\n  its own options: {options}"
+
+
+def _task_arguments(
+    tasks: Mapping[str, Task | None], rest: Sequence[str], limit: int | None
+) -> dict[str, dict[str, Any]]:
+    """Return the arguments of each task from the options that are not the command's own.
+
+    Raises ConfigError for an option that no task has, and for one that is needed and absent.
+    """
+    words: dict[str, list[str]] = {}
+    for word in rest:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            words.setdefault(name.replace("-", "_"), []).extend([value] if equals else [])
+        elif words:
+            words[next(reversed(words))].append(word)
+        else:
+            raise ConfigError(f"cannot read {word!r}: tasks come first, then options")
+    known = {name for task in tasks.values() if task is not None for name in _parameters(task)}
+    if None not in tasks.values():
+        strange = [name for name in words if name not in known]
+        if strange:
+            has = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(known))
+            raise ConfigError(f"{', '.join(tasks)}: no option --{strange[0].replace('_', '-')}; there are {has}")
+    given = {}
+    for name, task in tasks.items():
+        parameters = {} if task is None else _parameters(task)
+        given[name] = {
+            key: _typed(key, values, parameters.get(key))
+            for key, values in words.items()
+            if task is None or key in parameters
+        }
+        absent = [key for key, one in parameters.items() if one.default is one.empty and key not in given[name]]
+        if absent:
+            raise ConfigError(f"{name} needs --{absent[0].replace('_', '-')}")
+        if task is not None and limit is not None and "limit" in inspect.signature(task).parameters:
+            given[name]["limit"] = limit
+    return given
+
+
+def _typed(name: str, values: Sequence[str], parameter: inspect.Parameter | None) -> Any:
+    """Return the value of an option: as the task's parameter wants it, or as JSON has it."""
+    if parameter is not None and parameter.annotation in (int, float):
+        try:
+            return parameter.annotation(*values)
+        except (ValueError, TypeError):
+            raise ConfigError(f"--{name.replace('_', '-')} needs a number, got {' '.join(values)!r}") from None
+    if parameter is not None:
+        return values[0] if len(values) == 1 else list(values)
+    try:
+        return json.loads(values[0]) if len(values) == 1 else list(values) or True
+    except ValueError:
+        return values[0]
+
+
+def _check(options: argparse.Namespace, given: Mapping[str, Mapping[str, Any]]) -> None:
     """Raise ConfigError for options that do not go together."""
-    foreign = LOCAL if options.base_url else SERVED
-    given = [f"--{name.replace('_', '-')}" for name in foreign if getattr(options, name) is not None]
-    if given:
+    kinds = SERVED if options.base_url else LOCAL
+    foreign = [name for name in {*LOCAL, *SERVED} - set(kinds) if getattr(options, name) is not None]
+    if foreign:
         kind = "of local models; leave out --base-url" if options.base_url else "of servers; give --base-url"
-        raise ConfigError(f"{', '.join(given)}: {kind}")
+        raise ConfigError(f"{', '.join('--' + name.replace('_', '-') for name in sorted(foreign))}: {kind}")
     if options.base_url and options.checkpoints:
         raise ConfigError("--checkpoints are folders; evaluate what a server serves one by one, with --step")
-    if options.repeats < 1 or options.seed < 0:
-        raise ConfigError(f"--repeats must be at least 1 and --seed at least 0, got {options.repeats}, {options.seed}")
-    if options.repeats > 1 and options.temperature == 0 and not entry.varies:
-        raise ConfigError("at temperature 0 all --repeats are the same answer; give a --temperature above 0")
-
-
-def _sampling(options: argparse.Namespace, entry: Entry) -> "Sampling":
-    from rvpo.evals.models import Sampling
-
-    return Sampling(options.temperature, options.top_p, options.max_tokens, options.template or {})
-
-
-@dataclass(frozen=True)
-class Target:
-    """One model to be evaluated."""
-
-    model: str
-    """Folder, or name on the server."""
-    label: str
-    step: int | None
-    out: Path
+    for name, arguments in given.items():
+        repeats = arguments.get("repeats", 1)
+        if repeats < 1 or options.seed < 0:
+            raise ConfigError(f"--repeats must be at least 1 and --seed at least 0, got {repeats}, {options.seed}")
+        if repeats > 1 and options.temperature == 0 and "gpqa" not in name:
+            raise ConfigError("at temperature 0 all --repeats are the same answer; give a --temperature above 0")
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit must be at least 1, got {options.limit}")
 
 
 def _targets(options: argparse.Namespace) -> list[Target]:
     """Return the models that are asked for; raises ConfigError for a training folder without checkpoints."""
     given = options.model if options.base_url else str(Path(options.model))
-    label = options.label or _label(given, bool(options.base_url))
-    out = options.out or Path("results") / options.benchmark / re.sub(r"[^\w.=+-]+", "-", label)
+    label = _label(options)
     if not options.checkpoints:
         named = CHECKPOINT.fullmatch(Path(given).name)
         step = options.step if options.step is not None or not named or options.base_url else int(named[1])
-        return [Target(given, label, step, out)]
+        return [Target(given, label, step)]
     return [
-        Target(str(folder), f"{label} {folder.name}", step, out / folder.name)
+        Target(str(folder), f"{label} {folder.name}", step)
         for step, folder in _checkpoints(Path(given), options.checkpoints)
     ]
 
 
-def _label(model: str, is_served: bool) -> str:
-    path = Path(model).resolve()
-    if is_served or not CHECKPOINT.fullmatch(path.name):
-        return model if is_served else path.name
-    return f"{path.parent.name}-{path.name}"
+def _label(options: argparse.Namespace) -> str:
+    if options.label or options.base_url or not Path(options.model).exists():
+        return str(options.label or options.model)
+    path = Path(options.model).resolve()
+    return f"{path.parent.name}-{path.name}" if CHECKPOINT.fullmatch(path.name) else path.name
+
+
+def _out(options: argparse.Namespace, task: str) -> Path:
+    label = re.sub(r"[^\w.=+-]+", "-", _label(options))
+    return options.out or Path("results") / task.rpartition("/")[2] / label
 
 
 def _checkpoints(folder: Path, which: str) -> list[tuple[int, Path]]:
@@ -207,46 +291,3 @@ def _checkpoints(folder: Path, which: str) -> list[tuple[int, Path]]:
     if absent:
         raise ConfigError(f"{folder} has no checkpoint {absent[0]}; it has {', '.join(map(str, sorted(by_step)))}")
     return sorted((step, by_step[step]) for step in set(steps))
-
-
-async def _evaluate(
-    benchmark: "Benchmark", targets: Sequence[Target], models: Sequence["Model"], *, retry_missing: bool
-) -> list[dict[str, Any]]:
-    """Evaluate one model after the other; return their summaries."""
-    from rvpo.cli.eval_view import EvalView
-    from rvpo.evals.run import evaluate
-
-    summaries = []
-    try:
-        with EvalView(len(targets)) as view:
-            for target, model in zip(targets, models, strict=True):
-                summary = await evaluate(
-                    benchmark,
-                    model,
-                    target.out,
-                    label=target.label,
-                    step=target.step,
-                    retry_missing=retry_missing,
-                    progress=view.of(target.label),
-                )
-                summaries.append(summary)
-    finally:
-        await benchmark.close()
-    return summaries
-
-
-def _model(target: Target, sampling: "Sampling", options: argparse.Namespace) -> "Model":
-    names = SERVED if options.base_url else LOCAL
-    chosen: Mapping[str, Any] = {name: value for name in names if (value := getattr(options, name)) is not None}
-    if not options.base_url:
-        missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-        if missing:
-            raise ConfigError(f"a local model needs {' and '.join(missing)}: pip install 'rvpo[trl]'")
-        from rvpo.evals.models import LocalModel
-
-        return LocalModel(target.model, sampling, **chosen)
-    if find_spec("openai") is None:
-        raise ConfigError("a model on a server needs openai, not installed here: pip install 'rvpo[judge]'")
-    from rvpo.evals.endpoint import Endpoint
-
-    return Endpoint(target.model, options.base_url, sampling, **chosen)

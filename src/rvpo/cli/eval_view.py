@@ -1,76 +1,48 @@
-"""What `rvpo eval` shows: progress, as bars in a terminal and lines elsewhere, and scores with what is missing."""
+"""What `rvpo eval` shows of finished logs: scores with what is missing from them."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from importlib import import_module
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from rvpo.cli.laboratory import laboratory_command
+from rvpo.evals.benchmark import Record, mean_score, summarized
+from rvpo.evals.logs import Log
 from rvpo.text import NOTHING, number, span
 
-__all__ = ["EvalView", "print_summaries"]
+__all__ = ["notes", "print_summaries", "summary_of"]
 
-LINE_EVERY = 20.0
-"""Seconds between the plain lines that stand in for the bars where there is no terminal."""
+OWN_MODULES = {name: f"rvpo.evals.{name}" for name in ("healthbench", "gpqa", "rlla", "ifeval", "bfcl")}
 COLUMN = 13
 """Room for a score in the table of several models."""
 
 Summary = Mapping[str, Any]
+Summarize = Callable[[Sequence[Record]], Mapping[str, Any]]
 
 
-class EvalView:
-    """Shows how far evaluations are.
+def summary_of(log: Log) -> dict[str, Any]:
+    """Return the summary of a log: by its benchmark's own rules, or the means of a foreign task's scores."""
+    records = [record for seed in log.seeds for record in seed]
+    summarize = _summarize(log)
+    made = summarized(log.task, log.score or log.names[0], summarize, records)
+    return {"label": log.model, "step": log.step} | made | {"about": dict(log.settings)}
 
-    with EvalView(2) as view:
-        await evaluate(..., progress=view.of("gdpo"))
-    """
 
-    def __init__(self, models: int, console: Console | None = None) -> None:
-        self.models, self.begun = models, 0
-        self.console = console or Console(stderr=True)
-        self.bars: Progress | None = None
-        self.last_line = -LINE_EVERY
-
-    def __enter__(self) -> "EvalView":
-        if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.bars = Progress(*columns, console=self.console, transient=True)
-            self.bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.bars is not None:
-            self.bars.stop()
-
-    def of(self, label: str) -> Callable[[str, int, int], None]:
-        """Return the `progress` of the next model."""
-        self.begun += 1
-        place = f" ({self.begun} of {self.models})" if self.models > 1 else ""
-        bars: dict[str, Any] = {}
-
-        def show(phase: str, done: int, of: int) -> None:
-            name = f"{label}{place}: {phase}"
-            if self.bars is None:
-                self._line(f"{name} {done}/{of}", is_end=done == of)
-                return
-            if phase not in bars:
-                bars[phase] = self.bars.add_task(Text(name).markup, total=of)
-            self.bars.update(bars[phase], completed=done, visible=done < of)
-
-        return show
-
-    def _line(self, text: str, *, is_end: bool) -> None:
-        now = time.monotonic()
-        if is_end or now - self.last_line >= LINE_EVERY:
-            self.last_line = now
-            print(text, flush=True)
+def _summarize(log: Log) -> Summarize:
+    if log.is_own:
+        module = import_module(OWN_MODULES[log.task]) if log.task in OWN_MODULES else laboratory_command("bench")
+        summarize: Summarize = module.summarize
+        return summarize
+    return lambda records: {
+        "headline": log.score or log.names[0],
+        "aggregates": {},
+        "shown": log.names,
+        "scores": {name: mean_score(records, name) for name in log.names},
+    }
 
 
 def print_summaries(summaries: Sequence[Summary], console: Console | None = None) -> None:
@@ -134,6 +106,11 @@ def notes(summary: Summary) -> list[str]:
         lines.append(f"{answers['lost']} of {answers['asked']} answers are lost ({why})")
     if summary.get("unparsed"):
         lines.append(f"{summary['unparsed']} of {answers['asked']} answers name no letter, and count as wrong")
+    if summary.get("malformed"):
+        lines.append(f"{summary['malformed']} answers count as refusals that hold a call which cannot be read")
+    left_out = summary.get("about", {}).get("settings", {}).get("rows_left_out")
+    if left_out:
+        lines.append(f"{left_out} rows without positive points were left out, as the official code does")
     if answers["cut_at_max_tokens"]:
         lines.append(f"{answers['cut_at_max_tokens']} of {answers['asked']} answers were cut at max_tokens")
     return lines

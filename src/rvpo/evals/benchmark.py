@@ -8,10 +8,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rvpo.evals.models import Answer, Model, Question
+from rvpo.evals.models import Answer, Question
 from rvpo.stats import bootstrap_interval
 
-__all__ = ["Benchmark", "Record", "mean_score", "per_answer", "questions_digest", "units_of", "unknown_record"]
+__all__ = [
+    "Ask",
+    "Benchmark",
+    "Record",
+    "mean_score",
+    "per_answer",
+    "questions_digest",
+    "summarized",
+    "units_of",
+    "unknown_record",
+]
 
 DRAWS = 1000
 """Bootstrap draws of a summary's intervals, as in HealthBench's own code."""
@@ -20,11 +30,17 @@ Record = dict[str, Any]
 """A scored answer: `id`, `unit`, `scores` (name -> number, None for missing), `bounds` (name -> lowest and highest
 value of a missing score), `missing` (how many parts were lost that asking again could bring), and the benchmark's own.
 """
-Score = Callable[[Sequence[Question], Sequence[Answer]], Awaitable[list[Record]]]
+Score = Callable[[Question, Answer], Awaitable[Record]]
+Ask = Callable[[Question], Awaitable[Answer]]
 
 
 async def nothing() -> None:
     """Do nothing: most benchmarks hold no connections."""
+
+
+async def asked_once(question: Question, ask: Ask) -> Answer:
+    """Ask the model once: most questions are one prompt."""
+    return await ask(question)
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Benchmark:
     name: str
     questions: Sequence[Question]
     score: Score
-    """Questions and their answers -> a record for each, in order. Lost answers are among them."""
+    """A question and its answer, which may be lost -> its record."""
     summarize: Callable[[Sequence[Record]], Mapping[str, Any]]
     """All records -> `headline` (a name in `scores`), `scores` (name -> as `mean_score`), `aggregates` (name -> its
     definition), `shown` (names for tables), and what else is to be in the summary."""
@@ -42,14 +58,10 @@ class Benchmark:
     """The name in a record's `scores` that comparisons use."""
     about: Mapping[str, Any]
     """What results depend on beside the questions: judge, prompts, seeds."""
-    batch: int = 64
-    """Answers scored at once."""
-    through: Callable[[Model], Model] | None = None
-    """Makes of the model what answers the questions, where a question is more than one prompt."""
+    converse: Callable[[Question, Ask], Awaitable[Answer]] = asked_once
+    """A question and what asks the model -> the answer, where a question is more than one prompt."""
     close: Callable[[], Awaitable[None]] = nothing
-    """Gives back what the scoring holds on the running loop; to be called when all models are evaluated."""
-    note: Callable[[], str] = str
-    """What the scoring has done and cost so far, in a line, "" for nothing to say."""
+    """Gives back what the scoring holds on the running loop; called whenever nothing is being scored."""
 
 
 def units_of(contents: Sequence[object]) -> list[str]:
@@ -81,12 +93,12 @@ def questions_digest(questions: Sequence[Question]) -> str:
 
 
 def per_answer(score: Callable[[Question, Answer], Record]) -> Score:
-    """Return a benchmark's `score` from a function that scores a single answer."""
+    """Return a benchmark's `score` from a function that waits for nothing."""
 
-    async def score_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Record]:
-        return [score(question, answer) for question, answer in zip(questions, answers, strict=True)]
+    async def score_answer(question: Question, answer: Answer) -> Record:
+        return score(question, answer)
 
-    return score_answers
+    return score_answer
 
 
 def unknown_record(question: Question, bounds: Mapping[str, tuple[float, float]]) -> Record:
@@ -129,3 +141,27 @@ def _interval(values: Sequence[float], units: Sequence[str], seed: int) -> list[
     blocks = units if len(set(units)) < len(units) else None
     interval = bootstrap_interval(values, seed=seed, draws=DRAWS, blocks=blocks)
     return [interval.low, interval.high]
+
+
+def summarized(
+    name: str, item_score: str, summarize: Callable[[Sequence[Record]], Mapping[str, Any]], records: Sequence[Record]
+) -> dict[str, Any]:
+    """Return the summary of a benchmark's records: its own part, and what became of the answers.
+
+    Of a record's answer are read `lost` (why, "" or absent for none), `is_cut` and `tokens`.
+    """
+    known = [record for record in records if not record.get("lost")]
+    lost = Counter(record["lost"] for record in records if record.get("lost"))
+    return {
+        "benchmark": name,
+        "item_score": item_score,
+        "answers": {
+            "asked": len(records),
+            "units": len({record["unit"] for record in records}),
+            "lost": lost.total(),
+            "lost_because": dict(sorted(lost.items())),
+            "cut_at_max_tokens": sum(bool(record.get("is_cut")) for record in known),
+            "mean_tokens": sum(record.get("tokens", 0) for record in known) / len(known) if known else None,
+        },
+        **summarize(records),
+    }

@@ -27,11 +27,12 @@ from statistics import NormalDist, variance
 from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, unknown_record
+from rvpo.evals.benchmark import Ask, Benchmark, Record, mean_score, per_answer, unknown_record
 from rvpo.evals.bfcl_forms import FORMS, turns_of
 from rvpo.evals.bfcl_library import VERSION, check_calls, language_of, load_cases, require
-from rvpo.evals.bfcl_turns import AskedCase, Conversations, check_transcript, read_transcript
+from rvpo.evals.bfcl_turns import AskedCase, check_transcript, conversed, read_transcript
 from rvpo.evals.models import Answer, Question
+from rvpo.llm.thoughts import without_thoughts
 
 __all__ = ["CATEGORIES", "GROUPS", "WEIGHTS", "build", "record", "summarize"]
 
@@ -139,7 +140,11 @@ def build(
         for name in names
         for case in _drawn(load_cases(name), name, number, seed)
     }
-    several = {unit: one for unit, one in settings.items() if one.category in MULTI_TURN}
+
+    async def converse(question: Question, ask: Ask) -> Answer:
+        setting = settings[question.unit]
+        return await (conversed(question, setting, ask) if setting.category in MULTI_TURN else ask(question))
+
     return Benchmark(
         name="bfcl",
         questions=[
@@ -156,7 +161,7 @@ def build(
             "repeats": repeats,
             "seed": seed,
         },
-        through=(lambda model: Conversations(model, several)) if several else None,
+        converse=converse,
     )
 
 
@@ -194,7 +199,9 @@ def record(question: Question, setting: AskedCase, answer: Answer) -> Record:
     why = _why_wrong(setting, answer.text)
     scores = dict.fromkeys(names, float(why is None))
     identity = {"id": question.id, "unit": question.unit}
-    return identity | {"scores": scores, "bounds": {}, "missing": 0} | about | {"why": why}
+    is_attempt = bool(setting.form.attempt.search(without_thoughts(answer.text)))
+    malformed = why is None and "irrelevance" in setting.category and is_attempt
+    return identity | {"scores": scores, "bounds": {}, "missing": 0} | about | {"why": why, "malformed": malformed}
 
 
 def _why_wrong(setting: AskedCase, text: str) -> str | None:
@@ -217,7 +224,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`.
 
     `not_run` has the categories of which not all cases were asked, with how many were and how many there are;
-    `wrong_because` counts the reasons of wrong answers. The headline is the largest aggregate that is whole.
+    `wrong_because` counts the reasons of wrong answers, `malformed` the right ones of irrelevance that are no refusal
+    but a call that cannot be read. The headline is the largest aggregate that is whole.
     """
     units: dict[str, set[str]] = {}
     for record in records:
@@ -236,6 +244,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "scores": scores,
         "not_run": {name: [len(units.get(name, ())), CATEGORIES[name]] for name in short},
         "wrong_because": _reasons(records),
+        "malformed": sum(bool(record.get("malformed")) for record in records),
     }
 
 

@@ -12,12 +12,12 @@ worked out only if it is arithmetic with literals. Java and JavaScript are parse
 import ast
 import json
 import operator
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from rvpo.evals.bfcl_library import Calls, module
+from rvpo.evals.tool_text import BLOCK
 from rvpo.llm.thoughts import without_thoughts
 from rvpo.rewards.tool_calling import read_calls
 
@@ -29,7 +29,6 @@ ARITHMETIC: Mapping[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow,
 }  # fmt: skip
-BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 NO_TOOL = "none"
 """A tool by this name, which RLLA's own evaluation offers, is no tool."""
 

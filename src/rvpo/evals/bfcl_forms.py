@@ -5,12 +5,14 @@ nothing else. A form's `read` is in `rvpo.evals.bfcl_calls`.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rvpo.evals.bfcl_calls import BLOCK, native_calls, prompted_calls, rlla_calls, shown_call
+from rvpo.evals.bfcl_calls import native_calls, prompted_calls, rlla_calls, shown_call
 from rvpo.evals.bfcl_library import Calls, Case, documented, module, tools
+from rvpo.evals.tool_text import BLOCK
 from rvpo.llm.thoughts import without_thoughts
 
 __all__ = ["FORMS", "Asked", "Form", "Step", "Turn", "turns_of"]
@@ -87,6 +89,8 @@ class Form:
     """Case, category, turns so far -> what the model is given."""
     read: Callable[[str, str], Calls]
     """Answer, language -> its calls; ValueError without any."""
+    attempt: re.Pattern[str]
+    """What an answer has that tries to call something."""
     underscores: bool = False
     """Functions' names have underscores for dots."""
 
@@ -187,8 +191,8 @@ def _rlla(case: Case, category: str, turns: Sequence[Turn]) -> Asked:
 
 
 FORMS: Mapping[str, Form] = {
-    "prompt": Form(_prompted, prompted_calls),
-    "native": Form(_native, native_calls, underscores=True),
-    "rlla": Form(_rlla, rlla_calls),
+    "prompt": Form(_prompted, prompted_calls, re.compile(r"\[\s*[\w.]+\(")),
+    "native": Form(_native, native_calls, re.compile("<tool_call>"), underscores=True),
+    "rlla": Form(_rlla, rlla_calls, re.compile("<tool_call>")),
 }
 """Answer formats by name."""

@@ -11,25 +11,23 @@ is not run, Python's builtins cannot be called, and numbers that would take for 
 """
 
 import ast
-import asyncio
 import decimal
 import inspect
 import json
-from collections.abc import AsyncGenerator, Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from rvpo.evals.benchmark import Ask
 from rvpo.evals.bfcl_forms import Form, Step, Turn, turns_of
 from rvpo.evals.bfcl_library import DOCUMENTS, Calls, Case, language_of, module
-from rvpo.evals.models import Answer, Finished, Model, Question
+from rvpo.evals.models import Answer, Question
 
-__all__ = ["MOST_STEPS", "AskedCase", "Conversations", "World", "check_transcript", "read_transcript"]
+__all__ = ["MOST_STEPS", "AskedCase", "World", "check_transcript", "conversed", "read_transcript"]
 
 MOST_STEPS = 20
 """Answers with calls in one turn; one more ends the conversation, with what has been done until then."""
-AT_ONCE = 64
-"""Conversations with an endpoint."""
 APIS = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code."
 CHECKER = "bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker"
 STATELESS = "MathAPI"
@@ -205,62 +203,9 @@ class Conversation:
         return Answer(json.dumps([[step.text for step in turn.steps] for turn in begun]), self.tokens, self.is_cut)
 
 
-class Conversations:
-    """A model that answers cases of several turns with the transcript of a conversation, and all others as it does.
-
-    A local model holds a batch of conversations at a time, a step of each together; with an endpoint each goes its own
-    way. A conversation that was killed half-way begins anew.
-    """
-
-    def __init__(self, model: Model, settings: Mapping[str, AskedCase]) -> None:
-        """Wrap a model; settings by unit, of the cases of several turns."""
-        self.model, self.settings = model, settings
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """See `Model`."""
-        return self.model.about
-
-    async def close(self) -> None:
-        """See `Model`."""
-        await self.model.close()
-
-    async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
-        """See `Model`; yields the answers to single turns first."""
-        single = [question for question in questions if question.unit not in self.settings]
-        several = [question for question in questions if question.unit in self.settings]
-        if single:
-            async for finished in self.model.answers(single, done):
-                yield finished
-        batch_size: int | None = getattr(self.model, "batch_size", None)
-        if batch_size is not None:
-            for start in range(0, len(several), batch_size):
-                batch = several[start : start + batch_size]
-                # As a whole or not at all, like every batch of a local model.
-                if not all(question.id in done for question in batch):
-                    finished = await self._converse(batch)
-                    yield [(question, answer) for question, answer in finished if question.id not in done]
-            return
-        slots = asyncio.Semaphore(AT_ONCE)
-        tasks = [asyncio.create_task(self._alone(question, slots)) for question in several if question.id not in done]
-        try:
-            for task in asyncio.as_completed(tasks):
-                yield await task
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _alone(self, question: Question, slots: asyncio.Semaphore) -> Finished:
-        async with slots:
-            return await self._converse([question])
-
-    async def _converse(self, batch: Sequence[Question]) -> Finished:
-        held = [Conversation(question, self.settings[question.unit]) for question in batch]
-        while live := [conversation for conversation in held if not conversation.is_over]:
-            asked = [conversation.next() for conversation in live]
-            by_id = {step.id: conversation for step, conversation in zip(asked, live, strict=True)}
-            async for finished in self.model.answers(asked):
-                for step, answer in finished:
-                    by_id[step.id].take(answer)
-        return [(conversation.question, conversation.answer()) for conversation in held]
+async def conversed(question: Question, setting: AskedCase, ask: Ask) -> Answer:
+    """Return the transcript of a whole conversation; one that is killed half-way begins anew."""
+    conversation = Conversation(question, setting)
+    while not conversation.is_over:
+        conversation.take(await ask(conversation.next()))
+    return conversation.answer()

@@ -1,12 +1,9 @@
 """Answers of a model behind an OpenAI-compatible server."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Container, Mapping, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
+from collections.abc import Mapping
 from typing import Any
 
-from rvpo.evals.models import Answer, Finished, Question, Sampling
+from rvpo.evals.models import Answer, Question, Sampling
 from rvpo.evals.tool_text import native_text, with_text_arguments
 from rvpo.llm.client import ChatClient
 from rvpo.llm.config import ServerConfig
@@ -26,7 +23,6 @@ class Endpoint:
     Args:
         name: of the model, as the server knows it.
         base_url: for example "http://localhost:8000/v1"; None: $OPENAI_BASE_URL or OpenAI.
-        sampling: how to draw.
         concurrency: calls at once.
         timeout: seconds for one call.
         retry_minutes: how long a failing call is tried again.
@@ -38,7 +34,6 @@ class Endpoint:
         self,
         name: str,
         base_url: str | None,
-        sampling: Sampling | None = None,
         *,
         concurrency: int = 64,
         timeout: float = 600.0,
@@ -46,7 +41,7 @@ class Endpoint:
         api_key_env: str = "OPENAI_API_KEY",
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        self.name, self.base_url, self.sampling, self.extra = name, base_url, sampling or Sampling(), dict(extra or {})
+        self.name, self.extra = name, dict(extra or {})
         self.client = ChatClient(
             ServerConfig(
                 model=name,
@@ -58,43 +53,20 @@ class Endpoint:
             )
         )
 
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """See `Model`."""
-        return {
-            "kind": "endpoint",
-            "name": self.name,
-            "base_url": self.base_url,
-            "sampling": asdict(self.sampling),
-            "extra": self.extra,
-            "versions": {"openai": version("openai")},
-        }
-
-    async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
-        """See `Model`; yields every answer as it comes."""
-        tasks = [asyncio.create_task(self._answer(question)) for question in questions if question.id not in done]
-        try:
-            for finished in asyncio.as_completed(tasks):
-                yield [await finished]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _answer(self, question: Question) -> tuple[Question, Answer]:
-        reply = await self.client.ask(self._request(question))
+    async def answer(self, question: Question, sampling: Sampling) -> Answer:
+        """Return the answer to a question."""
+        reply = await self.client.ask(self._request(question, sampling))
         if isinstance(reply, Refusal):
-            return question, Answer(None, lost=f"refused: {reply.reason}")
+            return Answer(None, lost=f"refused: {reply.reason}")
         if isinstance(reply, Failure):
-            return question, Answer(None, lost=f"failed: {reply.reason}")
+            return Answer(None, lost=f"failed: {reply.reason}")
         if not (reply.text or reply.calls or reply.prompt_tokens or reply.completion_tokens):
-            return question, Answer(None, lost="failed: a reply with neither text nor token counts")
+            return Answer(None, lost="failed: a reply with neither text nor token counts")
         tokens = reply.completion_tokens
         text = native_text(reply.text, reply.calls) if question.tools else reply.text
-        return question, Answer(text, tokens, is_cut=tokens >= self.sampling.max_tokens)
+        return Answer(text, tokens, is_cut=tokens >= sampling.max_tokens)
 
-    def _request(self, question: Question) -> dict[str, Any]:
-        sampling = self.sampling
+    def _request(self, question: Question, sampling: Sampling) -> dict[str, Any]:
         prompt = question.prompt
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         request: dict[str, Any] = {

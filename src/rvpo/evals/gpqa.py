@@ -46,12 +46,17 @@ AGGREGATES = {
 _LETTER = r"(?P<letter>[A-D](?![A-Za-z0-9'])|[a-d](?=[\s$]*(?:[)}\].,;]|$)))"
 _OPENED = r"(?:\$|\\\(|\\boxed|\\text(?:bf)?|[({\[\s])*"
 _CHOSEN = [
-    re.compile(rf"\b(?i:{noun})\b(?i:\s+is)?\s*[:=]?\s*{_OPENED}{_LETTER}", re.MULTILINE)
-    for noun in ("answer", "choice|option")
+    re.compile(
+        rf"(?:\b(?i:answer)\b(?i:\s+is)?\s*[:=]?\s*{_OPENED}|<(?i:answer)>\s*{_OPENED}"
+        r"|\\boxed\s*\{\s*(?:\\text(?:bf)?\s*\{\s*)?(?=[A-Da-d]\s*[}).,:]))"
+        rf"{_LETTER}",
+        re.MULTILINE,
+    ),
+    re.compile(rf"\b(?i:choice|option)\b(?i:\s+is)?\s*[:=]?\s*{_OPENED}{_LETTER}", re.MULTILINE),
 ]
-"""What a reply settles on: "Answer: B", "the answer is (B)", "Answer = $\\boxed{B}$"; only without any, "option B"."""
+"""What a reply settles on: "Answer: B", "the answer is (B)", a box, `<answer>B`; only without any, "option B"."""
 _MORE = re.compile(rf"[)}}\]\s$]*(?:,|/|\bor\b|\band\b|&){_OPENED}{_LETTER}", re.MULTILINE)
-_ALONE = re.compile(r"(?:\$|\\boxed|[({\[\s])*([A-D])[)}\].$\s]*")
+_ALONE = re.compile(r"(?:\$|\\boxed|[({\[\s])*([A-D])(?:[)}\].$\s]*|[).:]\s.*)")
 
 
 class Choice(NamedTuple):
@@ -96,8 +101,9 @@ def prompt(choice: Choice) -> list[dict[str, str]]:
 def parse_letter(text: str) -> str | None:
     r"""Return the letter that a reply settles on, None if it names none or several at once.
 
-    The last "Answer: X" or "the answer is X" counts, in brackets, bold or a LaTeX box as well; without any, the last
-    "option X"; without that, a last line that is a letter alone. A `<think>` block is not read.
+    The last "Answer: X", "the answer is X", `\boxed{X}` or `<answer>X` counts, in brackets or bold as well; without,
+    the last "option X"; without that, a last line that is a letter alone or begins with one, as "C) 12". A thought is
+    not read.
 
     >>> parse_letter("It could be A.\nAnswer: **C**"), parse_letter("The answer is \\boxed{b}."), parse_letter("(D)")
     ('C', 'B', 'D')

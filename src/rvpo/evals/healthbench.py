@@ -17,19 +17,23 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from rvpo.data.healthbench import AXES
 from rvpo.data.rows import RubricRow
 from rvpo.errors import ConfigError
 from rvpo.evals.benchmark import Benchmark, Record, mean_score
 from rvpo.evals.models import Answer, Question
+from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import Graded, Grader, Item
 from rvpo.judging.judge import Judge
 from rvpo.judging.scores import MetById, healthbench_bounds, healthbench_score
 
-__all__ = ["build", "example_scores", "judge_about", "record", "subset_ids", "summarize"]
+__all__ = ["build", "example_scores", "judge_about", "judge_of", "named_subset", "record", "subset_ids", "summarize"]
 
 CONSENSUS = "level:cluster"
 """Tag of the criteria that HealthBench Consensus keeps."""
@@ -68,26 +72,29 @@ def build(
         ConfigError: a rubric that the rule cannot score, or a subset without any of the rows.
     """
     subsets = subsets or {}
-    rubrics = {row["id"]: Rubric.from_rows(row["rubric"]) for row in rows}
+    every = {row["id"]: Rubric.from_rows(row["rubric"]) for row in rows}
+    rubrics = {name: rubric for name, rubric in every.items() if any(criterion.points > 0 for criterion in rubric)}
+    rows = [row for row in rows if row["id"] in rubrics]
     _check(rubrics, subsets)
     tags = {
         row["id"]: [*row["tags"], *(f"subset:{name}" for name, ids in subsets.items() if row["id"] in ids)]
         for row in rows
     }
 
-    async def score(questions: Sequence[Question], answers: Sequence[Answer]) -> list[Record]:
-        known = {
-            question.id: Item(_messages(question), answer.text, rubrics[question.unit])
-            for question, answer in zip(questions, answers, strict=True)
-            if answer.text is not None
-        }
-        graded = dict(zip(known, await grader.grade_many(list(known.values())), strict=True))
-        return [
-            record(question, rubrics[question.unit], tags[question.unit], graded.get(question.id))
-            for question in questions
-        ]
+    async def score(question: Question, answer: Answer) -> Record:
+        rubric, graded = rubrics[question.unit], None
+        if answer.text is not None:
+            (graded,) = await grader.grade_many([Item(_messages(question), answer.text, rubric)])
+        return record(question, rubric, tags[question.unit], graded)
 
-    settings = {"repeats": repeats, "seed": seed, "rubrics": _digest(rubrics), "subsets": _digests(subsets)}
+    left_out = len(every) - len(rubrics)
+    settings = {
+        "repeats": repeats,
+        "seed": seed,
+        "rows_left_out": left_out,
+        "rubrics": _digest(rubrics),
+        "subsets": _digests(subsets),
+    }
     return Benchmark(
         name="healthbench",
         questions=[Question.of(row["id"], repeat, row["prompt"], seed) for row in rows for repeat in range(repeats)],
@@ -96,8 +103,36 @@ def build(
         item_score="overall",
         about={**(about or {}), **settings},
         close=grader.close,
-        note=grader.summary,
     )
+
+
+def judge_of(model: str, base_url: str, config: str, store: str) -> tuple[Judge, dict[str, Any]]:
+    """Return a judge from its options ("" for those not given), and what its verdicts depend on.
+
+    Raises ConfigError without a model or a file of settings.
+    """
+    if not model and not config:
+        raise ConfigError("healthbench needs a judge: --judge MODEL --judge-url URL, or --judge-config FILE")
+    settings: dict[str, Any] = {"store": "verdicts.sqlite"}
+    if config:
+        try:
+            settings |= dict(yaml.safe_load(Path(config).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot read options of the judge, as 'model: NAME', in {config}: {error}") from error
+    given = {"model": model, "base_url": base_url, "store": store}
+    judge = Judge(JudgeConfig.from_mapping(settings | {name: value for name, value in given.items() if value}))
+    return judge, judge_about(judge)
+
+
+def named_subset(text: str) -> tuple[str, frozenset[str]]:
+    """Return name and ids of NAME=FILE. Raises ConfigError for another form or a file that cannot be read."""
+    name, equals, file = text.partition("=")
+    if not (name and equals and file):
+        raise ConfigError(f"--subset takes NAME=FILE, as hard=hard.jsonl; got {text!r}")
+    try:
+        return name, subset_ids(Path(file).read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from error
 
 
 def judge_about(judge: Judge) -> dict[str, Any]:
@@ -124,9 +159,9 @@ def _messages(question: Question) -> list[Mapping[str, object]]:
 
 def _check(rubrics: Mapping[str, Rubric], subsets: Subsets) -> None:
     """Raise ConfigError for what the rule cannot score."""
+    if not rubrics:
+        raise ConfigError("HealthBench's rule divides by the positive points, and no row has any")
     for name, rubric in rubrics.items():
-        if not any(criterion.points > 0 for criterion in rubric):
-            raise ConfigError(f"HealthBench's rule divides by the positive points, and row {name} has none")
         other = [criterion.id for criterion in rubric if (criterion.points < 0) != (criterion.polarity == "negative")]
         if other:
             raise ConfigError(

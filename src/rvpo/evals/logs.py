@@ -21,10 +21,13 @@ from rvpo.data.files import READERS, raw_rows
 from rvpo.errors import ConfigError
 from rvpo.evals.benchmark import Record
 
-__all__ = ["IDS", "Log", "is_log_file", "read_log"]
+__all__ = ["IDS", "MODEL", "OWN", "Log", "differences", "is_log_file", "read_log", "read_logs"]
 
 IDS = ("id", "sample_id", "item_id", "question_id", "prompt_id", "item", "unit")
 """Columns of a plain file that may name the item, in this order."""
+MODEL, OWN = "rvpo_model", "rvpo"
+"""Keys of a log's metadata: label and step of the model, and what the scores of `rvpo eval` are."""
+SAMPLING = ("temperature", "top_p", "max_tokens", "seed")
 REPEATS = ("epoch", "repeat")
 SEED = "seed"
 LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
@@ -49,6 +52,8 @@ class Log:
     """What a comparison should have in common, by dotted names."""
     step: int | None = None
     """Of training, where the model is a checkpoint and the log says so."""
+    is_own: bool = False
+    """The records are those of a benchmark of `rvpo eval`, whole."""
 
     @property
     def names(self) -> list[str]:
@@ -90,16 +95,20 @@ def _inspect_log(path: Path) -> Log:
         log = read_eval_log(str(path), exclude_fields={"events", "attachments", "store"})
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    if not log.samples:
-        raise ConfigError(f"{path} has no samples: its status is {log.status!r}")
+    if log.status != "success" or not log.samples:
+        raise ConfigError(f"{path} is not finished: its status is {log.status!r}; go on with the command that made it")
     samples = [(sample, _inspect_scores(sample)) for sample in log.samples]
     names = list(dict.fromkeys(name for _, scored in samples for name in scored))
     if not names:
         raise ConfigError(f"{path} has no scores: its status is {log.status!r}; score it with `inspect score`")
     known = [(name, one) for _, scored in samples for name, one in scored.items() if one.value is not None]
     binary = set(names) - {name for name, one in known if not one.is_letter}
+    metadata = log.eval.metadata or {}
+    model = metadata.get(MODEL, {})
+    label, step = str(model.get("label") or log.eval.model), model.get("step")
+    if OWN in metadata:
+        return _own_log(path, log, metadata[OWN], label, step)
     records = [_inspect_record(sample, scored, names, binary) for sample, scored in samples]
-    own = (log.eval.metadata or {}).get("rvpo", {})
     first = names[0].partition("/")[0]
     only = names[0] if len([name for name in names if name.partition("/")[0] == first]) == 1 else ""
     generate = log.eval.model_generate_config.model_dump(exclude_none=True)
@@ -107,10 +116,39 @@ def _inspect_log(path: Path) -> Log:
         "task": log.eval.task,
         "task_args": dict(log.eval.task_args),
         "epochs": log.eval.config.epochs,
-        "generate": {key: generate.get(key) for key in ("temperature", "top_p", "max_tokens", "seed")},
+        "sampling": {name: generate.get(name) for name in SAMPLING},
         "version": log.eval.task_version,
     }
-    return Log(path, log.eval.task, log.eval.model, (records,), own.get("item_score", only), settings, own.get("step"))
+    return Log(path, log.eval.task, label, (records,), only, settings, step)
+
+
+def _own_log(path: Path, log: Any, about: Mapping[str, Any], label: str, step: int | None) -> Log:
+    """Return the log of a benchmark of `rvpo eval`, whose scores carry their records."""
+    records: list[Record] = []
+    for sample in log.samples:
+        for score in (sample.scores or {}).values():
+            tags = {name: _texts(value) for name, value in (sample.metadata or {}).items()}
+            records.append({**(score.metadata or {}), "scores": dict(score.value), "tags": tags})
+    configs = [log.plan.config, log.eval.model_generate_config]
+    drawn = {name: value for config in configs for name, value in config.model_dump(exclude_none=True).items()}
+    settings = {**about, "sampling": {name: drawn.get(name) for name in SAMPLING}}
+    return Log(path, str(about["benchmark"]), label, (records,), str(about["item_score"]), settings, step, is_own=True)
+
+
+def read_logs(folder: str | Path) -> list[Log]:
+    """Return the finished logs of inspect in a folder and beneath it, by folder, task and training step.
+
+    Raises ConfigError if there is none.
+    """
+    logs, left = [], ""
+    for file in sorted(Path(folder).rglob("*.eval")):
+        try:
+            logs.append(read_log(file))
+        except ConfigError as error:
+            left = f": {error}"
+    if not logs:
+        raise ConfigError(f"there are no finished results in {folder}{left or '; make some with `rvpo eval`'}")
+    return sorted(logs, key=lambda log: (str(log.path.parent), log.task, log.step is None, log.step or 0))
 
 
 @dataclass(frozen=True)
@@ -246,3 +284,19 @@ def _is_score(values: Iterable[object]) -> bool:
     """Return whether a column has numbers or truth values only, some of which may be absent."""
     given = [value for value in values if value not in (None, "")]
     return bool(given) and all(_number(value) is not None for value in given)
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Return in words where the settings of two logs differ, "" for nowhere; where a server was does not count."""
+    before, after = _dotted(first), _dotted(second)
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    apart = [name for name in names if not name.endswith(("_url", "data"))]
+    return ", ".join(f"{name} {before.get(name)!r} and {after.get(name)!r}" for name in apart)
+
+
+def _dotted(value: Any, name: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, by dotted names."""
+    if not isinstance(value, Mapping) or not value:
+        return {name: value}
+    parts = [_dotted(part, f"{name}.{key}" if name else key) for key, part in value.items()]
+    return {key: leaf for part in parts for key, leaf in part.items()}

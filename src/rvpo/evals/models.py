@@ -1,31 +1,28 @@
-"""Where answers come from: a folder with a transformers model or LoRA adapters; `endpoint` has servers.
+"""What is asked and answered, and a folder with a transformers model or LoRA adapters that answers; no harness here.
 
-    model = LocalModel("runs/gdpo/checkpoint-50", Sampling(max_tokens=512))
-    async for finished in model.answers(questions):  # lists of (question, answer), as they are finished
-        ...
+    model = LocalModel("runs/gdpo/checkpoint-50")
+    answers = model.answers(questions, Sampling(max_tokens=512))
 
 Every question has a seed of its own, from which all its tokens are drawn, so that an answer depends neither on the
 other questions of its batch nor on what was answered before. What is left is arithmetic: a matrix product of another
-batch size may round differently. Batches are therefore cut from the whole list, whatever is finished already.
+batch size may round differently.
 """
 
 import hashlib
 import json
 import random
-from collections.abc import AsyncGenerator, Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rvpo.errors import ConfigError
 
 __all__ = [
     "Answer",
     "LocalModel",
-    "Model",
     "Question",
     "Sampling",
     "fingerprint",
@@ -103,26 +100,6 @@ class Sampling:
             raise ConfigError(f"max_tokens must be at least 1, got {self.max_tokens!r}")
 
 
-Finished = list[tuple[Question, Answer]]
-
-
-class Model(Protocol):
-    """What answers questions."""
-
-    @property
-    def about(self) -> Mapping[str, Any]:
-        """Everything that answers depend on, as JSON has it; equal for equal answers only."""
-        ...
-
-    def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
-        """Yield answers to the questions whose id is not in `done`, as they are finished."""
-        ...
-
-    async def close(self) -> None:
-        """Give back memory and connections."""
-        ...
-
-
 class LocalModel:
     """A folder with a transformers model, or with LoRA adapters (`adapter_config.json`), run on this machine.
 
@@ -132,31 +109,18 @@ class LocalModel:
 
     Args:
         folder: with config.json, or adapter_config.json, whose `base_model_name_or_path` is a folder or hub name.
-        sampling: how to draw.
-        batch_size: questions at once.
         device: "cpu", "cuda" and so on; None: "cuda" where there is one.
         dtype: of the weights, for example "bfloat16"; "auto": as saved.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        sampling: Sampling | None = None,
-        *,
-        batch_size: int = 16,
-        device: str | None = None,
-        dtype: str = "auto",
-    ) -> None:
-        self.folder = Path(folder)
-        self.sampling, self.batch_size, self.dtype = sampling or Sampling(), batch_size, dtype
+    def __init__(self, folder: str | Path, *, device: str | None = None, dtype: str = "auto") -> None:
+        self.folder, self.dtype = Path(folder), dtype
         self.is_adapter = (self.folder / ADAPTER).is_file()
         if not self.is_adapter and not (self.folder / "config.json").is_file():
             raise ConfigError(
                 f"a model folder has config.json or {ADAPTER}; {self.folder} has neither. A hub name must be "
                 "downloaded first, a model on a server needs its base URL, a training folder --checkpoints"
             )
-        if batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self._device = device
         self._loaded: tuple[Any, Any] | None = None
 
@@ -179,44 +143,31 @@ class LocalModel:
         return str(named)
 
     @cached_property
-    def about(self) -> Mapping[str, Any]:
-        """See `Model`."""
-        base = {} if self.base is None else {"base": Path(self.base).name, "base_weights": _hash_if_local(self.base)}
-        packages = ("torch", "transformers", *(("peft",) if self.is_adapter else ()))
-        return {
-            "kind": "local",
-            "weights": fingerprint(self.folder),
-            **base,
-            "sampling": asdict(self.sampling),
-            "batch_size": self.batch_size,
-            "device": self.device,
-            "dtype": self.dtype,
-            "versions": {name: version(name) for name in packages},
-        }
+    def weights(self) -> str:
+        """Hash of everything that answers depend on: the folder, and with adapters the base model if it is local."""
+        base = fingerprint(self.base) if self.base is not None and Path(self.base).is_dir() else ""
+        return "-".join(filter(None, (fingerprint(self.folder), base)))
 
-    async def answers(self, questions: Sequence[Question], done: Container[str] = ()) -> AsyncGenerator[Finished]:
-        """See `Model`; yields a batch at a time."""
-        for start in range(0, len(questions), self.batch_size):
-            batch = questions[start : start + self.batch_size]
-            if all(question.id in done for question in batch):
-                continue
-            finished = list(zip(batch, self._answer(batch), strict=True))
-            yield [(question, answer) for question, answer in finished if question.id not in done]
+    @property
+    def has_template(self) -> bool:
+        """Whether its tokenizer has a chat template."""
+        return bool(self._load()[1].chat_template)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Give back the memory of the weights."""
         if self._loaded is not None:
             self._loaded = None
             if self.device.startswith("cuda"):
                 import_module("torch").cuda.empty_cache()
 
-    def _answer(self, batch: Sequence[Question]) -> list[Answer]:
+    def answers(self, batch: Sequence[Question], sampling: Sampling) -> list[Answer]:
+        """Return the answers to a batch of questions, in order."""
         model, tokenizer = self._load()
-        lengths = [len(ids) for ids in self._encode(tokenizer, batch).input_ids]
-        wanted, room = self.sampling.max_tokens, getattr(model.config, "max_position_embeddings", None)
+        lengths = [len(ids) for ids in self._encode(tokenizer, batch, sampling).input_ids]
+        wanted, room = sampling.max_tokens, getattr(model.config, "max_position_embeddings", None)
         fits = [room is None or length + wanted <= room for length in lengths]
         kept = [question for question, is_fit in zip(batch, fits, strict=True) if is_fit]
-        drawn = iter(self._generate(model, tokenizer, kept) if kept else ())
+        drawn = iter(self._generate(model, tokenizer, kept, sampling) if kept else ())
         return [
             next(drawn)
             if is_fit
@@ -224,7 +175,7 @@ class LocalModel:
             for is_fit, length in zip(fits, lengths, strict=True)
         ]
 
-    def _encode(self, tokenizer: Any, batch: Sequence[Question], **options: Any) -> Any:
+    def _encode(self, tokenizer: Any, batch: Sequence[Question], sampling: Sampling, **options: Any) -> Any:
         """Return the token ids of the prompts: a text's own, or those of the chat template, as in TRL."""
         texts = [question.prompt for question in batch if isinstance(question.prompt, str)]
         if texts:
@@ -239,20 +190,20 @@ class LocalModel:
                 tools=list(question.tools) or None,
                 tokenize=False,
                 add_generation_prompt=True,
-                **self.sampling.template,
+                **sampling.template,
             )
             for question in batch
         ]
         return tokenizer(texts, add_special_tokens=False, **options)
 
-    def _generate(self, model: Any, tokenizer: Any, batch: Sequence[Question]) -> list[Answer]:
+    def _generate(self, model: Any, tokenizer: Any, batch: Sequence[Question], sampling: Sampling) -> list[Answer]:
         torch: Any = import_module("torch")
-        encoded = self._encode(tokenizer, batch, return_tensors="pt", padding=True).to(self.device)
+        encoded = self._encode(tokenizer, batch, sampling, return_tensors="pt", padding=True).to(self.device)
         seeds = [question.seed for question in batch]
-        choose = [SeededChoice(seeds, self.sampling)] if self.sampling.temperature > 0 else []
+        choose = [SeededChoice(seeds, sampling)] if sampling.temperature > 0 else []
         with torch.no_grad():
             output = model.generate(
-                **encoded, do_sample=False, max_new_tokens=self.sampling.max_tokens, logits_processor=choose
+                **encoded, do_sample=False, max_new_tokens=sampling.max_tokens, logits_processor=choose
             )
         drawn = output[:, encoded.input_ids.shape[1] :]
         ends = _as_list(model.generation_config.eos_token_id)
@@ -344,7 +295,3 @@ def fingerprint(folder: str | Path) -> str:
                 stream.seek(block * (size - BLOCK) // (BLOCKS - 1))
                 digest.update(stream.read(BLOCK))
     return digest.hexdigest()[:16]
-
-
-def _hash_if_local(name: str) -> str | None:
-    return fingerprint(name) if Path(name).is_dir() else None

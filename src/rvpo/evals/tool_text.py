@@ -1,10 +1,15 @@
 """Native tool calls as text, so that an answer is one text wherever it comes from."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["native_text", "with_text_arguments"]
+__all__ = ["BLOCK", "native_text", "with_text_arguments"]
+
+
+BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+"""A call in a local model's text, in the form of Hermes and Qwen."""
 
 
 def native_text(content: str, calls: Sequence[tuple[str, str]]) -> str:

@@ -3,14 +3,14 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rvpo.cli.report import check_installed, write_figure
 from rvpo.errors import ConfigError
 from rvpo_lab.cli.bench_report import add_parser as add_report
 from rvpo_lab.cli.bench_report import report_on_suites
-from rvpo_lab.cli.eval_tasks import BENCHMARKS
 from rvpo_lab.cli.live import LiveView
 from rvpo_lab.cli.scores import print_scores
 from rvpo_lab.cli.seeds import seeds_of
@@ -18,9 +18,10 @@ from rvpo_lab.suite.folder import keep_settings, pack, read_cells
 from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, SuiteSettings, cells
 from rvpo_lab.suite.results import channel_means, run_scores
 from rvpo_lab.suite.schedule import run_cells
+from rvpo_lab.tasks.benchmark import summarize
 from rvpo_lab.tasks.catalog import TASKS
 
-__all__ = ["BENCHMARKS", "BUDGETS", "main"]
+__all__ = ["BUDGETS", "embedded_tasks", "main", "summarize"]
 
 NINE = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy", "corr_grpo", "gd2po", "tchebycheff"]
 BUDGETS = {
@@ -118,6 +119,13 @@ def parser() -> argparse.ArgumentParser:
     packing = commands.add_parser("pack", help="join the cells of a finished suite in one file")
     packing.add_argument("results", type=Path, help="folder of a suite")
     return top
+
+
+def embedded_tasks() -> Mapping[str, Callable[..., Any]]:
+    """Return the embedded tasks as `rvpo eval` takes them, by name; inspect is slow to import."""
+    from rvpo_lab.cli.eval_tasks import BENCHMARKS
+
+    return BENCHMARKS
 
 
 def main(arguments: Sequence[str]) -> int:

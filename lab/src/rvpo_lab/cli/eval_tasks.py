@@ -1,12 +1,12 @@
-"""The embedded tasks as `rvpo eval` takes them."""
+"""The embedded tasks as tasks of inspect, which `rvpo eval` takes by name."""
 
-import argparse
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from rvpo.cli.eval_benchmarks import Entry
+from inspect_ai import task as inspect_task
+
 from rvpo.errors import ConfigError
-from rvpo.evals.benchmark import Benchmark
+from rvpo.evals.harness import as_task
 from rvpo_lab.tasks.benchmark import PROMPTS, build
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.task import Task
@@ -14,26 +14,18 @@ from rvpo_lab.tasks.task import Task
 __all__ = ["BENCHMARKS"]
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--prompts", type=int, default=PROMPTS, metavar="N", help="held-out prompts (default: %(default)s)"
-    )
+def _as_inspects(task: Task) -> Callable[..., Any]:
+    @inspect_task(name=task.name)
+    def embedded(prompts: int = PROMPTS, repeats: int = 1, seed: int = 0) -> Any:
+        if prompts < 1:
+            raise ConfigError(f"--prompts must be at least 1, got {prompts}")
+        benchmark = build(task, number=prompts, repeats=repeats, seed=seed)
+        return as_task(benchmark, temperature=1.0, max_tokens=task.max_completion_length)
+
+    embedded.__doc__ = f"Embedded task: {task.summary}; --prompts held-out prompts."
+    made: Callable[..., Any] = embedded
+    return made
 
 
-def _from_options(options: argparse.Namespace, task: Task) -> Benchmark:
-    if options.prompts < 1:
-        raise ConfigError(f"--prompts must be at least 1, got {options.prompts}")
-    return build(task, number=options.prompts, repeats=options.repeats, seed=options.seed)
-
-
-BENCHMARKS: Mapping[str, Entry] = {
-    name: Entry(
-        f"embedded task: {task.summary}",
-        _add_options,
-        partial(_from_options, task=task),
-        temperature=1.0,
-        max_tokens=task.max_completion_length,
-    )
-    for name, task in TASKS.items()
-}
-"""The tasks as `rvpo eval` takes them; it finds them in the module of `rvpo bench`."""
+BENCHMARKS: Mapping[str, Callable[..., Any]] = {name: _as_inspects(task) for name, task in TASKS.items()}
+"""The tasks by name; `rvpo eval` finds them in the module of `rvpo bench`."""

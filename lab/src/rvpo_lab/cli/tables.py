@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rvpo.cli.compare import named_path, write
-from rvpo.evals.results import Result, read_result, result_folders
+from rvpo.cli.eval_view import summary_of
+from rvpo.evals.logs import Log, read_logs
 from rvpo_lab.paper_tables import Run, tables
 
 __all__ = ["main"]
@@ -49,18 +50,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def read_runs(text: str, *, with_records: bool = True) -> list[Run]:
-    """Return the runs in NAME=FOLDER or FOLDER: results with a training step that lie side by side are one run's."""
+    """Return the runs in NAME=FOLDER or FOLDER: a folder's logs of a task with a training step are one run's."""
     name, folder = named_path(text)
-    runs: dict[tuple[Path, str], list[Result]] = {}
-    for place in result_folders(folder):
-        result = read_result(place)
-        home = place if result.summary["step"] is None or place == folder else place.parent
-        runs.setdefault((home, result.summary["benchmark"]), []).append(result)
+    runs: dict[tuple[Path, str, str], list[Log]] = {}
+    for log in read_logs(folder):
+        alone = "" if log.step is not None else log.path.name
+        runs.setdefault((log.path.parent, log.task, alone), []).append(log)
     return [
         Run(
             name or home.resolve().name,
-            tuple(result.summary for result in results),
-            tuple(result.records for result in results) if with_records else (),
+            tuple(summary_of(log) for log in logs),
+            tuple(log.seeds[0] for log in logs) if with_records else (),
         )
-        for (home, _), results in runs.items()
+        for (home, _, _), logs in runs.items()
     ]

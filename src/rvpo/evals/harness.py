@@ -1,0 +1,156 @@
+"""A benchmark as a task of inspect, and back: the records of a log, and the summary of them.
+
+Every repeat of a question is a sample of its own, "UNIT/REPEAT". A sample's score is a mapping from the names of the
+scores to numbers (None: missing); the rest of the record is the score's metadata. A lost answer is scored too, as
+missing, with the bounds between which its scores lie.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from inspect_ai import Task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import GenerateConfig, ModelOutput, get_model
+from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, metric, scorer
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from rvpo.errors import ConfigError, JudgeError, RvpoError
+from rvpo.evals.benchmark import Benchmark, Record, questions_digest
+from rvpo.evals.logs import OWN
+from rvpo.evals.models import Answer, Question
+from rvpo.evals.providers import chat_messages, tool_infos
+from rvpo.llm.limits import ENOUGH_TO_TELL, MOST_MISSING, too_many_missing
+
+__all__ = ["as_task"]
+
+
+def as_task(benchmark: Benchmark, *, temperature: float, max_tokens: int) -> Task:
+    """Return a benchmark as a task; answers are drawn so unless the run says otherwise.
+
+    Raises ConfigError unless each question has an id of its own.
+    """
+    order = [question.id for question in benchmark.questions]
+    if not order or len(set(order)) < len(order):
+        raise ConfigError(f"a benchmark needs questions with ids of their own, got {len(order)} of {len(set(order))}")
+    samples = [
+        Sample(input=chat_messages(question.prompt), id=question.id, metadata={"unit": question.unit})
+        for question in benchmark.questions
+    ]
+    about = {
+        "benchmark": benchmark.name,
+        "item_score": benchmark.item_score,
+        "questions": questions_digest(benchmark.questions),
+        "settings": dict(benchmark.about),
+        "version": version("rvpo"),
+    }
+    return Task(
+        dataset=MemoryDataset(samples, name=benchmark.name),
+        solver=_answers(benchmark),
+        scorer=_scores(benchmark),
+        config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
+        metadata={OWN: about},
+        display_name=benchmark.name,
+    )
+
+
+def _answers(benchmark: Benchmark) -> Solver:
+    questions = {question.id: question for question in benchmark.questions}
+    asked = lost = 0
+
+    async def ask(question: Question) -> Answer:
+        model = get_model()
+        try:
+            output = await model.generate(chat_messages(question.prompt), tool_infos(question.tools))
+        except RvpoError:
+            raise
+        except Exception as error:  # of any provider, after its own retries
+            return Answer(None, lost=str(error) or type(error).__name__)
+        return _answer(output)
+
+    @solver(name=f"{benchmark.name}_answers")
+    def answers() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            nonlocal asked, lost
+            answer = await benchmark.converse(questions[str(state.sample_id)], ask)
+            asked, lost = asked + 1, lost + (answer.text is None)
+            if lost >= ENOUGH_TO_TELL and too_many_missing(lost, asked):
+                raise JudgeError(
+                    f"{lost} of {asked} answers were lost (the last one: {answer.lost}), more than "
+                    f"{MOST_MISSING:.0%}; mend the cause, then give the same command again with --retry-missing"
+                )
+            state.output = _output(str(state.model), answer)
+            state.messages.append(state.output.message)
+            return state
+
+        return solve
+
+    return answers()
+
+
+def _answer(output: ModelOutput) -> Answer:
+    if output.error is not None:
+        return Answer(None, lost=output.error)
+    tokens = output.usage.output_tokens if output.usage is not None else 0
+    return Answer(output.completion, tokens, output.stop_reason == "max_tokens")
+
+
+def _output(model: str, answer: Answer) -> ModelOutput:
+    output = ModelOutput.from_content(model, answer.text or "", "max_tokens" if answer.is_cut else "stop")
+    output.error = answer.lost if answer.text is None else None
+    output.metadata = {"tokens": answer.tokens}
+    return output
+
+
+def _scores(benchmark: Benchmark) -> Scorer:
+    questions = {question.id: question for question in benchmark.questions}
+    scoring = 0
+
+    @metric(name="summary")
+    def summary() -> Metric:
+        def summed(scores: list[SampleScore]) -> Value:
+            return _flat(benchmark.summarize([record_of(one.score) for one in scores]))
+
+        return summed
+
+    @scorer(metrics=[summary()], name=benchmark.name)
+    def scores() -> Scorer:
+        async def score(state: TaskState, target: Target) -> Score:
+            nonlocal scoring
+            output = state.output
+            lost = output.error or ""
+            tokens = int((output.metadata or {}).get("tokens", 0))
+            answer = Answer(None if lost else output.completion, tokens, output.stop_reason == "max_tokens", lost)
+            scoring += 1
+            try:
+                record = await benchmark.score(questions[str(state.sample_id)], answer)
+            finally:
+                scoring -= 1
+                if not scoring:
+                    await benchmark.close()
+            rest = {key: value for key, value in record.items() if key != "scores"}
+            said = {"tokens": answer.tokens, "is_cut": answer.is_cut, "lost": lost}
+            return Score(value=record["scores"], metadata=rest | said)
+
+        return score
+
+    return scores()
+
+
+def record_of(score: Score) -> Record:
+    """Return the record that a score of one of the tasks here was made of."""
+    return {**(score.metadata or {}), "scores": score.value}
+
+
+def _flat(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return a summary as the numbers that inspect shows: each score, and what is missing from it."""
+    found: dict[str, float] = {}
+    for name in summary["shown"]:
+        entry = summary["scores"][name]
+        found |= {name: float("nan") if entry["value"] is None else entry["value"]}
+        if "unclipped" in entry and entry["unclipped"] is not None:
+            found[f"{name} unclipped"] = entry["unclipped"]
+        if entry["missing"]:
+            low, high = entry["bounds"] or (float("nan"), float("nan"))
+            found |= {f"{name} missing": entry["missing"], f"{name} lowest": low, f"{name} highest": high}
+    return found

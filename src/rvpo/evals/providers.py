@@ -1,0 +1,237 @@
+"""inspect's view of this package's models: `rvpo/FOLDER` runs here, `rvpo-server/NAME` is on a server.
+
+Both keep an answer's text as it came (inspect's own providers take `<think>` out of it, which a reward of the form
+reads), draw it with a seed of the sample's own, and count what is lost as such. Whoever asks at the same moment is
+answered in one batch.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inspect_ai.log._samples import sample_active
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageTool,
+    ChatMessageUser,
+    GenerateConfig,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+    modelapi,
+)
+from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo, ToolParams
+
+from rvpo.evals.models import Answer, LocalModel, Question, Sampling
+from rvpo.evals.tool_text import BLOCK
+
+__all__ = ["LocalAPI", "LostAnswerError", "ServerAPI", "chat_messages", "tool_infos"]
+
+BATCH = 16
+SOON = 0.02
+"""Seconds to wait for others to ask: what is asked together is answered together."""
+
+
+class LostAnswerError(RuntimeError):
+    """There is no answer: refused, failed, or no room in the context."""
+
+
+class _API(ModelAPI):
+    """What both providers share: messages to questions, answers to outputs."""
+
+    def __init__(
+        self, model_name: str, base_url: str | None = None, api_key: str | None = None,
+        config: GenerateConfig | None = None, **arguments: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(model_name, base_url, api_key, [], config or GenerateConfig())
+        self.template = _mapping(arguments.pop("template", None))
+        arguments.pop("weights", None)  # tells logs of other weights under the same name apart
+        self.arguments = arguments
+
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
+        """Return the answer as inspect has it. Raises LostAnswerError where there is none."""
+        default = Sampling()
+        sampling = Sampling(
+            default.temperature if config.temperature is None else config.temperature,
+            default.top_p if config.top_p is None else config.top_p,
+            default.max_tokens if config.max_tokens is None else config.max_tokens,
+            self.template,
+        )
+        answer = await self.answer(_question(input, tools, config.seed or 0), sampling)
+        if answer.text is None:
+            raise LostAnswerError(answer.lost)
+        calls = _tool_calls(answer.text) if tools else None
+        message = ChatMessageAssistant(content=answer.text, tool_calls=calls, model=self.model_name, source="generate")
+        choice = ChatCompletionChoice(message=message, stop_reason="max_tokens" if answer.is_cut else "stop")
+        usage = ModelUsage(output_tokens=answer.tokens, total_tokens=answer.tokens)
+        return ModelOutput(model=self.model_name, choices=[choice], usage=usage)
+
+    async def answer(self, question: Question, sampling: Sampling) -> Answer:
+        """Return the model's answer."""
+        raise NotImplementedError
+
+
+@modelapi(name="rvpo")
+class LocalAPI(_API):
+    """`rvpo/FOLDER`: a transformers model or LoRA adapters on this machine; arguments batch_size, device, dtype."""
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self.batch_size = int(self.arguments.pop("batch_size", BATCH))
+        self.model = LocalModel(self.model_name, **self.arguments)
+        self._waiting: list[tuple[Question, Sampling, asyncio.Future[Answer]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    def max_connections(self) -> int:
+        """Return how many are asked at once: a batch."""
+        return self.batch_size
+
+    def close(self) -> None:
+        """Give back the memory of the weights."""
+        self.model.close()
+
+    async def answer(self, question: Question, sampling: Sampling) -> Answer:
+        """Return the answer, drawn in a batch with those that are asked at the same time."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, sampling, future))
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(SOON)
+            sampling = self._waiting[0][1]
+            batch = [one for one in self._waiting if one[1] == sampling][: self.batch_size]
+            self._waiting = [one for one in self._waiting if one not in batch]
+            try:
+                answers = await asyncio.to_thread(self._answers, [question for question, _, _ in batch], sampling)
+            except Exception as error:
+                for _, _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, _, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    def _answers(self, batch: Sequence[Question], sampling: Sampling) -> list[Answer]:
+        if not self.model.has_template:
+            batch = [_as_text(question) for question in batch]
+        return self.model.answers(batch, sampling)
+
+
+@modelapi(name="rvpo-server")
+class ServerAPI(_API):
+    """`rvpo-server/NAME`: an OpenAI-compatible server at `base_url`; arguments as those of `Endpoint`."""
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        from rvpo.evals.endpoint import Endpoint
+
+        super().__init__(*positional, **named)
+        self.arguments["extra"] = _mapping(self.arguments.pop("extra", None))
+        self.endpoint = Endpoint(self.model_name, self.base_url, **self.arguments)
+        self._asking = 0
+
+    def max_connections(self) -> int:
+        """Return how many calls there are at once."""
+        return int(self.endpoint.client.config.concurrency)
+
+    async def answer(self, question: Question, sampling: Sampling) -> Answer:
+        """Return the server's answer; the last of those who ask closes the connections."""
+        self._asking += 1
+        try:
+            return await self.endpoint.answer(question, sampling)
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                await self.endpoint.close()
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return dict(json.loads(value)) if isinstance(value, str) else dict(value or {})  # type: ignore[call-overload]
+
+
+def _question(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo], seed: int) -> Question:
+    """Return messages as a question; its seed depends on the run's, the sample, its epoch and the turn."""
+    prompt = [_as_dict(message) for message in messages]
+    active = sample_active()
+    name = f"{active.sample.id}/{active.epoch}" if active is not None else json.dumps(prompt)
+    digest = hashlib.sha256(f"{seed} {name} {len(prompt)}".encode()).digest()
+    functions = [{"type": "function", "function": tool.model_dump(exclude_none=True)} for tool in tools]
+    return Question(name, name, prompt, int.from_bytes(digest[:4], "big") >> 1, functions)
+
+
+def _as_text(question: Question) -> Question:
+    """Return a single message of a user as a text to be continued, for a model without a chat template."""
+    match question.prompt:
+        case [{"role": "user", "content": str(text)}]:
+            return Question(question.id, question.unit, text, question.seed)
+    return question
+
+
+def _as_dict(message: ChatMessage) -> dict[str, Any]:
+    """Return a message as chat templates have it."""
+    found: dict[str, Any] = {"role": message.role, "content": message.text}
+    if isinstance(message, ChatMessageAssistant) and message.tool_calls:
+        found["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.function, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if isinstance(message, ChatMessageTool):
+        found |= {"tool_call_id": message.tool_call_id, "name": message.function}
+    return found
+
+
+def _tool_calls(text: str) -> list[ToolCall] | None:
+    """Return the `<tool_call>` blocks of an answer as inspect's calls; what cannot be read has a `parse_error`."""
+    calls = []
+    for place, block in enumerate(BLOCK.findall(text)):
+        try:
+            said = json.loads(block)
+            calls.append(ToolCall(id=f"call_{place}", function=str(said["name"]), arguments=dict(said["arguments"])))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            calls.append(ToolCall(id=f"call_{place}", function="", arguments={}, parse_error=str(error)))
+    return calls or None
+
+
+def chat_messages(prompt: str | Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
+    """Return a prompt as inspect's messages."""
+    if isinstance(prompt, str):
+        return [ChatMessageUser(content=prompt)]
+    kinds = {"user": ChatMessageUser, "system": ChatMessageSystem, "developer": ChatMessageSystem}
+    messages: list[ChatMessage] = []
+    for said in prompt:
+        if said["role"] == "assistant":
+            calls = [
+                ToolCall(id=call["id"], function=call["function"]["name"], arguments=call["function"]["arguments"])
+                for call in said.get("tool_calls", ())
+            ]
+            messages.append(ChatMessageAssistant(content=said["content"], tool_calls=calls or None))
+        elif said["role"] == "tool":
+            messages.append(
+                ChatMessageTool(
+                    content=said["content"], tool_call_id=said.get("tool_call_id"), function=said.get("name")
+                )
+            )
+        else:
+            messages.append(kinds[said["role"]](content=said["content"]))
+    return messages
+
+
+def tool_infos(tools: Sequence[Mapping[str, Any]]) -> list[ToolInfo]:
+    """Return functions of a chat request as inspect's tools."""
+    functions = [tool["function"] for tool in tools]
+    return [
+        ToolInfo(
+            name=one["name"], description=one["description"], parameters=ToolParams.model_validate(one["parameters"])
+        )
+        for one in functions
+    ]
