@@ -397,7 +397,6 @@ def test_build_draws_the_same_cases_and_says_what_they_depend_on():
     assert one.questions == again.questions
     assert one.questions != bfcl.build(categories=("live", "java"), number=3, repeats=2, seed=6).questions
     assert len(one.questions) == 7 * 3 * 2
-    assert one.through is None
     assert one.about["categories"] == ["java", *(name for name in CATEGORIES if name.startswith("live"))]
     assert bfcl.build(categories=("live_parallel",), number=99).about["number"] == 99
 

@@ -300,11 +300,11 @@ def test_the_harness_holds_the_same_conversations(few, tmp_path):
         model = get_model("rvpo-server/m", base_url=server.url, memoize=False, retry_minutes=0.01)
         task = as_task(benchmark, temperature=0.0, max_tokens=64)
         (log,) = evaluate(task, model=model, log_dir=str(tmp_path), display="none", log_realtime=False)
-        by_harness = sorted(json.dumps(body["messages"]) for body in server.bodies)
+        by_harness = sorted(json.dumps(body["messages"], sort_keys=True) for body in server.bodies)
         server.bodies.clear()
         asked("native", server)
     assert log.status == "success"
-    assert by_harness == sorted(json.dumps(body["messages"]) for body in server.bodies)
+    assert by_harness == sorted(json.dumps(body["messages"], sort_keys=True) for body in server.bodies)
     records = read_log(log.location).seeds[0]
     assert [record["scores"]["accuracy"] for record in records] == [1.0] * 4
 

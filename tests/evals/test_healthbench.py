@@ -201,10 +201,16 @@ def test_the_summary_names_what_verdicts_depend_on(tmp_path):
     assert made["rubrics"] != build(ROWS[:1], RuleJudge(says)).about["rubrics"]
 
 
+def test_rows_without_positive_points_are_left_out_and_counted():
+    benchmark = build([*ROWS, row("c", ("says x", -3))], RuleJudge(says))
+    assert [question.unit for question in benchmark.questions] == ["a", "b"]
+    assert benchmark.about["rows_left_out"] == 1
+
+
 @pytest.mark.parametrize(
     ("rows", "subsets", "told"),
     [
-        ([row("a", ("says x", -3))], {}, "divides by the positive points, and row a has none"),
+        ([row("a", ("says x", -3))], {}, "divides by the positive points, and no row has any"),
         ([row("a", ("says x", 3))], {"hard": {"b"}}, "none of the 1 ids of the subset hard"),
     ],
 )

@@ -9,10 +9,21 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from inspect_ai import Task
+from inspect_ai import Epochs, Task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import GenerateConfig, ModelOutput, get_model
-from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, Value, metric, scorer
+from inspect_ai.scorer import (
+    Metric,
+    SampleScore,
+    Score,
+    Scorer,
+    ScoreReducer,
+    Target,
+    Value,
+    metric,
+    score_reducer,
+    scorer,
+)
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from rvpo.errors import ConfigError, JudgeError, RvpoError
@@ -51,7 +62,18 @@ def as_task(benchmark: Benchmark, *, temperature: float, max_tokens: int) -> Tas
         config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
         metadata={OWN: about},
         display_name=benchmark.name,
+        epochs=Epochs(1, as_it_is()),  # inspect's own mean over epochs takes what is missing for 0
     )
+
+
+@score_reducer(name="as_it_is")
+def as_it_is() -> ScoreReducer:
+    """Return what leaves the one score of a sample as it is."""
+
+    def only(scores: list[Score]) -> Score:
+        return scores[0]
+
+    return only
 
 
 def _answers(benchmark: Benchmark) -> Solver:

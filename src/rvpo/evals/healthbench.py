@@ -24,7 +24,7 @@ import yaml
 
 from rvpo.data.healthbench import AXES
 from rvpo.data.rows import RubricRow
-from rvpo.errors import ConfigError
+from rvpo.errors import ConfigError, JudgeError
 from rvpo.evals.benchmark import Benchmark, Record, mean_score
 from rvpo.evals.models import Answer, Question
 from rvpo.judging.config import JudgeConfig
@@ -32,6 +32,7 @@ from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import Graded, Grader, Item
 from rvpo.judging.judge import Judge
 from rvpo.judging.scores import MetById, healthbench_bounds, healthbench_score
+from rvpo.llm.limits import MOST_MISSING, too_many_missing
 
 __all__ = ["build", "example_scores", "judge_about", "judge_of", "named_subset", "record", "subset_ids", "summarize"]
 
@@ -57,6 +58,7 @@ def build(
     repeats: int = 1,
     seed: int = 0,
     about: Mapping[str, Any] | None = None,
+    max_missing: float = MOST_MISSING,
 ) -> Benchmark:
     """Return the benchmark of canonical rows (`rvpo.data.load_rubric_rows`), judged by `grader`.
 
@@ -67,6 +69,7 @@ def build(
         repeats: answers per prompt.
         seed: of the answers.
         about: what verdicts depend on, for example the judge's model.
+        max_missing: share of the verdicts that may be missing, of 20 or more; more stops the run.
 
     Raises:
         ConfigError: a rubric that the rule cannot score, or a subset without any of the rows.
@@ -81,17 +84,25 @@ def build(
         for row in rows
     }
 
+    asked = lost = 0
+
     async def score(question: Question, answer: Answer) -> Record:
+        nonlocal asked, lost
         rubric, graded = rubrics[question.unit], None
         if answer.text is not None:
             (graded,) = await grader.grade_many([Item(_messages(question), answer.text, rubric)])
+            asked, lost = asked + len(rubric), lost + sum(verdict.is_lost for verdict in graded.verdicts.values())
+            if too_many_missing(lost, asked, max_missing):
+                raise JudgeError(
+                    f"{lost} of {asked} verdicts are missing, more than max_missing={max_missing:g}; look at the "
+                    "judge's server, then give the same command again (the store has what was answered)"
+                )
         return record(question, rubric, tags[question.unit], graded)
 
-    left_out = len(every) - len(rubrics)
     settings = {
         "repeats": repeats,
         "seed": seed,
-        "rows_left_out": left_out,
+        "rows_left_out": len(every) - len(rubrics),
         "rubrics": _digest(rubrics),
         "subsets": _digests(subsets),
     }

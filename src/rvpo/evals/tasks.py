@@ -32,7 +32,9 @@ def healthbench(
     given = [subset] if isinstance(subset, str) else list(subset)
     judging, about = healthbench_rows.judge_of(judge, judge_url, judge_config, judge_store)
     subsets = dict(healthbench_rows.named_subset(text) for text in given if text)
-    benchmark = healthbench_rows.build(rows, judging, subsets=subsets, repeats=repeats, seed=seed, about=about)
+    benchmark = healthbench_rows.build(
+        rows, judging, subsets=subsets, repeats=repeats, seed=seed, about=about, max_missing=judging.config.max_missing
+    )
     return as_task(benchmark, temperature=1.0, max_tokens=2048)
 
 
