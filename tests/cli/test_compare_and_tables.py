@@ -1,14 +1,16 @@
-"""`rvpo compare` and `rvpo tables` on results folders of scripted models."""
+"""`rvpo compare` and `rvpo tables` on the logs of scripted models."""
 
 import json
+import shutil
 
 import pytest
 
-from evals.scripted import Scripted, run
+from evals.scripted import Scripted, logged
 from rvpo.cli.main import main
 from rvpo_lab.tasks import benchmark as embedded
 from rvpo_lab.tasks.catalog import TASKS
 
+pytest.importorskip("inspect_ai")
 TASK = TASKS["tools"]
 ROWS = {row["prompt"]: row["ground_truth"] for row in TASK.rows(40, 0, held_out=True)}
 
@@ -17,16 +19,23 @@ def evaluated(folder, share, *, step=None, seed=0, label="", number=40):
     """Results of a model that gives the expected answer to a share of the prompts, otherwise none."""
     prompts = list(ROWS)
     model = Scripted(lambda one: ROWS[one.prompt] if prompts.index(one.prompt) < share * 40 else "")
-    run(embedded.build(TASK, number=number, seed=seed), model, folder, label=label or folder.name, step=step)
+    logged(embedded.build(TASK, number=number, seed=seed), model, folder, label=label, step=step)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    for step, (gdpo, rvpo) in {10: (0.5, 0.5), 20: (0.25, 0.75)}.items():
+        evaluated(folder / "results" / "7B-gdpo", gdpo, step=step)
+        evaluated(folder / "results" / "7B-rvpo", rvpo, step=step)
+    return folder
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
-    for step, (gdpo, rvpo) in {10: (0.5, 0.5), 20: (0.25, 0.75)}.items():
-        evaluated(tmp_path / "results" / "7B-gdpo" / f"checkpoint-{step}", gdpo, step=step)
-        evaluated(tmp_path / "results" / "7B-rvpo" / f"checkpoint-{step}", rvpo, step=step)
+    shutil.copytree(made / "results", tmp_path / "results")
     return tmp_path
 
 
@@ -91,7 +100,8 @@ def test_a_name_may_hold_an_equals_sign_where_the_folder_does(home):
     ],
 )
 def test_bad_input_is_one_line(home, capsys, words, told):
-    run(embedded.build(TASKS["rubric"], number=2), Scripted(lambda one: ""), home / "other")
+    if "other" in str(words):
+        logged(embedded.build(TASKS["rubric"], number=2), Scripted(lambda one: ""), home / "other")
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
     assert told in error

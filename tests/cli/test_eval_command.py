@@ -6,18 +6,32 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import pytest
 
 from judging.fault_server import FaultServer, blocks
-from rvpo.cli.eval_view import EvalView, notes
+from rvpo.cli.eval_view import notes, summary_of
 from rvpo.cli.main import main
 from rvpo.data.files import raw_rows
+from rvpo.evals.logs import read_logs
 from rvpo_lab.suite.plan import Cell, SuiteSettings
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.policy import build_policy
 
-FILES = ("about.json", "answers.jsonl", "items.jsonl", "summary.json")
+pytest.importorskip("inspect_ai")
+
+
+def texts(log):
+    """The answers of a log by the id of the sample."""
+    from inspect_ai.log import read_eval_log
+
+    return {sample.id: sample.output.completion for sample in read_eval_log(str(log.path)).samples}
+
+
+def summary(folder):
+    (log,) = read_logs(folder)
+    return summary_of(log)
 
 
 @pytest.fixture(autouse=True)
@@ -42,45 +56,67 @@ def trained(tmp_path_factory):
     return home / "rvpo-tools"
 
 
-def words(folder, out):
-    options = ["--prompts", "40", "--batch-size", "4", "--out", out, "--label", "rvpo"]
+def words(folder, out, *more):
+    options = ["--prompts", "40", "--batch-size", "4", "--out", out, "--label", "rvpo", *more]
     return ["eval", "tools", "--model", str(folder), *options]
 
 
-def test_a_killed_evaluation_of_a_trained_policy_ends_with_the_same_bytes(trained, tmp_path, capsys):
-    assert main(words(trained, "whole")) == 0
-    assert "prompt_mean" in capsys.readouterr().out
-    answers = tmp_path / "killed" / "answers.jsonl"
+def samples_in(folder):
+    """How many samples the one log of a folder has by now; 0 while there is none that can be read."""
+    try:
+        (file,) = folder.glob("*.eval")
+        with zipfile.ZipFile(file) as log:
+            return sum(name.startswith("samples/") for name in log.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return 0
+
+
+def test_a_killed_evaluation_goes_on_and_answers_as_an_unbroken_one(trained, tmp_path, capsys):
+    run = tmp_path / "run"
+    for step in (1, 2):
+        run.mkdir(exist_ok=True)
+        (run / f"checkpoint-{step}").symlink_to(trained)
     killed = subprocess.Popen(
-        [sys.executable, "-m", "rvpo.cli.main", *words(trained, "killed")], stdout=subprocess.DEVNULL
+        [sys.executable, "-m", "rvpo.cli.main", *words(run, "killed", "--checkpoints")], stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 300
-    while not (answers.is_file() and answers.read_bytes().count(b"\n") >= 8):
+    while samples_in(tmp_path / "killed") < 8:
         assert killed.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.002)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    done = answers.read_bytes().count(b"\n")
-    assert 8 <= done < 40
-    assert not (tmp_path / "killed" / "summary.json").exists()
-    assert main(words(trained, "killed")) == 0
-    assert f"answers {done}/40" in capsys.readouterr().out
-    for name in FILES:
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    (begun,) = (tmp_path / "killed").glob("*.eval")
+    with zipfile.ZipFile(begun) as log:
+        kept = {name: log.read(name) for name in log.namelist() if name.startswith("samples/")}
+    assert 8 <= len(kept) < 40
+    assert main(["compare", "a=killed", "b=killed"]) == 2
+    assert "is not finished: its status is 'started'" in capsys.readouterr().err
+    assert main(words(run, "killed", "--checkpoints")) == 0
+    printed = capsys.readouterr().out
+    assert "rvpo checkpoint-2" in printed
+    first, second = read_logs(tmp_path / "killed")
+    assert (first.step, second.step) == (1, 2)
+    with zipfile.ZipFile(first.path) as log:
+        again = {name: json.loads(log.read(name))["uuid"] for name in kept}
+    assert again == {name: json.loads(data)["uuid"] for name, data in kept.items()}  # nothing is asked for twice
+    assert texts(first) == texts(second)  # of the same weights, broken off and not
+    assert main(["compare", "a=killed", "b=killed", "--checkpoint", "1", "--score", "all_met"]) == 0
 
 
-def test_what_an_evaluation_says_is_what_the_task_grades(trained, tmp_path):
+def test_what_an_evaluation_says_is_what_the_task_grades(trained, tmp_path, capsys):
     assert main(words(trained, "graded")) == 0
+    assert "prompt_mean" in capsys.readouterr().out
     rows = TASKS["tools"].rows(40, 0, held_out=True)
-    lines = [json.loads(line) for line in (tmp_path / "graded" / "answers.jsonl").read_text().splitlines()]
-    values = [TASKS["tools"].grade(row, line["text"]) for row, line in zip(rows, lines, strict=True)]
-    summary = json.loads((tmp_path / "graded" / "summary.json").read_text())
+    (log,) = read_logs(tmp_path / "graded")
+    said = texts(log)
+    values = [TASKS["tools"].grade(row, said[record["id"]]) for row, record in zip(rows, log.seeds[0], strict=True)]
+    found = summary_of(log)
     for name in ("format/form", "correctness/call"):
         mean = sum(one[name] for one in values) / 40
-        assert summary["scores"][f"channel:{name}"]["value"] == pytest.approx(mean)
-    assert summary["about"]["model"]["kind"] == "local"
-    assert summary["about"]["settings"] == {"repeats": 1, "seed": 0}
+        assert found["scores"][f"channel:{name}"]["value"] == pytest.approx(mean)
+    assert found["about"]["settings"] == {"repeats": 1, "seed": 0}
+    assert found["about"]["sampling"] == {"temperature": 1.0, "top_p": None, "max_tokens": 32, "seed": 0}
 
 
 def test_all_checkpoints_of_a_training_folder(tmp_path, capsys):
@@ -89,26 +125,23 @@ def test_all_checkpoints_of_a_training_folder(tmp_path, capsys):
     options = ["--prompts", "4", "--max-tokens", "4"]
     assert main(["eval", "tools", "--model", "run", "--checkpoints", *options]) == 0
     printed = capsys.readouterr().out
-    assert "run checkpoint-20 (1 of 2): answers 4/4" in printed
     assert "run checkpoint-100: 4 of 4 answers were cut at max_tokens" in printed
     home = tmp_path / "results" / "tools" / "run"
-    steps = {one.name: json.loads((one / "summary.json").read_text())["step"] for one in home.iterdir()}
-    assert steps == {"checkpoint-20": 20, "checkpoint-100": 100}
+    assert [log.step for log in read_logs(home)] == [20, 100]
     assert main(["eval", "tools", "--model", "run", "--checkpoints", "last", "--out", "o", *options]) == 0
-    assert [one.name for one in (tmp_path / "o").iterdir()] == ["checkpoint-100"]
+    assert [log.step for log in read_logs(tmp_path / "o")] == [100]
     assert main(["eval", "tools", "--model", "run/checkpoint-20", "--label", "x", *options]) == 0
-    assert json.loads((tmp_path / "results/tools/x/summary.json").read_text())["step"] == 20
+    assert [(log.model, log.step) for log in read_logs(tmp_path / "results/tools/x")] == [("x", 20)]
     assert main(["eval", "tools", "--model", "run", "--checkpoints", "20,30", *options]) == 2
     assert "run has no checkpoint 30; it has 20, 100" in capsys.readouterr().err
-    assert main(["compare", "a=results/tools/run", "b=results/tools/run", "--checkpoint", "20"]) == 0
 
 
-def judged(body):
+def judged(body, never_lost=False):
     """Answer as a policy, or judge as the criterion says; every tenth verdict is prose."""
     if "criteria" not in body["messages"][-1]["content"]:
         return "rest and ice"
     answer, criteria = blocks(body)
-    if criteria[0][1].endswith("0"):
+    if criteria[0][1].endswith("0") and not never_lost:
         return "I would rather not say."
     return json.dumps({"verdicts": [{"id": name, "met": text.split()[1] in answer} for name, text in criteria]})
 
@@ -136,19 +169,22 @@ def test_healthbench_through_a_served_model_and_a_judge_that_loses_verdicts(tmp_
         printed = capsys.readouterr().out
         assert main(command) == 0  # finished: nothing is asked for again
         assert server.requests == asked
-    summary = json.loads((tmp_path / "results/healthbench/org-policy/summary.json").read_text())
-    overall = summary["scores"]["overall"]
+        found = summary(tmp_path / "results/healthbench/org-policy")
+        server.reply = lambda body: judged(body, never_lost=True)
+        assert main([*command, "--retry-missing"]) == 0
+        assert server.requests == asked + 2 * (1 + 1)  # an answer and a verdict of p0 and p10
+    assert summary(tmp_path / "results/healthbench/org-policy")["scores"]["overall"]["missing"] == 0
+    overall = found["scores"]["overall"]
     # p0 and p10 have lost "says rest", 3 of 4 points; all others have 3 / 4
     assert (overall["unclipped"], overall["items"], overall["missing"]) == (0.75, 18, 2)
     assert overall["bounds"] == pytest.approx([18 * 0.75 / 20, (18 * 0.75 + 2 * 0.75) / 20])
-    assert summary["scores"]["subset:hard"]["missing"] == 1
+    assert found["scores"]["subset:hard"]["missing"] == 1
     assert (
         "overall is missing for 2 of 20 answers (10.0%); with them the unclipped mean is anywhere from 0.675 to 0.750"
         in (" ".join(printed.split()))
     )
     assert "2 of 40 verdicts (5.0%) are missing: 2 unparsed" in printed
-    assert "18 met, 20 unmet, 2 unparsed; 44 calls" in printed  # two more asks for each of the two
-    assert summary["about"]["settings"]["judge"]["model"] == "j"
+    assert found["about"]["settings"]["judge"]["model"] == "j"
 
 
 def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
@@ -164,10 +200,10 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
         served = ["--model", "m", "--base-url", server.url, "--timeout", "60"]
         assert main(["eval", "rlla", "--data", file, *served]) == 0
         assert main(["eval", "gpqa", "--data", "made-up.csv", "--repeats", "8", *served]) == 0
-    scores = json.loads((tmp_path / "results/rlla/m/summary.json").read_text())["scores"]
+    scores = summary(tmp_path / "results/rlla/m")["scores"]
     assert scores["format"]["value"] == 1.0
     assert scores["correctness_of_calls"]["value"] == 3.0
-    found = json.loads((tmp_path / "results/gpqa/m/summary.json").read_text())
+    found = summary(tmp_path / "results/gpqa/m")
     assert (found["answers"]["asked"], found["answers"]["units"], found["unparsed"]) == (16, 2, 0)
     assert 0 < found["scores"]["accuracy"]["value"] < 1
 
@@ -181,7 +217,7 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
         (["tools", "--model", "m", "--base-url", "u", "--dtype", "x"], "--dtype: of local models"),
         (["tools", "--model", "m", "--base-url", "u", "--checkpoints"], "--checkpoints are folders"),
         (
-            ["rlla", "--data", "x", "--model", "m", "--base-url", "u", "--repeats", "2"],
+            ["rlla", "--data", "t.jsonl", "--model", "m", "--base-url", "u", "--repeats", "2"],
             "at temperature 0 all --repeats",
         ),
         (["tools", "--model", "m", "--base-url", "u", "--prompts", "0"], "--prompts must be at least 1"),
@@ -192,12 +228,18 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
             "--subset takes NAME",
         ),
         (["gpqa", "--data", "r.csv", "--model", "m", "--base-url", "u"], "Correct Answer"),
+        (["gpqa", "--model", "m", "--base-url", "u"], "gpqa needs --data"),
+        (["gpqa", "--data", "r.csv", "--repeat", "2", "--model", "m"], "gpqa: no option --repeat; there are --data"),
+        (["gpqa", "--data", "r.csv", "--repeats", "x", "--model", "m"], "--repeats needs a number, got 'x'"),
+        (["gqpa", "--model", "m"], "there is no task 'gqpa'"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, capsys, words, told):
     rubrics = [{"criterion": "c", "points": 1, "tags": []}]
     (tmp_path / "r.jsonl").write_text(json.dumps({"prompt": "p", "rubrics": rubrics}) + "\n")
     (tmp_path / "r.csv").write_text("Question\nx\n")
+    said = "<think> t </think>\n<response> hello </response>"
+    (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "q", "ground_truth": said}) + "\n")
     assert main(["eval", *words]) == 2
     error = capsys.readouterr().err
     assert told in error
@@ -205,33 +247,30 @@ def test_bad_input_is_one_line(tmp_path, capsys, words, told):
     assert not (tmp_path / "results").exists()
 
 
-def test_help_has_examples(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["eval", "--help"])
-    assert stopped.value.code == 0
-    printed = capsys.readouterr().out
-    assert "rvpo eval healthbench --data" in printed
-    assert "15 % of the training verdicts" in printed
-    for name in ("healthbench", "gpqa", "rlla", "tools"):
-        with pytest.raises(SystemExit):
-            main(["eval", name, "--help"])
-        assert "--retry-missing" in capsys.readouterr().out
+def test_help_has_examples_and_a_tasks_own_options(capsys):
+    for words, told in ((["eval", "--help"], "rvpo eval healthbench --data"), (["eval", "gpqa", "-h"], "--repeats")):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 0
+        printed = capsys.readouterr().out
+        assert told in printed
+        assert "--retry-missing" in printed
 
 
-def test_bars_in_a_terminal():
-    from io import StringIO
-
-    from rich.console import Console
-
-    console = Console(file=StringIO(), force_terminal=True, width=100)
-    with EvalView(2, console) as view:
-        show = view.of("[red]policy")
-        show("answers", 0, 10)
-        show("answers", 5, 10)
-        view.bars.refresh()
-    drawn = console.file.getvalue()
-    assert "[red]policy (1 of 2): answers" in drawn
-    assert "5/10" in drawn
+def test_a_task_of_anybody_for_a_local_model(tmp_path, capsys):
+    build_policy(tmp_path / "policy", TASKS["tools"].tokenizer(), hidden_size=32, layers=1)
+    (tmp_path / "mine.py").write_text(
+        "from inspect_ai import Task, task\nfrom inspect_ai.dataset import Sample\n"
+        "from inspect_ai.scorer import match\n"
+        "@task\ndef words(number: int = 3):\n"
+        "    return Task(dataset=[Sample(id=at, input=f'word {at}', target='x') for at in range(number)],"
+        " scorer=match())\n"
+    )
+    command = ["eval", "mine.py@words", "--number", "5", "--model", "policy", "--max-tokens", "4", "--out", "o"]
+    assert main(command) == 0
+    assert "match" in capsys.readouterr().out
+    (log,) = read_logs(tmp_path / "o")
+    assert (log.task.rpartition("/")[2], log.score, len(log.seeds[0]), log.is_own) == ("words", "match", 5, False)
 
 
 def test_notes_say_what_a_reader_must_know():

@@ -74,7 +74,13 @@ def _run(
 
 def _made(name: str, task: Task | None, given: Mapping[str, Any], options: argparse.Namespace) -> Any:
     """Return a task with its arguments; of one that is inspect's to find, the name."""
-    return name if task is None else task(**given, seed=options.seed)
+    if task is None:
+        return name
+    made = task(**given, seed=options.seed)
+    temperature = made.config.temperature if options.temperature is None else options.temperature
+    if given.get("repeats", 1) > 1 and temperature == 0 and "gpqa" not in name:  # which shuffles its options
+        raise ConfigError("at temperature 0 all --repeats are the same answer; give a --temperature above 0")
+    return made
 
 
 def _first_option(arguments: Sequence[str]) -> int:
@@ -239,12 +245,10 @@ def _check(options: argparse.Namespace, given: Mapping[str, Mapping[str, Any]]) 
         raise ConfigError(f"{', '.join('--' + name.replace('_', '-') for name in sorted(foreign))}: {kind}")
     if options.base_url and options.checkpoints:
         raise ConfigError("--checkpoints are folders; evaluate what a server serves one by one, with --step")
-    for name, arguments in given.items():
+    for arguments in given.values():
         repeats = arguments.get("repeats", 1)
         if repeats < 1 or options.seed < 0:
             raise ConfigError(f"--repeats must be at least 1 and --seed at least 0, got {repeats}, {options.seed}")
-        if repeats > 1 and options.temperature == 0 and "gpqa" not in name:
-            raise ConfigError("at temperature 0 all --repeats are the same answer; give a --temperature above 0")
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit must be at least 1, got {options.limit}")
 

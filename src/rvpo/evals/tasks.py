@@ -30,8 +30,8 @@ def healthbench(
 
     rows = load_rubric_rows(data, split=split, limit=limit or None).rows
     given = [subset] if isinstance(subset, str) else list(subset)
-    judging, about = healthbench_rows.judge_of(judge, judge_url, judge_config, judge_store)
     subsets = dict(healthbench_rows.named_subset(text) for text in given if text)
+    judging, about = healthbench_rows.judge_of(judge, judge_url, judge_config, judge_store)
     benchmark = healthbench_rows.build(
         rows, judging, subsets=subsets, repeats=repeats, seed=seed, about=about, max_missing=judging.config.max_missing
     )
