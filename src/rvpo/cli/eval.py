@@ -157,7 +157,7 @@ def _task(name: str) -> Task | None:
     from rvpo.evals.tasks import TASKS
 
     package, _, short = name.rpartition("/")
-    if package not in ("", "rvpo", "rvpo_lab"):
+    if package not in ("", "rvpo"):
         return None
     if short in TASKS:
         own: Task = TASKS[short]
