@@ -31,7 +31,7 @@ METHODS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("grpo", "GRPO", {"method": "grpo"}),
     ("gdpo", "GDPO", {"method": "gdpo"}),
     ("rvpo", "RVPO, k = 2", {"method": "rvpo", "k": 2.0}),
-    ("rvpo_policy", "policy level, k = 4", {"method": "rvpo_policy", "k": 4.0}),
+    ("rvpo_policy", "policy level, k = 2", {"method": "rvpo_policy", "k": 2.0}),
 )
 SAME = 0.005
 """Advantages that are equal to two digits count as the same."""
