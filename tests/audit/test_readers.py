@@ -89,6 +89,7 @@ def trl_run(tmp_path_factory):
             reward_funcs=rewards,
             args=config(**settings),
             train_dataset=rows,
+            eval_dataset=rows.select(range(2)),
             processing_class=load_tokenizer(policy),
         ).train()
         return folder
@@ -149,6 +150,74 @@ def test_a_run_of_our_trainer_has_its_channels_and_not_their_means(trl_run):
     assert "judged (the mean of short and even)" in reading
     assert "rubric (the mean of rubric/channels)" in reading
     assert result.channel("tone").missing.value > 0
+
+
+def test_rows_of_an_evaluation_in_the_log_of_our_trainer_are_kept_apart(trl_run):
+    from rvpo import RVPOConfig, RVPOTrainer
+
+    folder = trl_run(RVPOTrainer, RVPOConfig, [by_length], eval_strategy="steps", eval_steps=2)
+    files = sorted((folder / "completions").iterdir())
+    marks = [[row["evaluation"] for row in pq.read_table(file).to_pylist()] for file in files]
+    assert marks[0] == [False] * 8
+    assert any(marks[1])  # TRL writes the table of a step anew when it evaluates
+    result = audit_log(folder, **QUICK)
+    assert "kept apart: rows of evaluations (evaluation is true)" in result.reading
+    assert result.rollouts == sum(mark.count(False) for mark in marks)
+
+
+def test_rows_marked_as_evaluation_are_kept_apart_in_a_table(tmp_path):
+    both = columns(prompts=6)
+    expected = audit_log(table(tmp_path, {name: values[:16] for name, values in both.items()}), **QUICK)
+    marked = audit_log(table(tmp_path, both | {"evaluation": [False] * 16 + [True] * 8}), **QUICK)
+    assert marked.rollouts == expected.rollouts == 16
+    assert [channel.forecasts for channel in marked.channels] == [channel.forecasts for channel in expected.channels]
+    rewarded = audit_log(table(tmp_path, both | {"evaluation": [0.5, 1.0] * 12}), **QUICK)  # a reward of that name
+    assert [channel.name for channel in rewarded.channels] == ["a", "b", "evaluation"]
+
+
+# --- equal prompts ---------------------------------------------------------------------------------------------
+
+TASKS = {
+    "ground truth": {"ground_truth": [f"answer {index // 4}" for index in range(48)]},
+    "numbers": {"gts": [index // 4 for index in range(48)]},
+    "rubric as JSON": {"rubric": [json.dumps([{"id": str(index // 4)}]) for index in range(48)]},
+    "rubric": {"rubric": [[{"id": str(index // 4), "points": 1.0}] for index in range(48)]},
+    "both": {
+        "label": [index // 8 for index in range(48)],
+        "criteria": [f"is {index // 4 % 2}" for index in range(48)],
+    },
+}
+
+
+@pytest.mark.parametrize("group", ["prompt", "question", "input"])
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_equal_prompts_of_another_task_are_other_groups(tmp_path, group, task):
+    whole = columns() | {"step": [0] * 48}
+    apart = audit_log(table(tmp_path, whole), **QUICK)
+    names = {name: values for name, values in whole.items() if name != "prompt"}
+    file = table(tmp_path, names | {group: ["the same prompt"] * 48} | task)
+    result = audit_log(file, **QUICK)
+    assert (result.groups, result.rollouts) == (apart.groups, apart.rollouts) == (12, 48)
+    assert [channel.forecasts for channel in result.channels] == [channel.forecasts for channel in apart.channels]
+    assert f"{group} and {' and '.join(task)} and step" in " ".join(result.reading)
+
+
+def test_an_answer_of_the_policy_is_no_ground_truth(tmp_path):
+    whole = columns()
+    file = table(tmp_path, {"answer" if name == "completion" else name: values for name, values in whole.items()})
+    assert audit_log(file, **QUICK).groups == 12
+
+
+def test_ids_of_groups_stay_the_groups(tmp_path):
+    whole = columns() | {"group_id": np.repeat(np.arange(12), 4), "answer": ["yes", "no"] * 24}
+    assert audit_log(table(tmp_path, whole), **QUICK).groups == 12
+
+
+def test_groups_of_unequal_size_are_said(tmp_path):
+    uneven = {name: values[:45] for name, values in columns().items()}  # 11 groups of 4, one of a single rollout
+    assert "groups of unequal size" not in " ".join(audit_log(table(tmp_path, uneven), **QUICK).reading)
+    uneven = {name: values[:46] for name, values in columns().items()}
+    assert "groups of unequal size: 2 to 4 rollouts" in audit_log(table(tmp_path, uneven), **QUICK).reading
 
 
 # --- verl ----------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from recording import read_records
 from transformers.trainer_utils import get_last_checkpoint
 
 from rvpo.cli.main import main
+from rvpo.integrations.checkpoints import what_is_broken
 
 SCRIPT = Path(__file__).parent / "scripts" / "train_recorded.py"
 STEPS = 5
@@ -47,6 +48,9 @@ PAPER = {
 }
 AVERAGE = {"rewards": ["rubric", "sure_warm"], "options": {**SPREAD, **SAVED, **MOVING}, "fixed": True}
 
+CUTS = [float(share) for share in os.environ.get("RVPO_TEST_CUTS", "0.6 0.75 0.9 0.98").split()]
+"""Shares of the calls of a save after which a run is killed inside it."""
+
 has_rollout_func = pytest.mark.skipif(
     Version(version("trl")) < Version("1.0"), reason="TRL has no rollout_func, which makes rollouts the same anywhere"
 )
@@ -61,6 +65,9 @@ def launches(place):
     yield 1, [{"name": "unbroken", **TARGETS}], 0
     yield 1, [{"name": "broken", **TARGETS, "kill_at": 3}], -signal.SIGKILL
     yield 1, [{"name": "mended", **TARGETS, "resume": checkpoint("broken")}], 0
+    for share in CUTS:
+        yield 1, [{"name": f"cut{share}", **TARGETS, "cut": share}], -signal.SIGKILL
+        yield 1, [{"name": f"cut{share}", **TARGETS, "resume": "last"}], 0
     if Version(version("trl")) < Version("1.0"):
         return
     killed = {**AVERAGE, "kill_at": 3}
@@ -136,6 +143,17 @@ def test_a_killed_run_goes_on_with_the_same_k_and_weights(place):
         assert entry["rvpo/k"] == whole[step]["rvpo/k"] == pytest.approx(0.5 + 1.5 * (step - 1) / 5)
         weight = entry["channels/sure_warm/given_weight"]
         assert weight == whole[step]["channels/sure_warm/given_weight"] == pytest.approx(2 - 1.5 * (step - 1) / 5)
+
+
+@pytest.mark.parametrize("share", CUTS)
+def test_a_run_killed_in_a_save_goes_on_from_the_last_whole_checkpoint_as_if_unbroken(place, share):
+    unbroken, cut = (generations(place, name) for name in ("unbroken", f"cut{share}"))
+    first = cut[4]["step"]  # steps 0 to 3 were before the save
+    assert first in (2, 4)
+    assert cut == unbroken[:4] + unbroken[first:]
+    weights = [place / name / "checkpoint-5" / "model.safetensors" for name in ("unbroken", f"cut{share}")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert what_is_broken(weights[1].parent) is None
 
 
 # --- Several processes ---

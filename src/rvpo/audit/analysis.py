@@ -142,7 +142,7 @@ def audit_groups(
     blocks = _Blocks(groups, names, {name: read_rule(text) for name, text in (conditions or {}).items()})
     survey = _survey(blocks, names)
     _check(survey, names)
-    reading = [*reading, *blocks.conditions()]
+    reading = [*reading, *blocks.conditions(), *survey.unequal()]
     bounds = _ranges(survey, names, ranges or {})
     if survey.logged:
         signals = [Signal(LOGGED), *signals]
@@ -250,6 +250,14 @@ class _Survey:
     has_length: bool = False
     has_text: bool = False
     steps: tuple[float, float] | None = None
+    sizes: tuple[int, int] | None = None
+    """Rollouts of the smallest and the largest group, of those with two or more."""
+
+    def unequal(self) -> list[str]:
+        """Return a line that says so if groups have different numbers of rollouts."""
+        if self.sizes is None or self.sizes[0] == self.sizes[1]:
+            return []
+        return [f"groups of unequal size: {self.sizes[0]} to {self.sizes[1]} rollouts"]
 
 
 def _survey(blocks: Iterable[Groups], names: Sequence[str]) -> _Survey:
@@ -263,6 +271,8 @@ def _survey(blocks: Iterable[Groups], names: Sequence[str]) -> _Survey:
         size = block.exists().sum(axis=1)
         survey.groups += int((size > 1).sum())
         survey.single += int((size == 1).sum())
+        compared = [*(survey.sizes or ()), *size[size > 1].tolist()]
+        survey.sizes = (min(compared), max(compared)) if compared else None
         survey.torn += 0 if block.torn is None else int(block.torn.sum())
         survey.rollouts += int(size.sum())
         survey.logged |= block.logged is not None and bool((~np.isnan(block.logged)).any())

@@ -21,6 +21,11 @@ TEXT = ("completion", "output", "response", "generation", "text")
 ADVANTAGE = ("advantage", "advantages")
 TOTAL = ("score", "reward", "rewards", "total", "total_reward", "reward_total", "total_score")
 TRUTH = ("gts", "gt", "ground_truth", "answer", "label", "target", "solution")
+RUBRIC = ("rubric", "rubrics", "criteria", "reference", "reference_answer", "reward_model")
+PROMPTS = ("prompt", "input", "question", "query", "instruction", "problem")
+"""Columns of a group that hold the prompt itself: equal ones may be tasks with another ground truth or rubric."""
+EVALUATION = "evaluation"
+"""Column of rvpo's trainer: the row was generated to evaluate the policy, not to train it."""
 MAPS = "/channels"
 """What rvpo's trainer appends to the name of a reward for its column of name -> value maps."""
 
@@ -59,13 +64,19 @@ class Columns:
     advantage: str | None = None
     total: str | None = None
     """A column that adds up the rewards: what the run maximised, as verl's score."""
+    task: tuple[str, ...] = ()
+    """Ground truth and rubric, by which equal prompts are different groups."""
+    evaluation: str | None = None
+    """Tells the rows that are kept apart: those of an evaluation."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Numeric column that is no reward -> why."""
 
     def names(self) -> list[str]:
         """Return all columns to read."""
-        single = (self.group, self.step, self.text, self.length, self.advantage, self.total)
-        return list(dict.fromkeys([*self.plain, *self.maps, *(name for name in single if name is not None)]))
+        single = (self.group, self.step, self.text, self.length, self.advantage, self.total, self.evaluation)
+        return list(
+            dict.fromkeys([*self.plain, *self.maps, *self.task, *(name for name in single if name is not None)])
+        )
 
 
 def as_map(value: Any) -> Mapping[str, Any] | None:
@@ -105,7 +116,8 @@ def find_columns(
             raise unknown_name("column", name, map(shown, head))
     group, step = group or _first(GROUP, head), step or _first(STEP, head)
     text, advantage = _first(TEXT, head), _first(ADVANTAGE, head)
-    taken = {group, step, text, advantage}
+    evaluation = EVALUATION if _is_boolean(head.get(EVALUATION, ())) and EVALUATION not in rewards else None
+    taken = {group, step, text, advantage, evaluation}
     left_out: dict[str, str] = {}
     if rewards:
         chosen = list(rewards)
@@ -129,8 +141,32 @@ def find_columns(
         length=lengths[0] if lengths else None,
         advantage=advantage if advantage and _numeric(head[advantage]) and advantage not in chosen else None,
         total=total,
+        task=_task(head, group, step, {*chosen, text}),
+        evaluation=evaluation,
         left_out=left_out,
     )
+
+
+def _is_boolean(column: Sequence[Any]) -> bool:
+    return len(column) > 0 and all(value is None or isinstance(value, bool) for value in column)
+
+
+def _task(
+    head: Mapping[str, Sequence[Any]], group: str | None, step: str | None, taken: set[str | None]
+) -> tuple[str, ...]:
+    """Return the columns of ground truth and rubric, where a group is told by its prompt.
+
+    A column that makes every row a group of its own is an answer of the policy, whatever its name.
+    """
+    if group not in PROMPTS:
+        return ()
+    rows = list(zip(*(map(repr, head[name]) for name in (group, step) if name is not None), strict=True))
+
+    def tells_tasks(name: str) -> bool:
+        alone = len(set(zip(rows, map(repr, head[name]), strict=True))) == len(rows)
+        return not alone or len(set(rows)) == len(rows)
+
+    return tuple(name for name in (*TRUTH, *RUBRIC) if name in head and name not in taken and tells_tasks(name))
 
 
 def _kind(column: Sequence[Any]) -> str:

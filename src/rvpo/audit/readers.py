@@ -35,6 +35,8 @@ VERL_FILE = re.compile(r"(\d+)\.jsonl")
 VERL_UID = re.compile(r"(.+)_(\d+)_(\d+)")
 """Row of verl's v1 trainer: prompt, rollout, and output, of which a rollout may have several."""
 NUMBER = re.compile(r"(\d+)")
+FACTOR = 1_000_003
+"""Odd, so that hashes times it stay different; products wrap around."""
 
 Steps = tuple[float, float]
 
@@ -54,11 +56,14 @@ class Log:
         """Return how the log is read, as lines of text."""
         columns = self.columns
         rows = "consecutive rows of one" if self.kind == TRL else "rows of one"
+        key = [shown(name) for name in (columns.group, *columns.task, columns.step) if name is not None]
         lines = [
             f"{self.kind}: {plural(len(self.files), 'file')}",
             f"rewards: {', '.join(map(shown, [*columns.plain, *columns.maps]))}",
-            f"a group: {rows} {shown(columns.group or '')}" + (f" and {shown(columns.step)}" if columns.step else ""),
+            f"a group: {rows} {' and '.join(key)}",
         ]
+        if columns.evaluation:
+            lines.append(f"kept apart: rows of evaluations ({shown(columns.evaluation)} is true)")
         if columns.left_out:
             lines.append("left out: " + ", ".join(f"{shown(name)} ({why})" for name, why in columns.left_out.items()))
         if columns.advantage or columns.total:
@@ -194,6 +199,8 @@ def _rows(batch: RowBatch, columns: Columns, kind: str) -> Rows:
     assert columns.group is not None
     group = batch.column(columns.group)
     kept, key = _verl_keys(group) if kind == VERL and columns.group == "uid" else (None, _codes(group))
+    for name in columns.task:
+        key = key * FACTOR ^ _codes(batch.column(name))
     text, length = None, None
     if columns.text is not None:
         text, length = _texts(batch.column(columns.text))
@@ -204,6 +211,9 @@ def _rows(batch: RowBatch, columns: Columns, kind: str) -> Rows:
         logged = floats(batch, columns.advantage or columns.total or "")
     maps = _maps(batch, columns.maps) if columns.maps else None
     rows = Rows(step, key, np.empty((batch.size, 0)) if plain is None else plain, maps, text, length, logged)
+    if columns.evaluation is not None:
+        in_training = np.nan_to_num(floats(batch, columns.evaluation)) == 0
+        kept = np.flatnonzero(in_training) if kept is None else kept[in_training[kept]]
     return rows if kept is None else rows.take(kept)
 
 

@@ -38,8 +38,8 @@ __all__ = [
     "vector_reward",
 ]
 
-RESERVED = frozenset({"step", "prompt", "completion", "advantage"})
-"""Columns of TRL's completions table."""
+RESERVED = frozenset({"step", "prompt", "completion", "advantage", "evaluation"})
+"""Columns of TRL's completions table, and the trainer's."""
 
 RewardFunction = TypeVar("RewardFunction", bound=Callable[..., Any])
 Scope = Literal["rollout", "group"]

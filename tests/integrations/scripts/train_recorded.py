@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 from rvpo import RVPOConfig, RVPOTrainer
 from rvpo.integrations.trl.rows import load_rows
-from rvpo.integrations.trl.run import StopGracefully
+from rvpo.integrations.trl.run import StopGracefully, checkpoint_to_resume
 from rvpo.llm.tokenizer import load_tokenizer
 
 
@@ -39,6 +39,29 @@ class Recorded(Recording, RVPOTrainer):
     pass
 
 
+def kill_in_save(trainer, share):
+    """Kill this process inside its second save, after a share of the calls that the first one made."""
+    save, calls = trainer._save_checkpoint, []
+
+    def counted(*arguments):
+        number = 0
+
+        def count(frame, event, argument):
+            nonlocal number
+            number += 1
+            if calls and number >= share * calls[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(count)
+        try:
+            save(*arguments)
+        finally:
+            sys.setprofile(None)
+        calls.append(number)
+
+    trainer._save_checkpoint = counted
+
+
 def fixed_rollouts(prompts, trainer):
     """Answer by step, prompt and place in the whole batch alone, so that any number of processes gives the same."""
     tokenizer = trainer.processing_class
@@ -52,7 +75,7 @@ def fixed_rollouts(prompts, trainer):
     return {"prompt_ids": tokenizer(prompts)["input_ids"], "completion_ids": completions, "logprobs": None}
 
 
-def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt_rank=None, fixed=False):
+def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt_rank=None, fixed=False, cut=None):
     out = Path(order["out"])
     args = RVPOConfig(**settings(out / name, **options))
     rows = load_rows(order["rows"], "train")
@@ -70,11 +93,13 @@ def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt
     assert trainer.accelerator.device.type == "cpu"
     rank = trainer.accelerator.process_index
     trainer.record_file = out / f"{name}-{rank}.jsonl"
+    if cut is not None:
+        kill_in_save(trainer, cut)
     with StopGracefully() as stop:
         trainer.add_callback(stop)
         if rank == interrupt_rank:
             trainer.add_callback(SignalAt(signal.SIGTERM, 1))
-        trainer.train(resume_from_checkpoint=resume)
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(resume, args.output_dir))
     end = {"step": trainer.state.global_step, "stopped_by": stop.stopped_by}
     (out / f"{name}-{rank}.log.json").write_text(json.dumps({"history": trainer.state.log_history, **end}))
 

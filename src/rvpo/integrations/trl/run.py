@@ -3,6 +3,7 @@
 run(script, args, model)   # dataclasses of TRL's habits: RVPOScriptArguments, RVPOConfig, ModelConfig
 """
 
+import gc
 import os
 import signal
 import sys
@@ -224,6 +225,19 @@ def run(
 
     `prepare` may change the trainer, for example its callbacks, before it trains.
     """
+    status = _train(script, args, model, prepare)
+    # The trainer's threads and communicators wait for the other processes: they end before the group does.
+    gc.collect()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    return status
+
+
+def _train(
+    script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig, prepare: Callable[[RVPOTrainer], None]
+) -> int:
+    """Train, and return the exit status when nothing of the trainer is left."""
     checkpoint = checkpoint_to_resume(args.resume_from_checkpoint, args.output_dir)
     trainer = build_trainer(script, args, model)
     prepare(trainer)
@@ -242,6 +256,5 @@ def run(
         print_summary(trainer.state.log_history, folder, title=title)
         if stop.stopped_by is not None:
             print(f"interrupted; go on with the same command and --resume_from_checkpoint last --output_dir {folder}")
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    trainer.accelerator.free_memory()
     return 0 if stop.stopped_by is None else 128 + stop.stopped_by

@@ -234,6 +234,8 @@ class RVPOMixin:
                 table["rewards"][name].extend(column)
             elif name in matrix.unmet:
                 _put_last(table["rewards"][name], column)
+        if "extra" in table:  # an audit keeps the rows of evaluations apart
+            table["extra"]["evaluation"].extend([not self.model.training] * len(result.advantages))
         _put_last(table["advantages"], result.advantages.tolist())
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
