@@ -48,7 +48,7 @@ PAPER = {
 }
 AVERAGE = {"rewards": ["rubric", "sure_warm"], "options": {**SPREAD, **SAVED, **MOVING}, "fixed": True}
 
-CUTS = [float(share) for share in os.environ.get("RVPO_TEST_CUTS", "0.6 0.75 0.9 0.98").split()]
+CUTS = [float(share) for share in os.environ.get("RVPO_TEST_CUTS", "0.6 0.7 0.8 0.9").split()]
 """Shares of the calls of a save after which a run is killed inside it."""
 
 has_rollout_func = pytest.mark.skipif(
