@@ -187,6 +187,23 @@ def test_healthbench_through_a_served_model_and_a_judge_that_loses_verdicts(tmp_
     assert found["about"]["settings"]["judge"]["model"] == "j"
 
 
+def test_a_server_that_answers_nothing_stops_the_run_which_then_goes_on(tmp_path, capsys):
+    status = [400]
+    with FaultServer(lambda number, body: status[0], lambda body: "x") as server:
+        served = ["--model", "m", "--base-url", server.url, "--concurrency", "2", "--step", "7"]
+        command = ["eval", "tools", "--prompts", "60", *served, "--out", "o"]
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(
+            "rvpo: error: m: 20 of 20 answers were lost (the last one: failed: HTTP 400), more than"
+        )
+        assert len(error.splitlines()) == 1
+        status[0] = None
+        assert main([*command, "--retry-missing"]) == 0
+    (log,) = read_logs(tmp_path / "o")
+    assert (len(log.seeds[0]), sum(record["missing"] for record in log.seeds[0])) == (60, 0)
+
+
 def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
     file = str(shared_data / "rlla_4k_test80.parquet")
     truths = [row["reward_model"]["ground_truth"] for _, row in raw_rows(file, "test")]
@@ -231,6 +248,7 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
         (["gpqa", "--model", "m", "--base-url", "u"], "gpqa needs --data"),
         (["gpqa", "--data", "r.csv", "--repeat", "2", "--model", "m"], "gpqa: no option --repeat; there are --data"),
         (["gpqa", "--data", "r.csv", "--repeats", "x", "--model", "m"], "--repeats needs a number, got 'x'"),
+        (["--model", "m", "tools"], "tasks come first, then options"),
         (["gqpa", "--model", "m"], "there is no task 'gqpa'"),
     ],
 )

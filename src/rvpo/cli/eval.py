@@ -32,6 +32,47 @@ them. Interrupted or killed, it goes on with the same command. Results are logs 
 Then: rvpo compare. docs/evaluation.md has every rule.
 """
 
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"needs a JSON object, got {text!r}")
+    return value
+
+
+Option = tuple[Callable[[str], Any], str, str]
+OPTIONS: Mapping[str, Mapping[str, Option]] = {
+    "model": {
+        "--model": (
+            str,
+            "MODEL",
+            "folder with a model or LoRA adapters, a name at --base-url, or inspect's PROVIDER/NAME",
+        ),
+        "--base-url": (str, "URL", "OpenAI-compatible server of the model"),
+        "--label": (str, "NAME", "in tables (default: that of the folder or model)"),
+        "--step": (int, "N", "of training, for a checkpoint that a server serves"),
+        "--batch-size": (int, "N", "local: questions at once (default: 16)"),
+        "--device": (str, "DEVICE", "local: cpu, cuda, cuda:1 (default: cuda if there is one)"),
+        "--dtype": (str, "TYPE", "local: of the weights, as bfloat16 (default: as saved)"),
+        "--concurrency": (int, "N", "server: calls at once (default: 64)"),
+        "--timeout": (float, "S", "server: seconds for one call (default: 600)"),
+        "--retry-minutes": (float, "M", "server: try again so long (default: 10)"),
+        "--api-key-env": (str, "NAME", "server: variable of the key (default: OPENAI_API_KEY)"),
+        "--extra": (_mapping, "JSON", "server: further fields of a request"),
+        "--template": (_mapping, "JSON", 'for the chat template, as {"enable_thinking": false}'),
+    },
+    "answers and results": {
+        "--temperature": (float, "T", "0: the likeliest token (default: the task's)"),
+        "--top-p": (float, "P", "(default: 1, all tokens)"),
+        "--max-tokens": (int, "N", "of an answer (default: the task's)"),
+        "--seed": (int, "N", "of answers, shuffles and drawn prompts (default: 0)"),
+        "--limit": (int, "N", "the first N rows only; of bfcl N cases of a category"),
+        "--out": (Path, "FOLDER", "logs (default: results/TASK/LABEL)"),
+    },
+}
 Task = Callable[..., Any]
 
 
@@ -44,6 +85,8 @@ def main(arguments: Sequence[str]) -> int:
     if tasks and {"-h", "--help"} & set(arguments):
         parser.epilog = "\n".join(_described(name, task) for name, task in tasks.items())
     options, rest = parser.parse_known_args(arguments)
+    if list(tasks) != options.tasks:
+        raise ConfigError(f"tasks come first, then options: rvpo eval {' '.join(options.tasks)} --model ...")
     given = _task_arguments(tasks, rest, options.limit)
     _check(options, given)
     targets = _targets(options)
@@ -96,60 +139,20 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("tasks", nargs="+", metavar="TASK", help="as ifeval, rvpo/ifeval or inspect_evals/gsm8k")
-    _add_model(parser)
-    _add_run(parser)
-    return parser
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        required=True,
-        help="folder with a model or LoRA adapters, a name on the server of --base-url, or PROVIDER/NAME of inspect",
-    )
-    model.add_argument("--base-url", metavar="URL", help="OpenAI-compatible server of the model")
-    model.add_argument(
+    for title, options in OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for flag, (kind, shown, text) in options.items():
+            group.add_argument(flag, type=kind, metavar=shown, help=text, required=flag == "--model")
+    parser.add_argument(
         "--checkpoints",
         nargs="?",
         const="all",
         metavar="WHICH",
         help="--model is a training folder: evaluate its checkpoints, all (default), last, or steps as 100,200",
     )
-    model.add_argument("--label", help="name in tables (default: that of the folder or model)")
-    model.add_argument("--step", type=int, help="of training, for a checkpoint that a server serves")
-    model.add_argument("--batch-size", type=int, metavar="N", help="local: questions at once (default: 16)")
-    model.add_argument("--device", help="local: cpu, cuda, cuda:1 (default: cuda if there is one)")
-    model.add_argument("--dtype", help="local: of the weights, as bfloat16 (default: as saved)")
-    model.add_argument("--concurrency", type=int, metavar="N", help="server: calls at once (default: 64)")
-    model.add_argument("--timeout", type=float, metavar="S", help="server: seconds for one call (default: 600)")
-    model.add_argument("--retry-minutes", type=float, metavar="M", help="server: try again so long (default: 10)")
-    model.add_argument("--api-key-env", metavar="NAME", help="server: variable of the key (default: OPENAI_API_KEY)")
-    model.add_argument("--extra", type=_mapping, metavar="JSON", help="server: further fields of a request")
-    model.add_argument(
-        "--template", type=_mapping, metavar="JSON", help='for the chat template, as {"enable_thinking": false}'
-    )
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    run = parser.add_argument_group("answers and results")
-    run.add_argument("--temperature", type=float, metavar="T", help="0: the likeliest token (default: the task's)")
-    run.add_argument("--top-p", type=float, metavar="P", help="(default: 1, all tokens)")
-    run.add_argument("--max-tokens", type=int, metavar="N", help="of an answer (default: the task's)")
-    run.add_argument("--seed", type=int, default=0, help="of answers, shuffles and drawn prompts (default: 0)")
-    run.add_argument("--limit", type=int, metavar="N", help="the first N rows only; of bfcl N cases of a category")
-    run.add_argument("--out", type=Path, metavar="FOLDER", help="logs (default: results/TASK/LABEL)")
-    run.add_argument("--retry-missing", action="store_true", help="ask again for lost answers and verdicts")
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"needs a JSON object, got {text!r}")
-    return value
+    parser.add_argument("--retry-missing", action="store_true", help="ask again for lost answers and verdicts")
+    parser.set_defaults(seed=0)
+    return parser
 
 
 def _task(name: str) -> Task | None:

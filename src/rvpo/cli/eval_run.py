@@ -1,6 +1,8 @@
 """What `rvpo eval` does with a task and a model: inspect's evaluation, gone on with; what is missing asked again."""
 
 import argparse
+import re
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +19,8 @@ SERVED = ("concurrency", "timeout", "retry_minutes", "api_key_env", "extra", "te
 DRAWN = ("temperature", "top_p", "max_tokens", "seed")
 AT_ONCE = 64
 """Samples on their way: while some wait for the judge, others can be answered."""
+RAISED = re.compile(r"(?s)\w+Error\(([\"'])(.*)\1\)")
+"""How inspect shows an exception."""
 FAILING = 0.2
 """Share of the samples of a task that may end in an error before inspect stops it."""
 
@@ -60,13 +64,14 @@ def evaluated(
             fail_on_error=FAILING if isinstance(task, str) else True,
             continue_on_fail=None,
             retry_attempts=0,
+            retry_immediate=False,
             max_tasks=1,
             max_samples=AT_ONCE,
             max_connections=model.api.max_connections(),
             log_buffer=1,  # a kill loses only what was being answered
             log_dir_allow_dirty=True,
             log_realtime=False,
-            display="rich" if _is_terminal() else "plain",
+            display="rich" if sys.stdout.isatty() else "plain",
             **drawn,
         )
     finally:
@@ -75,18 +80,13 @@ def evaluated(
     (log,) = logs
     if log.status != "success":
         why = log.error.message if log.error is not None else f"its status is {log.status!r}"
-        raise ConfigError(f"{target.label}: {why}")
+        named = RAISED.fullmatch(why)
+        raise ConfigError(f"{target.label}: {named[2] if named else why}")
     file = Path(log.location.removeprefix("file://"))
     for other in folder.glob(f"*_{log.eval.task_id}.eval"):
         if other.name != file.name:
             other.unlink()  # what a kill left behind, whose samples are in the finished log
     return file
-
-
-def _is_terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()
 
 
 def _model(target: Target, options: argparse.Namespace) -> Any:
