@@ -17,7 +17,7 @@ with install_import_hook(
     ],
     "shape_checks.check",
 ):
-    import rvpo
+    import rvpo.core.advantages
     import rvpo.stats  # noqa: F401
     import rvpo_lab.wind_tunnel.measures  # noqa: F401
 

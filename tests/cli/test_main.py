@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rvpo import __version__
-from rvpo.cli.main import main
+from rvpo.cli.main import COMMANDS, LABORATORY, main
 
 
 def rvpo(*words, cwd=None):
@@ -54,3 +54,62 @@ def test_wrong_input_of_the_installed_command_is_one_line_and_status_2(tmp_path)
     assert done.stdout == ""
     assert done.stderr.startswith("rvpo: error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_help_is_one_screen_and_has_every_command_under_a_purpose(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    headings = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings[:-1] == ["train:", "reward:", "see:", "evaluate:", "laboratory (the package rvpo-lab):"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *LABORATORY])
+def test_the_help_of_a_command_opens_with_two_examples(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    _, _, heading, *examples = capsys.readouterr().out.splitlines()
+    assert heading == "examples:"
+    block = "\n".join(examples[: examples.index("")]).replace("\\\n", "")
+    assert [line.split()[:2] for line in block.splitlines()] == [["rvpo", command]] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        (["trian"], "train"),
+        (["train", "--metod", "gdpo"], "--method"),
+        (["audit", "--exampel"], "--example"),
+        (["data", "rows.jsonl", "--format", "helthbench"], "healthbench"),
+        (["judge", "grade", "rows.jsonl", "--modle", "m"], "--model"),
+        (["judge", "chek", "rows.jsonl"], "check"),
+        (["compare", "a", "b", "--sead", "1"], "--seed"),
+        (["report", "run", "--picure", "a.svg"], "--picture"),
+        (["quickstart", "--sedes", "1"], "--seeds"),
+        (["bench", "neglct"], "neglect"),
+        (["simulate", "--chanels", "3"], "--channels"),
+        (["tables", "results", "--no-test2"], "--no-tests"),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest_right_one(capsys, words, right):
+    try:
+        status = main(words)
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2
+    assert f"did you mean {right}?" in capsys.readouterr().err
+
+
+def test_the_help_of_train_is_short_and_has_the_rest_on_demand(capsys):
+    pages = []
+    for option in ("--help", "--help_all"):
+        with pytest.raises(SystemExit):
+            main(["train", option])
+        pages.append(capsys.readouterr().out)
+    short, whole = pages
+    assert len(short.splitlines()) < 250
+    assert "rvpo train --help_all" in short
+    assert "--fsdp" not in short
+    assert "--fsdp" in whole

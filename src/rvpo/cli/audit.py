@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rvpo.cli.compare import write
+from rvpo.cli.options import HelpfulParser
 from rvpo.errors import ConfigError
 from rvpo.stats import NEGLECTED
 from rvpo.text import capital, interval, number, percent, plural, shown, shown_names, signed
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="rvpo audit",
         description=DESCRIPTION,
         epilog=EXAMPLES,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rvpo.cli.options import HelpfulParser
 from rvpo.data.describe import Description, RowProblem, SharedText, describe, histogram
 from rvpo.data.load import FORMATS, LoadedRows, load_rubric_rows
 from rvpo.data.rar import POLARITY_RULES
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="rvpo data",
         description=DESCRIPTION,
         epilog=EXAMPLES,

@@ -11,6 +11,7 @@ from typing import Any
 
 from rvpo.cli.eval_run import LOCAL, SERVED, Target, evaluated, forget_missing
 from rvpo.cli.laboratory import laboratory_command
+from rvpo.cli.options import HelpfulParser
 from rvpo.errors import ConfigError
 from rvpo.text import listed
 
@@ -131,7 +132,7 @@ def _first_option(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="rvpo eval",
         description="Evaluate a model, or all checkpoints of a training run, on tasks of inspect.",
         epilog=EXAMPLES,

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from rvpo.cli.judge_check import check
 from rvpo.cli.judge_grade import grade, read_answers
-from rvpo.cli.options import add_config_options, given_options
+from rvpo.cli.options import HelpfulParser, add_config_options, given_options
 from rvpo.errors import ConfigError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.store import VerdictStore
@@ -41,7 +41,7 @@ and "answer", or "answers", a list. Every option of the judge can stand in a YAM
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    top = argparse.ArgumentParser(
+    top = HelpfulParser(
         prog="rvpo judge",
         description="Grade answers by rubrics with an LLM behind any OpenAI-compatible server.",
         epilog=EXAMPLES,

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from rvpo.cli.options import nearest
 from rvpo.errors import ConfigError, unknown_name
 
 __all__ = ["NOT_LAUNCHED", "accelerate_words", "launch"]
@@ -19,13 +20,16 @@ NOT_LAUNCHED = "none"
 """Value of `accelerate_config` with which a command runs in its own process, whatever else is configured."""
 
 
-def accelerate_words(config: str | None, settings: Mapping[str, Any], words: Sequence[str]) -> list[str]:
+def accelerate_words(
+    config: str | None, settings: Mapping[str, Any], words: Sequence[str], own: Sequence[str] = ()
+) -> list[str]:
     """Return the command line of `accelerate launch` up to the script; empty: nothing asks for a launch.
 
     Args:
         config: a name of TRL's accelerate configurations, or a file.
         settings: options from YAML that are not the training's own.
         words: such options from the command line, with their values.
+        own: options of the training, of which an unknown one may be a misspelling.
 
     Raises:
         ConfigError: something is no option of accelerate either, or there is no such configuration.
@@ -35,9 +39,10 @@ def accelerate_words(config: str | None, settings: Mapping[str, Any], words: Seq
     known = _options_of_accelerate() if given else set()
     unknown = [word for word in given if word.startswith("--") and word.partition("=")[0] not in known]
     if unknown or (given and not given[0].startswith("--")):
+        wrong = unknown or given
         raise ConfigError(
-            f"{' '.join(unknown or given)}: no option of rvpo train, of TRL's GRPO or of accelerate launch; "
-            "see rvpo train --help"
+            f"{' '.join(wrong)}: no option of rvpo train, of TRL's GRPO or of accelerate launch"
+            f"{nearest(wrong[0].partition('=')[0], [*own, *known])}; see rvpo train --help"
         )
     return file + given
 

@@ -3,64 +3,66 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
 from rvpo import __version__
 from rvpo.cli.laboratory import laboratory_command
+from rvpo.cli.options import nearest
 from rvpo.errors import ConfigError, RvpoError
 
 __all__ = ["main"]
 
-COMMANDS = {
-    "train": "train a language model on many rewards, in TRL",
-    "data": "look at a rubric data set: criteria, tags, polarity, what looks wrong",
-    "judge": "grade answers by rubrics with an LLM; check how far it can be trusted",
-    "audit": "which reward will be neglected, dead or noisy, from the logs you already have",
-    "eval": "evaluate a model or all checkpoints of a run: HealthBench, GPQA, tool calls",
-    "compare": "paired tests between results: is one better, by how much, how surely",
-    "report": "one HTML page from training runs: rewards, weights, what is dead or missing",
+PURPOSES = {
+    "train": {"train": "train a language model on many rewards, in TRL"},
+    "reward": {
+        "judge": "grade answers by rubrics with an LLM; how far to trust it",
+        "data": "look at a rubric data set: criteria, tags, what looks wrong",
+    },
+    "see": {
+        "audit": "which reward is neglected, dead or noisy, from your logs",
+        "report": "one HTML page from training runs: rewards, weights, what is dead",
+    },
+    "evaluate": {
+        "eval": "a model or all checkpoints: HealthBench, IFEval, GPQA, tools",
+        "compare": "paired tests of two logs: is one better, by how much, how surely",
+    },
 }
-"""What each does; `rvpo NAME` is `main` of `rvpo.cli.NAME`."""
+"""What a person wants to do, and the commands for it; `rvpo NAME` is `main` of `rvpo.cli.NAME`."""
+COMMANDS = {name: text for commands in PURPOSES.values() for name, text in commands.items()}
 LABORATORY = {
-    "quickstart": "watch constraint neglect happen and be cured, on a laptop, no downloads",
-    "bench": "measure which method neglects which reward: tasks x methods x seeds",
-    "simulate": "compare methods on thousands of random conflicting criteria, without a model",
+    "quickstart": "watch neglect happen and be cured, on a laptop, no downloads",
+    "simulate": "methods on random conflicting criteria, without a model",
+    "bench": "which method neglects which reward: tasks x methods x seeds",
     "tables": "the paper's tables from your results, beside the paper's numbers",
 }
 """Those that rvpo-lab brings."""
 EXTRAS = {"train": "trl", "data": "judge", "eval": "evals", "compare": "evals"}
 """The extra of rvpo that brings what a command imports, where it has another name."""
 
-EXAMPLES = """
-examples:
-  rvpo quickstart
-  rvpo train --config configs/rlla_tiny.yaml
-  rvpo train --config configs/rlla_tiny.yaml --method gdpo --output_dir runs/gdpo
-  rvpo report runs/gdpo runs/rvpo
-  rvpo audit --example
-  rvpo simulate --channels 17 --methods gdpo,rvpo:0.5-2,rvpo_policy:2
+HELP = """usage: rvpo COMMAND [options]     rvpo COMMAND --help     rvpo --version
 
-'rvpo COMMAND --help' tells a command's options.
+Train language models on many rewards at once so that none is neglected.
+
+{commands}
+
+examples:
+  rvpo audit --example
+  rvpo train --config run.yaml --method rvpo_policy --output_dir runs/policy
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status (2: an error of the input, 130: interrupted)."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
-        prog="rvpo",
-        description="Train language models on many rewards at once so that none is neglected.\n\n"
-        f"commands:\n{_listed(COMMANDS)}\n\nwith the laboratory, rvpo-lab:\n{_listed(LABORATORY)}",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="rvpo", usage="rvpo COMMAND [options]")
+    parser.format_help = _help  # type: ignore[method-assign]
     parser.add_argument("--version", action="version", version=f"rvpo {__version__}")
-    parser.add_argument(
-        "command", choices=[*COMMANDS, *LABORATORY], metavar="COMMAND", help="one of the commands above"
-    )
+    parser.add_argument("command", metavar="COMMAND")
     parsed = parser.parse_args(arguments[:1])  # the rest is the command's own
+    if parsed.command not in (known := [*COMMANDS, *LABORATORY]):
+        parser.error(f"there is no COMMAND {parsed.command}{nearest(parsed.command, known)}; see rvpo --help")
     if os.getcwd() not in sys.path:  # methods and rewards of one's own are imported by name, as with python -m
         sys.path.insert(0, os.getcwd())
     try:
@@ -73,8 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _listed(commands: Mapping[str, str]) -> str:
-    return "\n".join(f"  {name:<12}{text}" for name, text in commands.items())
+def _help() -> str:
+    """Return the help of `rvpo` itself: one screen, the commands by what they are for."""
+    groups = {**PURPOSES, "laboratory (the package rvpo-lab)": LABORATORY}
+    lines = []
+    for purpose, commands in groups.items():
+        lines += [f"{purpose}:", *(f"  {name:<12}{text}" for name, text in commands.items())]
+    return HELP.format(commands="\n".join(lines))
 
 
 def _module(command: str) -> ModuleType:

@@ -1,16 +1,95 @@
-"""Options of the command line out of a configuration's fields: name, type, default and help are written once."""
+"""The parser of every command, and options out of a configuration's fields: name, type and help are written once."""
 
 import argparse
 import ast
 import inspect
 import json
+import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
 from itertools import pairwise
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["add_config_options", "field_help", "given_options"]
+__all__ = ["HelpfulParser", "add_config_options", "field_help", "given_options", "nearest"]
+
+OPENING_EXAMPLES = 2
+"""Examples that stand above the options; the rest follow below."""
+
+
+class HelpfulParser(argparse.ArgumentParser):
+    """A parser whose help opens with two examples, and whose errors name the nearest right name.
+
+    The examples are those of the epilog, a line "examples:" and indented lines after it.
+    """
+
+    def format_usage(self) -> str:
+        """Return one line: the command, what it must be given, and that there are options."""
+        if self._subparsers is not None:
+            return super().format_usage()
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._needed(), [])
+        line = " ".join(formatter.format_help().split())
+        return f"{line} [options]\n"
+
+    def format_help(self) -> str:
+        """Return usage, two examples, then what argparse writes: description, options, the rest of the epilog."""
+        opening, rest = _split_examples(self.epilog or "")
+        formatter = self._get_formatter()
+        formatter.add_text(self.description)
+        for group in self._action_groups:
+            formatter.start_section(group.title)
+            formatter.add_text(group.description)
+            formatter.add_arguments(group._group_actions)
+            formatter.end_section()
+        formatter.add_text(rest)
+        return "\n".join(part for part in (self.format_usage(), opening, formatter.format_help()) if part)
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2 and the message, with the nearest right name for a wrong option or choice."""
+        if unknown := re.match(r"unrecognized arguments: (--?[\w-]+)", message):
+            message += nearest(unknown[1], _option_names(self))
+        elif choice := re.match(r".*invalid choice: '?([^'\s]+)'? \(choose from (.*)\)", message, re.DOTALL):
+            message += nearest(choice[1], re.findall(r"[^\s',]+", choice[2]))
+        super().error(message)
+
+    def _needed(self) -> list[argparse.Action]:
+        return [action for action in self._actions if action.required or not action.option_strings]
+
+
+def _option_names(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the options of a parser and of the commands below it, which leave unknown ones to it."""
+    names = []
+    for action in parser._actions:
+        names += action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            names += [name for below in action.choices.values() for name in _option_names(below)]
+    return names
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean ...?" for the known name that is nearest to a wrong one, or "".
+
+    >>> nearest("--metod", ["--method", "--model"])
+    '; did you mean --method?'
+    >>> nearest("--metod", ["--k"])
+    ''
+    """
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _split_examples(epilog: str) -> tuple[str, str]:
+    """Return an epilog's first examples under their heading, and the rest of it."""
+    block = re.search(r"^examples:\n((?:  .*\n?)+)", epilog, re.MULTILINE)
+    if block is None:
+        return "", epilog
+    examples = re.findall(r"^  (?=\S)(?:.*\\\n)*.*\n?", block[1], re.MULTILINE)
+    opening = "examples:\n" + "".join(examples[:OPENING_EXAMPLES])
+    more = "".join(examples[OPENING_EXAMPLES:])
+    rest = epilog[: block.start()] + (f"more examples:\n{more}" if more else "") + epilog[block.end() :]
+    return opening, rest.strip("\n")
 
 
 def add_config_options(

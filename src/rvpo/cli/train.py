@@ -4,12 +4,15 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, NamedTuple
 
 from rvpo.cli.config_files import Given, read_config_files
 from rvpo.cli.launch import NOT_LAUNCHED, accelerate_words, launch
+from rvpo.cli.options import HelpfulParser
 from rvpo.core.methods import find_method
 from rvpo.errors import ConfigError, RvpoError
+from rvpo.integrations.method_config import MethodConfig
 
 if TYPE_CHECKING:
     from trl import ModelConfig, TrlParser
@@ -29,6 +32,15 @@ examples:
   rvpo train --config configs/paper/rar_medicine-7b.yaml configs/paper/methods/gdpo.yaml
   rvpo train --config run.yaml --accelerate_config zero3 --num_processes 4
 """
+
+
+OFTEN = (
+    "model_name_or_path", "output_dir", "max_steps", "num_train_epochs", "learning_rate", "beta", "temperature",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "num_generations", "max_completion_length",
+    "use_peft", "use_vllm", "use_cpu", "bf16", "seed", "report_to", "logging_steps", "log_completions", "save_steps",
+    "eval_strategy", "resume_from_checkpoint",
+)  # fmt: skip
+"""Options of TRL and transformers that most runs set; --help shows them, --help_all the hundreds of others too."""
 
 
 class Command(NamedTuple):
@@ -55,7 +67,11 @@ def read(arguments: Sequence[str]) -> Command:
     _drop_k_of_another_method(given)
     if given.name is not None:
         given.settings.setdefault("output_dir", f"runs/{given.name}")
-    parser = TrlParser(
+
+    class TrainParser(HelpfulParser, TrlParser):  # type: ignore[misc]
+        """TRL's parser of dataclasses and YAML, with the help of rvpo's commands."""
+
+    parser = TrainParser(
         (RVPOScriptArguments, RVPOConfig, ModelConfig),
         prog="rvpo train",
         description="Train a language model on many rewards at once. Options are those of TRL's GRPO and RVPO's own; "
@@ -64,16 +80,42 @@ def read(arguments: Sequence[str]) -> Command:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _group_options(parser, RVPOScriptArguments, shows_all="--help_all" in given.words)
     known = {action.dest for action in parser._actions}
     chosen = {} if _gives(given, "use_cpu") else without_accelerator()
     chosen = {name: value for name, value in chosen.items() if not _gives(given, name)}
     parser.set_defaults_with_config(**chosen)
     parser.set_defaults_with_config(**{key: value for key, value in given.settings.items() if key in known})
     others = {key: value for key, value in given.settings.items() if key not in known}
-    parsed, other_words = parser.parse_known_args(given.words)
-    words = accelerate_words(parsed.accelerate_config, others, other_words)
+    parsed, other_words = parser.parse_known_args(["--help" if word == "--help_all" else word for word in given.words])
+    words = accelerate_words(parsed.accelerate_config, others, other_words, list(parser._option_string_actions))
     is_launched = parsed.accelerate_config == NOT_LAUNCHED or "LOCAL_RANK" in os.environ
     return Command(parser, given.words, [] if is_launched else words, chosen)
+
+
+def _group_options(parser: argparse.ArgumentParser, script: type, *, shows_all: bool) -> None:
+    """Put the options of the help into groups by who needs them; the last is shown on demand."""
+    import trl
+
+    of_script = {setting.name for setting in fields(script)} - {
+        setting.name for setting in fields(trl.ScriptArguments)
+    }
+    of_method = {setting.name for setting in fields(MethodConfig)} | {"rollouts_per_step"}
+    titles = (
+        "data and rewards",
+        "method",
+        "often needed, of TRL and transformers",
+        "all others of TRL and transformers",
+    )
+    groups = [parser.add_argument_group(title) for title in titles]
+    for action in [action for action in parser._actions if action.dest != "help"]:
+        number = 0 if action.dest in of_script else 1 if action.dest in of_method else 2 if action.dest in OFTEN else 3
+        groups[number]._group_actions.append(action)
+    others = len(groups[3]._group_actions)
+    groups[3].description = None if shows_all else f"{others} more: rvpo train --help_all"
+    if not shows_all:
+        groups[3]._group_actions.clear()
+    parser._action_groups[:] = groups
 
 
 def _drop_k_of_another_method(given: Given) -> None:

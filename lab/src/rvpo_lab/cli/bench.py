@@ -2,18 +2,18 @@
 `pack`: its cells in one file."""
 
 import argparse
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rvpo.cli.options import HelpfulParser
 from rvpo.cli.report import check_installed, write_figure
 from rvpo.errors import ConfigError
 from rvpo_lab.cli.bench_report import add_parser as add_report
 from rvpo_lab.cli.bench_report import report_on_suites
 from rvpo_lab.cli.live import LiveView
 from rvpo_lab.cli.scores import print_scores
-from rvpo_lab.cli.seeds import seeds_of
+from rvpo_lab.cli.seeds import names_of, seeds_of
 from rvpo_lab.suite.folder import keep_settings, pack, read_cells
 from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, SuiteSettings, cells
 from rvpo_lab.suite.results import channel_means, run_scores
@@ -45,14 +45,9 @@ A suite that was stopped goes on with the same command; finished cells are never
 """
 
 
-def _names(text: str) -> list[str]:
-    """Split at commas, but for those between the options of one method."""
-    return [name.strip() for name in re.split(r",(?!\s*\w+=)", text) if name.strip()]
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    top = argparse.ArgumentParser(
+    top = HelpfulParser(
         prog="rvpo bench",
         description="Measure which method neglects which reward: real policies, real trainer, many tasks and seeds.",
         epilog=EXAMPLES,
@@ -75,8 +70,8 @@ def parser() -> argparse.ArgumentParser:
     suite.add_argument(
         "--budget", choices=BUDGETS, default="quick", help="what to run where not told (default: quick)"
     )
-    suite.add_argument("--tasks", type=_names, help="comma-separated (default: those of the budget)")
-    suite.add_argument("--methods", type=_names, help="comma-separated (default: those of the budget)")
+    suite.add_argument("--tasks", type=names_of, help="comma-separated (default: those of the budget)")
+    suite.add_argument("--methods", type=names_of, help="comma-separated (default: those of the budget)")
     suite.add_argument("--seeds", type=seeds_of, help="3 (how many), 0-4 or 1,5 (default: those of the budget)")
     for name, text in OPTIONS.items():
         value = getattr(defaults, name)

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from rvpo.cli.options import HelpfulParser
 from rvpo.errors import ConfigError
 from rvpo.text import number
+from rvpo_lab.cli.seeds import names_of, seeds_of
 from rvpo_lab.instructions.cells import HELP, METHODS, TASK, Settings, cells
 from rvpo_lab.suite.folder import keep_settings
 from rvpo_lab.suite.plan import Cell, label
@@ -34,30 +36,30 @@ RATE_SEED = 1000
 """Seed of the runs that the learning rate is chosen by: none of those that are compared."""
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _rates(text: str) -> list[float]:
-    return [float(rate) for rate in _names(text)]
+    return [float(rate) for rate in names_of(text)]
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(number) for number in _names(text)]
+    return [int(number) for number in names_of(text)]
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
     methods = "\n".join(f"  {name:<14}{label(name)}" for name in METHODS)
-    top = argparse.ArgumentParser(
+    top = HelpfulParser(
         prog="rvpo bench instructions",
         description="Train SmolLM2-135M-Instruct on requests with 5 to 9 verifiable instructions, each a reward "
         f"channel, by every method and seed that has no result yet.\n\nmethods:\n{methods}",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    top.add_argument("--methods", type=_names, default=list(METHODS[:5]), help="comma-separated (default: first five)")
-    top.add_argument("--then", type=_names, default=[], help="methods trained after all of these, where time is left")
+    top.add_argument(
+        "--methods", type=names_of, default=list(METHODS[:5]), help="comma-separated (default: first five)"
+    )
+    top.add_argument(
+        "--then", type=names_of, default=[], help="methods trained after all of these, where time is left"
+    )
     top.add_argument("--seeds", default="4", help="3 (how many), 0-4 or 1,5 (default: 4)")
     for name, value in asdict(Settings()).items():
         option = f"--{name.replace('_', '-')}"
@@ -167,7 +169,6 @@ def _rates_of(settings: Settings, policy: str, options: argparse.Namespace, dead
 
 
 def _train(settings: Settings, policy: str, options: argparse.Namespace, deadline: float | None) -> int:
-    from rvpo_lab.cli.seeds import seeds_of
     from rvpo_lab.instructions.program import Pace, Workers, run_cells
     from rvpo_lab.instructions.table import markdown
 

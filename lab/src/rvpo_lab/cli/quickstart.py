@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rvpo.cli.options import HelpfulParser
 from rvpo.cli.report import check_installed
 from rvpo_lab.cli.bench_report import report_on_suites
 from rvpo_lab.cli.live import LiveView, duration
@@ -37,7 +38,7 @@ Interrupted, it goes on with the same command.
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     defaults = SuiteSettings()
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="rvpo quickstart",
         description=INTRODUCTION,
         epilog=EXAMPLES,

@@ -15,9 +15,11 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from rvpo.cli.options import HelpfulParser
 from rvpo.errors import ConfigError
 from rvpo.stats import NEGLECTED, paired_test
 from rvpo.text import number, percent, plural, signed
+from rvpo_lab.cli.seeds import names_of
 from rvpo_lab.wind_tunnel.measures import BOOTSTRAP_DRAWS, MeasureRow, Measures, compare, measures
 from rvpo_lab.wind_tunnel.settings import DEFAULT_METHODS, SPREADS, SimulatedMethod, SimulationSettings
 from rvpo_lab.wind_tunnel.training import Simulation, simulate
@@ -43,7 +45,7 @@ METHOD is NAME[:K[:OPTION=VALUE,...]] with K a number or START-END over the step
 
 examples:
   rvpo simulate
-  rvpo simulate --methods gdpo rvpo:2 rvpo:2:dead_channels=mask,recenter=true
+  rvpo simulate --methods gdpo,rvpo:2,rvpo:2:dead_channels=mask,recenter=true
   rvpo simulate --noise 0.1 --channels 17 --out runs/noisy
   rvpo simulate --conflict 0 --spread even --base-rates 0.02 0.27 --steps 60
 """
@@ -54,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     values = {field.name: getattr(options, field.name) for field in fields(SimulationSettings)}
     settings = SimulationSettings(**values | {"base_rates": tuple(options.base_rates)})
-    methods = [SimulatedMethod.parse(text) for text in options.methods]
+    methods = [SimulatedMethod.parse(text) for word in options.methods for text in names_of(word)]
     if options.out is not None:
         _make_folder(options.out)  # before the work, which would be lost
     with _progress() as show:
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="rvpo simulate",
         description=DESCRIPTION,
         epilog=EXAMPLES,
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add("learning_rate", float, "step size of the logits", metavar="X")
     add("seed", int, "seed of everything random", metavar="N")
     names = [method.name for method in DEFAULT_METHODS]
-    help_text = f"what to compare (default: {' '.join(names)})"
+    help_text = f"what to compare, comma-separated (default: {','.join(names)})"
     parser.add_argument("--methods", nargs="+", default=names, metavar="METHOD", help=help_text)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"write settings and results to FOLDER/{FILE}")
     return parser

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rvpo.cli.compare import named_path, write
 from rvpo.cli.eval_view import summary_of
+from rvpo.cli.options import HelpfulParser
 from rvpo.evals.logs import Log, read_logs
 from rvpo_lab.paper_tables import Run, tables
 
@@ -30,7 +31,7 @@ examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = HelpfulParser(
         prog="rvpo tables",
         description=DESCRIPTION,
         epilog=EXAMPLES,
