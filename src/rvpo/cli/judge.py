@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="grade|check|store")
-    judge = argparse.ArgumentParser(add_help=False)
+    judge = HelpfulParser(add_help=False)
     judge.add_argument("rows", type=Path, help="jsonl file of answers")
     judge.add_argument("--config", type=Path, help="YAML file with options of the judge")
     add_config_options(judge, JudgeConfig, defaults=DEFAULTS)

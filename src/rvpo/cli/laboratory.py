@@ -22,5 +22,5 @@ def laboratory_command(name: str, wanted: str = "") -> ModuleType:
         return module
     raise ConfigError(
         f"{wanted or f'rvpo {name}'} belongs to the laboratory, rvpo-lab, not installed here; get it by "
-        "pip install rvpo-lab or, in a checkout of rvpo, pip install ./lab"
+        "pip install ./lab in a checkout of rvpo"
     )

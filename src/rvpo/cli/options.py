@@ -60,7 +60,7 @@ class HelpfulParser(argparse.ArgumentParser):
 
 def _option_names(parser: argparse.ArgumentParser) -> list[str]:
     """Return the options of a parser and of the commands below it, which leave unknown ones to it."""
-    names = []
+    names: list[str] = []
     for action in parser._actions:
         names += action.option_strings
         if isinstance(action, argparse._SubParsersAction):

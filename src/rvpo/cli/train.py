@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rvpo.cli.config_files import Given, read_config_files
 from rvpo.cli.launch import NOT_LAUNCHED, accelerate_words, launch
@@ -67,11 +67,8 @@ def read(arguments: Sequence[str]) -> Command:
     _drop_k_of_another_method(given)
     if given.name is not None:
         given.settings.setdefault("output_dir", f"runs/{given.name}")
-
-    class TrainParser(HelpfulParser, TrlParser):  # type: ignore[misc]
-        """TRL's parser of dataclasses and YAML, with the help of rvpo's commands."""
-
-    parser = TrainParser(
+    parser_class: Any = type("TrainParser", (HelpfulParser, TrlParser), {})  # TRL's options, the help of rvpo
+    parser: TrlParser = parser_class(
         (RVPOScriptArguments, RVPOConfig, ModelConfig),
         prog="rvpo train",
         description="Train a language model on many rewards at once. Options are those of TRL's GRPO and RVPO's own; "

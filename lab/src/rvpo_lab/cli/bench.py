@@ -47,7 +47,7 @@ A suite that was stopped goes on with the same command; finished cells are never
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's parser."""
-    top = HelpfulParser(
+    top: argparse.ArgumentParser = HelpfulParser(
         prog="rvpo bench",
         description="Measure which method neglects which reward: real policies, real trainer, many tasks and seeds.",
         epilog=EXAMPLES,
