@@ -217,10 +217,19 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
         served = ["--model", "m", "--base-url", server.url, "--timeout", "60"]
         assert main(["eval", "rlla", "--data", file, *served]) == 0
         assert main(["eval", "gpqa", "--data", "made-up.csv", "--repeats", "8", *served]) == 0
+        asked = server.requests
+        with (tmp_path / "made-up.csv").open("a") as file:
+            file.write("3+3,6,7,8,9\n")
+        assert (
+            main(["eval", "gpqa", "--data", "made-up.csv", "--repeats", "8", "--out", "results/gpqa/m", *served]) == 0
+        )
+        assert server.requests == asked + 3 * 8  # other rows under the same name are no finished evaluation
     scores = summary(tmp_path / "results/rlla/m")["scores"]
     assert scores["format"]["value"] == 1.0
     assert scores["correctness_of_calls"]["value"] == 3.0
-    found = summary(tmp_path / "results/gpqa/m")
+    of_two, of_three = sorted(read_logs(tmp_path / "results/gpqa/m"), key=lambda log: len(log.seeds[0]))
+    assert len(of_three.seeds[0]) == 24
+    found = summary_of(of_two)
     assert (found["answers"]["asked"], found["answers"]["units"], found["unparsed"]) == (16, 2, 0)
     assert 0 < found["scores"]["accuracy"]["value"] < 1
 

@@ -264,9 +264,10 @@ def _targets(options: argparse.Namespace) -> list[Target]:
     if not options.checkpoints:
         named = CHECKPOINT.fullmatch(Path(given).name)
         step = options.step if options.step is not None or not named or options.base_url else int(named[1])
-        return [Target(given, label, step)]
+        is_own = bool(options.base_url) or "/" not in given or Path(given).exists()
+        return [Target(given, label, step, is_own)]
     return [
-        Target(str(folder), f"{label} {folder.name}", step)
+        Target(str(folder), f"{label} {folder.name}", step, is_own=True)
         for step, folder in _checkpoints(Path(given), options.checkpoints)
     ]
 

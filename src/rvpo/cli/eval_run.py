@@ -32,6 +32,8 @@ class Target(NamedTuple):
     """Folder, name on the server, or PROVIDER/NAME."""
     label: str
     step: int | None
+    is_own: bool
+    """It is answered for by this package's providers."""
 
 
 def evaluated(
@@ -67,7 +69,7 @@ def evaluated(
             retry_immediate=False,
             max_tasks=1,
             max_samples=AT_ONCE,
-            max_connections=model.api.max_connections(),
+            max_connections=model.api.max_connections() if target.is_own else None,
             log_buffer=1,  # a kill loses only what was being answered
             log_dir_allow_dirty=True,
             log_realtime=False,
@@ -75,7 +77,7 @@ def evaluated(
             **drawn,
         )
     finally:
-        if Path(target.model).is_dir() and not options.base_url:
+        if target.is_own and not options.base_url:
             model.api.close()  # one model in memory at a time
     (log,) = logs
     if log.status != "success":
@@ -101,7 +103,7 @@ def _model(target: Target, options: argparse.Namespace) -> Any:
         if find_spec("openai") is None:
             raise ConfigError("a model on a server needs openai, not installed here: pip install 'rvpo[evals]'")
         return get_model(f"rvpo-server/{target.model}", base_url=options.base_url, memoize=False, **chosen)
-    if "/" in target.model and not Path(target.model).exists():
+    if not target.is_own:
         return get_model(target.model, memoize=False, **chosen)
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:

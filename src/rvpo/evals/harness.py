@@ -5,6 +5,8 @@ scores to numbers (None: missing); the rest of the record is the score's metadat
 missing, with the bounds between which its scores lie.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
@@ -61,6 +63,7 @@ def as_task(benchmark: Benchmark, *, temperature: float, max_tokens: int) -> Tas
         scorer=_scores(benchmark),
         config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
         metadata={OWN: about},
+        version=hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16],  # other rows: another log, not that one's
         display_name=benchmark.name,
         epochs=Epochs(1, as_it_is()),  # inspect's own mean over epochs takes what is missing for 0
     )
