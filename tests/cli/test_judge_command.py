@@ -313,3 +313,14 @@ def test_odd_files_of_the_judge_are_one_line(answers, tmp_path, capsys, yaml, me
     (tmp_path / "judge.yaml").write_bytes(yaml)
     assert main(["judge", "grade", "answers.jsonl", "--config", "judge.yaml"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_check_of_a_dead_judge_is_an_error_and_not_a_table(answers, capsys):
+    with FaultServer(lambda number, body: 400) as server:
+        assert judge("check", server, "--rows", "2") == 2
+        assert server.requests == 2 * 5 * 3  # the test and retest; nothing is asked of the dead after that
+    assert "no verdict on any of 10 criteria: 10 failed" in capsys.readouterr().err
+    with FaultServer() as server:
+        assert judge("check", server, "--json", "no/such/check.json") == 2
+        assert server.requests == 0
+    assert "cannot write no/such/check.json" in capsys.readouterr().err

@@ -359,3 +359,9 @@ def test_a_server_that_is_not_there_is_waited_for_aloud(caplog):
     assert [record.message for record in caplog.records] == [
         "waiting for http://127.0.0.1:9/v1 (ConnectError), up to 0.02 minutes"
     ]
+
+
+def test_a_body_that_is_no_json_is_shown():
+    with RawServer(lambda n, body: http(b"<html>\nproxy of sk-abcdef123456</html>")) as server:
+        reply, _ = ask(server, retry_minutes=0.001)
+    assert str(reply) == "JSONDecodeError, for 0.001 minutes: <html> proxy of ***</html>"

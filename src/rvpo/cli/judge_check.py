@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvpo.cli.judge_grade import AnswerLine, batches_graded
-from rvpo.errors import ConfigError
+from rvpo.cli.judge_grade import AnswerLine, batches_graded, locked, replace_file
+from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.check import PROBES, Probe, agreement, judge_calls
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.judge import Judge
@@ -33,6 +33,9 @@ async def check(config: JudgeConfig, lines: Sequence[AnswerLine], options: argpa
     sample = lines[: options.sample]
     if not sample:
         raise ConfigError(f"{options.rows} has no rows to check the judge on")
+    if options.json is not None:
+        with locked(options.json):  # what cannot be written is said before anything is paid
+            pass
     # A check wants to see what is missing, not to be stopped by it.
     config = replace(config, max_missing=1.0)
     retest = replace(config, criteria_per_call=1, repeats=options.retests | 1)
@@ -49,7 +52,7 @@ async def check(config: JudgeConfig, lines: Sequence[AnswerLine], options: argpa
     }
     _print_check(result, options)
     if options.json is not None:
-        options.json.write_text(json.dumps(_finite(result), indent=2) + "\n")
+        replace_file(options.json, json.dumps(_finite(result), indent=2) + "\n")
     return 0
 
 
@@ -66,6 +69,8 @@ async def _votes(
     verdicts = {
         (place, name): verdict for place, answer in enumerate(answers) for name, verdict in answer.verdicts.items()
     }
+    if verdicts and all(verdict.is_lost for verdict in verdicts.values()):
+        raise JudgeError(f"the judge gave no verdict on any of {len(verdicts)} criteria: {judge.summary()}")
     met = {key: verdict.met for key, verdict in verdicts.items()}
     return met, {key: verdict.votes for key, verdict in verdicts.items()}
 

@@ -24,7 +24,7 @@ from rvpo.judging.scores import explicit_score
 from rvpo.llm.json_text import json_text, whole
 from rvpo.text import plural
 
-__all__ = ["AnswerLine", "batches_graded", "grade", "read_answers"]
+__all__ = ["AnswerLine", "batches_graded", "grade", "locked", "read_answers", "replace_file"]
 
 BATCH = 64
 """Answers graded at once: what an interrupted run may have to look up again in the store."""
@@ -96,7 +96,7 @@ async def grade(config: JudgeConfig, lines: Sequence[AnswerLine], out: Path) -> 
     Answers with lost verdicts are in the file, and are asked for again by the next run.
     """
     judge = Judge(config)
-    with _locked(out) as file:
+    with locked(out) as file:
         rows = _rows(out)
         unfinished = [line for line in lines if line.name not in rows or _lost(rows[line.name])]
         if len(unfinished) < len(lines):
@@ -111,7 +111,7 @@ async def grade(config: JudgeConfig, lines: Sequence[AnswerLine], out: Path) -> 
             await judge.close()
             print(judge.summary())
         in_order = [rows.pop(line.name) for line in lines]
-        _replace(out, [*in_order, *rows.values()])
+        replace_file(out, "".join(f"{json_text(row)}\n" for row in [*in_order, *rows.values()]))
     print(f"verdicts: {out}")
     lost = sum(map(_lost, in_order))
     if lost:
@@ -133,7 +133,7 @@ async def batches_graded(
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[IO[bytes]]:
+def locked(out: Path) -> Iterator[IO[bytes]]:
     """Open the output file to append to it; ConfigError if it cannot be written, or another process writes it."""
     try:
         with out.open("ab") as file:
@@ -178,11 +178,11 @@ def _lost(row: Mapping[str, Any]) -> int:
     return sum(verdict["outcome"] in LOST for verdict in row["verdicts"].values())
 
 
-def _replace(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the output file by these rows, at once or not at all."""
+def replace_file(out: Path, text: str) -> None:
+    """Replace a file by this text, at once or not at all."""
     beside = out.with_name(f"{out.name}.new")
     try:
-        beside.write_bytes("".join(f"{json_text(row)}\n" for row in rows).encode())
+        beside.write_bytes(text.encode())
         beside.replace(out)
     finally:
         beside.unlink(missing_ok=True)

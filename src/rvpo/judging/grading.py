@@ -150,17 +150,17 @@ class Grader(Protocol):
         ...
 
 
-def check_missing(graded: Sequence[Graded], most: float, said: str = "") -> None:
+def check_missing(graded: Sequence[Graded], most: float, words: str = "") -> None:
     """Raise JudgeError if more than a share `most` of the verdicts is missing, of at least 20.
 
-    `said` is what the server said when it began to go wrong.
+    `words` are what the error has of the server's first failure.
     """
     verdicts = [verdict for answer in graded for verdict in answer.verdicts.values()]
     lost = Counter(verdict.outcome for verdict in verdicts if verdict.is_lost)
     if too_many_missing(lost.total(), len(verdicts), most):
         raise JudgeError(
             f"{lost.total()} of {len(verdicts)} verdicts are missing ({outcome_counts(lost)}), more than "
-            f"max_missing={most:g}{said}: training on the rest would not be what it seems; look at the server, then "
+            f"max_missing={most:g}{words}: training on the rest would not be what it seems; look at the server, then "
             "start again (the store has what was answered)"
         )
 

@@ -106,7 +106,7 @@ class Judge:
             return graded
 
         graded = await together(map(grade_item, items))
-        check_missing(graded, self.config.max_missing, self._said())
+        check_missing(graded, self.config.max_missing, self._words_of_failure())
         self._check_alive([verdict.is_lost for answer in graded for verdict in answer.verdicts.values()])
         self._warn_of_answers_that_lose(graded)
         return graded
@@ -141,10 +141,10 @@ class Judge:
         server = masked_url(server_url(self.config.base_url))
         raise JudgeError(
             f"the judge at {server} is dead: {limit} verdicts one after the other were lost "
-            f"({outcome_counts(self.counts)} so far){self._said()}; look at the server, then start again"
+            f"({outcome_counts(self.counts)} so far){self._words_of_failure()}; look at the server, then start again"
         )
 
-    def _said(self) -> str:
+    def _words_of_failure(self) -> str:
         """Return what the server said when it began to go wrong."""
         failure = self.client.first_failure
         return f"; the first call that failed: {failure}" if failure else ""
@@ -304,7 +304,8 @@ class Judge:
         lost = ratings.count(None)
         if too_many_missing(lost, len(ratings), self.config.max_missing):
             raise JudgeError(
-                f"{lost} of {len(ratings)} ratings are missing, more than {self.config.max_missing:g}{self._said()}"
+                f"{lost} of {len(ratings)} ratings are missing, more than {self.config.max_missing:g}"
+                f"{self._words_of_failure()}"
             )
         self._check_alive([rating is None for rating, item in zip(ratings, items, strict=True) if len(item.rubric)])
         return ratings
@@ -322,7 +323,7 @@ class Judge:
         thoughts = f"; thoughts cut from {plural(self.thoughts['cut'], 'answer')}" if self.thoughts else ""
         ended = f", {self.thoughts['ended']} of which ended inside one" if self.thoughts["ended"] else ""
         calls = f"{usage.calls} calls, {usage.retries} retries, {tokens}{cost}"
-        return f"{outcome_counts(self.counts)}; {calls}{thoughts}{ended}{self._said()}"
+        return f"{outcome_counts(self.counts)}; {calls}{thoughts}{ended}{self._words_of_failure()}"
 
 
 def _cast(criteria: Sequence[Criterion], votes: Votes | None, ballots: Mapping[str, Ballot]) -> Sequence[Criterion]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rvpo.llm.thoughts import TAGS, answer_start, is_cut_in_thought
 
-__all__ = ["ReplyObject", "broken_entries", "broken_rating", "said_objects"]
+__all__ = ["ReplyObject", "broken_entries", "broken_rating", "reply_objects"]
 
 LONGEST = 100_000
 """Characters at the end of a reply that are looked at; far more than any token limit lets through."""
@@ -51,7 +51,7 @@ class ReplyObject(NamedTuple):
     end: int
 
 
-def said_objects(text: object, key: str, tags: Mapping[str, str] = TAGS) -> list[ReplyObject]:
+def reply_objects(text: object, key: str, tags: Mapping[str, str] = TAGS) -> list[ReplyObject]:
     """Return the outermost objects of a reply that have a key ("verdicts" or "rating"), in order.
 
     Those inside thoughts do not count, and none does in a reply that ends inside a thought: what the judge would have
@@ -65,13 +65,13 @@ def said_objects(text: object, key: str, tags: Mapping[str, str] = TAGS) -> list
     if not objects and len(answer) < len(text):  # the last tag may stand inside a reason
         answer, objects = text, list(_objects(text, key))
     around = list(answer)
-    for said in objects:
-        around[said.start : said.end] = " " * (said.end - said.start)
+    for part in objects:
+        around[part.start : part.end] = " " * (part.end - part.start)
     prose = "".join(around)
     if is_cut_in_thought(prose, tags):
         return []
     begin = answer_start(prose, tags)
-    return [said for said in objects if said.start >= begin]
+    return [part for part in objects if part.start >= begin]
 
 
 def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from rvpo.judging.reply_objects import ReplyObject, broken_entries, broken_rating, said_objects
+from rvpo.judging.reply_objects import ReplyObject, broken_entries, broken_rating, reply_objects
 from rvpo.llm.thoughts import TAGS
 
 __all__ = [
@@ -99,8 +99,8 @@ def parse_verdicts(text: object, ids: Sequence[str], tags: Mapping[str, str] = T
     """
     votes: dict[str, list[Vote]] = {name: [] for name in ids}
     unclear: set[str | None] = set()
-    for said in said_objects(text, "verdicts", tags):
-        entries = _entries(said)
+    for part in reply_objects(text, "verdicts", tags):
+        entries = _entries(part)
         times = Counter(name for name, _ in entries)
         unclear |= {name for name, count in times.items() if count > 1}
         for name, vote in entries:
@@ -114,11 +114,11 @@ def _agreed(votes: Sequence[Vote]) -> Vote | None:
     return votes[-1] if len({vote.met for vote in votes}) == 1 else None
 
 
-def _entries(said: ReplyObject) -> list[tuple[str | None, Vote | None]]:
+def _entries(part: ReplyObject) -> list[tuple[str | None, Vote | None]]:
     """Return id and vote of an object's entries; None for an id or a vote that cannot be one."""
-    if said.value is None:
-        return [(name, Vote(met, reason or None)) for name, met, reason in broken_entries(said.text)]
-    listed = said.value["verdicts"]
+    if part.value is None:
+        return [(name, Vote(met, reason or None)) for name, met, reason in broken_entries(part.text)]
+    listed = part.value["verdicts"]
     entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
     return [(_id(entry), _vote(entry)) for entry in entries]
 
@@ -147,8 +147,8 @@ def parse_rating(text: object, tags: Mapping[str, str] = TAGS) -> int | None:
 
     None if there is none, or several that differ.
     """
-    objects = said_objects(text, "rating", tags)
-    ratings: list[Any] = [broken_rating(said.text) if said.value is None else said.value["rating"] for said in objects]
+    objects = reply_objects(text, "rating", tags)
+    ratings: list[Any] = [broken_rating(part.text) if part.value is None else part.value["rating"] for part in objects]
     if not ratings or any(type(rating) is not int for rating in ratings) or len(set(ratings)) > 1:
         return None
     return ratings[0] if LOWEST_RATING <= ratings[0] <= HIGHEST_RATING else None

@@ -7,6 +7,7 @@ its budget begins with its first attempt.
 """
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -44,6 +45,8 @@ RETRIED = frozenset({408, 409, 429})
 """Statuses below 500 that the same request can escape."""
 MESSAGE = 240
 """Characters of a server's own words that are shown."""
+MOST_SHOWN = 10_000
+"""Characters of a body that is no JSON of which those are taken."""
 LIKE_A_KEY = re.compile(r"(?i)\b(?:bearer\s+|(?:sk|pk|rk|hf|gsk|xai|key)[-_])[\w.*~+/=-]{4,}")
 SCHEMA_FIELD = "response_format"
 RENAMED = dict.fromkeys(("json_schema", "guided", "guided_json", "grammar", "structured output"), SCHEMA_FIELD)
@@ -169,7 +172,7 @@ class ChatClient:
                 wait = max(wait or 0.0, random.uniform(0, bound))
             if time.monotonic() - began + wait > 60 * self.config.retry_minutes:
                 break
-            self._say_that_it_waits(f"{problem}: {message}" if message else problem)
+            self._announce_wait(f"{problem}: {message}" if message else problem)
             self.usage.retries += 1
             await asyncio.sleep(wait)
         return self._counted(Failure(f"{problem}, for {self.config.retry_minutes:g} minutes", message))
@@ -193,7 +196,8 @@ class ChatClient:
         except BadAnswer as error:
             return Failure(str(error))
         except Exception as error:  # whatever a connection or a body of a server can be
-            return _Passing(type(error).__name__)
+            body = error.doc if isinstance(error, json.JSONDecodeError) else ""
+            return _Passing(type(error).__name__, self._shortened(body[:MOST_SHOWN]))
         finally:
             with self._lock:
                 self._open -= 1
@@ -234,7 +238,7 @@ class ChatClient:
                 self.usage.completion_tokens += answer.completion_tokens
         return answer
 
-    def _say_that_it_waits(self, why: str) -> None:
+    def _announce_wait(self, why: str) -> None:
         """Say once that the server does not answer, so that nobody watches a run that stands still without a word."""
         if not self._waits and not self.usage.calls:
             self._waits = True
@@ -252,12 +256,12 @@ class ChatClient:
     def _unusable(self, status: int, message: str) -> str:
         """Return what is wrong, and what the server says of it."""
         config = self.config
-        server, said = masked_url(server_url(config.base_url)), f"; it says: {message}" if message else ""
+        server, words = masked_url(server_url(config.base_url)), f"; it says: {message}" if message else ""
         if status == 404:
             lacks = f"has no model {config.model!r} or no chat completions there (HTTP 404); check both names"
-            return f"{server} {lacks}{said}"
+            return f"{server} {lacks}{words}"
         state = "set" if os.environ.get(config.api_key_env) else "not set"
-        return f"{server} refuses the key (HTTP {status}); ${config.api_key_env} is {state}{said}"
+        return f"{server} refuses the key (HTTP {status}); ${config.api_key_env} is {state}{words}"
 
 
 def _rejected_field(message: str, fields: Mapping[str, Any]) -> str:
