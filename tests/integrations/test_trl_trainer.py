@@ -854,7 +854,6 @@ def test_bad_rewards_stop_the_run(build, reward, message):
         ),
         ([graders.gappy], {"method": "saw"}, ConfigError, r"'saw' compares channels .*\['gappy'\] declare none"),
     ],
-    ids=str,
 )
 def test_what_cannot_work_is_refused_before_anything_is_generated(build, rewards, options, error, message):
     with pytest.raises(error, match=message):

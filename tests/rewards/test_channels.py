@@ -32,7 +32,9 @@ def rubric(name, rows, *, weight=1.0, range=None, own_weight=1.0):
 
 
 @pytest.mark.parametrize(
-    "returned", [[1.0, None], (True, NAN), np.array([1.0, NAN]), iter([np.float32(1), None]), range(1, 3)], ids=str
+    "returned",
+    [[1.0, None], (True, NAN), np.array([1.0, NAN]), iter([np.float32(1), None]), range(1, 3)],
+    ids=["list", "tuple", "array", "iterator", "range"],
 )
 def test_a_scalar_reward_returns_a_number_or_nothing_for_each_completion(returned):
     values = check_scalars(returned, "f", 2)
