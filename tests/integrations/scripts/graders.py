@@ -101,6 +101,18 @@ class Judge:
 judge = vector_reward()(Judge())
 
 
+@scalar_reward(range=(0, 1))
+def patchy(prompts, completions, **kwargs):
+    """The same for all answers to two prompts in three."""
+    return each(prompts, completions, lambda p, c: value("sure_patchy", p, c) if draw(p) % 3 == 0 else 0.5)
+
+
+@scalar_reward(range=(0, 1))
+def rare(prompts, completions, **kwargs):
+    """Neglected: not met but by some answers to one prompt in three."""
+    return each(prompts, completions, lambda p, c: float(draw(p) % 3 == 0 and draw("rare", c) % 3 == 0))
+
+
 def rank(completion, group):
     """How many answers of the group are shorter, in quarters."""
     return sum(len(other) < len(completion) for other in group) / 4

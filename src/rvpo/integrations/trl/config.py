@@ -46,6 +46,21 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         },
     )
 
+    resample_dead: int = field(
+        default=0,
+        metadata={
+            "help": "How often, within a step, groups without signal are generated anew with other prompts of the "
+            "data set. A new group takes the place if it has signal. 0: never."
+        },
+    )
+    resample_signal: str = field(
+        default="any",
+        metadata={
+            "help": "What signal is: any (some channel differs within the group), or neglected (one of the channels "
+            "whose mean in the batch is below 0.3 of its range, where the prompt has any)."
+        },
+    )
+
     def __post_init__(self) -> None:
         """Check RVPO's options, then TRL's."""
         self.check_method()
@@ -57,6 +72,23 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
                 setattr(self, new, getattr(self, old))
         super().__post_init__()
         self._check_trls_advantages()
+        self._check_resampling()
+
+    def _check_resampling(self) -> None:
+        """Raise ConfigError for resampling out of its domain, without effect, or of groups on two processes."""
+        if isinstance(self.resample_dead, bool) or not isinstance(self.resample_dead, int) or self.resample_dead < 0:
+            raise ConfigError(f"resample_dead must be a whole number >= 0, got {self.resample_dead!r}")
+        if self.resample_signal not in ("any", "neglected"):
+            raise ConfigError(f"resample_signal must be any or neglected, got {self.resample_signal!r}")
+        if self.resample_signal != "any" and not self.resample_dead:
+            raise ConfigError(f"resample_signal {self.resample_signal!r} has no effect without resample_dead")
+        own = self.per_device_train_batch_size * self.steps_per_generation
+        if self.resample_dead and own % self.num_generations:
+            raise ConfigError(
+                f"resample_dead needs whole groups on each process: per_device_train_batch_size "
+                f"{self.per_device_train_batch_size} times steps_per_generation {self.steps_per_generation} must be a "
+                f"multiple of num_generations {self.num_generations}"
+            )
 
     def _check_trls_advantages(self) -> None:
         """Raise ConfigError for an option of TRL's own advantages that would have no effect."""
@@ -101,6 +133,8 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
             "scale_rewards": self.scale_rewards,
             "multi_objective_aggregation": self.multi_objective_aggregation,
             "seed": self.seed,
+            "resample_dead": self.resample_dead,
+            "resample_signal": self.resample_signal,
         }
 
     def _accumulation(self, rollouts: int) -> int:

@@ -43,6 +43,15 @@ from rvpo.integrations.checkpoints import (
 from rvpo.integrations.trl.adapters import RewardAdapter, different_names
 from rvpo.integrations.trl.config import RVPOConfig, without_accelerator
 from rvpo.integrations.trl.group_rewards import gather_batch
+from rvpo.integrations.trl.resampling import (
+    Snapshot,
+    dead_groups,
+    draw_rows,
+    merge_outputs,
+    merge_returned,
+    neglected_channels,
+    plan_refill,
+)
 from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
 from rvpo.rewards.declarations import channel_names, check_channels
 
@@ -66,6 +75,7 @@ class RVPOMixin:
     reward_funcs: list[Any]
     reward_weights: Any
     state: Any
+    train_dataset: Any
     _get_output_dir: Any
     _logs: dict[str, Any]
     _metrics: dict[str, Any]
@@ -91,6 +101,8 @@ class RVPOMixin:
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self.reward_func_names = different_names(self.reward_func_names)
         self._check_channels()
+        if self.args.resample_dead and not hasattr(self.train_dataset, "__getitem__"):
+            raise ConfigError("resample_dead draws prompts by their place in the data set, which a stream has not")
 
     def _adapters(self) -> list[RewardAdapter]:
         return [RewardAdapter(*pair) for pair in zip(self.reward_funcs, self.reward_func_names, strict=True)]
@@ -174,13 +186,9 @@ class RVPOMixin:
             raise IntegrationError(
                 f"{type(self).__name__} did not call _calculate_rewards: rvpo cannot see the rewards"
             )
-        matrix = assemble(
-            self._returned,
-            self._group_size(),
-            ranges=self.args.mapping("channel_ranges"),
-            weights=self.args.weights(*self._progress()),
-            rules=self.args.rules(),
-        )
+        if self.args.resample_dead and self.model.training:
+            output = self._resample(output)
+        matrix = self._matrix()
         result = self._advantages(matrix, output)
         advantages = torch.as_tensor(result.advantages)
         local = output["advantages"].shape[0]
@@ -192,6 +200,47 @@ class RVPOMixin:
         start = self.accelerator.process_index * local
         output["advantages"] = advantages[start : start + local].to(output["advantages"])
         self._log_channels(matrix, result)
+        return output
+
+    def _matrix(self) -> ChannelMatrix:
+        """Return the channels of the newest rollouts of all processes."""
+        return assemble(
+            self._returned,
+            self._group_size(),
+            ranges=self.args.mapping("channel_ranges"),
+            weights=self.args.weights(*self._progress()),
+            rules=self.args.rules(),
+        )
+
+    def _resample(self, output: Any) -> Any:
+        """Return the batch with groups without signal replaced, as far as new ones have some; `_returned` likewise."""
+        size, processes, index = self._group_size(), self.accelerator.num_processes, self.accelerator.process_index
+        matrix = self._matrix()
+        channels = neglected_channels(matrix, size) if self.args.resample_signal == "neglected" else None
+        dead = dead_groups(matrix, size, channels)
+        rollouts = spent = len(matrix.values)
+        before = float(dead.mean())
+        for attempt in range(self.args.resample_dead):
+            number = int(dead.reshape(processes, -1).sum(axis=1).max())
+            if not number:
+                break
+            key = (self.args.seed, self.state.global_step, attempt)
+            drawn = draw_rows(number * processes, len(self.train_dataset), key)[index * number : (index + 1) * number]
+            table, returned = Snapshot(self._logs, rollouts), self._returned
+            new = super()._generate_and_score_completions(  # type: ignore[misc]
+                [self.train_dataset[row] for row in drawn.tolist() for _ in range(size)]
+            )
+            refill = plan_refill(dead, dead_groups(self._matrix(), size, channels), processes)
+            table.refill(refill, size, number * processes * size)
+            self._returned = merge_returned(returned, self._returned, refill, size)
+            output = merge_outputs(output, new, refill.of_process(index, len(dead) // processes, number), size)
+            dead[refill.replaced] = False
+            spent += number * processes * size
+            self._metrics["train"]["frac_reward_zero_std"].pop()
+        loss_mask = output["completion_mask"] * output.get("tool_mask", 1)
+        output["num_items_in_batch"] = self.accelerator.gather(loss_mask.sum()).sum()
+        for name, value in (("dead_before", before), ("dead_after", dead.mean()), ("dropped", 1 - rollouts / spent)):
+            self._metrics["train"][f"rvpo/{name}"].append(float(value))
         return output
 
     def _progress(self) -> tuple[int, int]:
