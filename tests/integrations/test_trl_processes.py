@@ -51,6 +51,16 @@ RUNS = {
         },
     },
     "of the batch": {"rewards": ["graded", "sure_warm"], "options": {**SPLIT, "method": "saw", "max_steps": 1}},
+    "resampled": {
+        "rewards": ["patchy", "rare"],
+        "options": {
+            "per_device_train_batch_size": 12,
+            "max_steps": 2,
+            "resample_dead": 2,
+            "resample_signal": "neglected",
+            "log_completions": True,
+        },
+    },
     "interrupted": {"rewards": ["sure_warm"], "options": {**SPLIT, "max_steps": 9}, "interrupt_rank": 1},
 }
 
@@ -190,6 +200,25 @@ def test_the_completions_table_holds_all_ranks_rollouts(out):
         return  # its table has no room for the rubrics' rows
     rubrics = [graders.rubric_row(*texts) for texts in zip(found["prompt"], found["completion"], strict=True)]
     assert [set(json.loads(cell)) for cell in found["rubric/channels"]] == [set(row) for row in rubrics]
+
+
+def test_groups_replaced_by_those_of_other_prompts_are_trained_on_where_they_were_generated(out):
+    history = json.loads((out / "resampled-0.log.json").read_text())["history"]
+    entries = [entry for entry in history if "rvpo/dropped" in entry]
+    for step, (pair, entry) in enumerate(zip(records(out, "resampled"), entries, strict=True), 1):
+        found = completions_table(out / "resampled", step)
+        rewards = [
+            [function([p], [c])[0] for function in (graders.patchy, graders.rare)]
+            for p, c in found[["prompt", "completion"]].to_numpy()
+        ]
+        np.testing.assert_array_equal(found[["patchy", "rare"]].to_numpy(float), rewards)
+        expected = compute_advantages(rewards, group_size=4, k=1.0).advantages
+        np.testing.assert_allclose(joined(pair, "advantages"), expected, atol=3e-7)
+        np.testing.assert_allclose(found["advantage"], expected, atol=3e-7)
+        of_groups = np.asarray(rewards)[:, 1].reshape(-1, 4)
+        assert entry["rvpo/dead_after"] == pytest.approx((np.ptp(of_groups, axis=1) == 0).mean())
+        assert entry["rvpo/dead_after"] < entry["rvpo/dead_before"]
+        assert 0 < entry["rvpo/dropped"] < 2 / 3
 
 
 def test_a_signal_to_one_rank_stops_both_with_a_checkpoint(out):
