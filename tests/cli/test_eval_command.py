@@ -238,6 +238,8 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
     ("words", "told"),
     [
         (["tools", "--model", "nothing"], "nothing has neither"),
+        (["tools", "--model", "runs/nothing"], "runs/nothing is neither a folder nor a model of a provider"),
+        (["tools", "--model", "m", "--limit", "3"], "tools has no rows for --limit; its own options are --prompts"),
         (["tools", "--model", ".", "--checkpoints"], "has no folder checkpoint-N"),
         (["tools", "--model", "m", "--concurrency", "3"], "--concurrency: of servers; give --base-url"),
         (["tools", "--model", "m", "--base-url", "u", "--dtype", "x"], "--dtype: of local models"),

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,11 @@ def _parameters(task: Task) -> dict[str, inspect.Parameter]:
 def _described(name: str, task: Task | None) -> str:
     if task is None:
         return f"{name} is inspect's to describe."
-    options = ", ".join(f"--{one.replace('_', '-')}" for one in _parameters(task))
-    return f"{name}: {inspect.getdoc(task)}\n\n  its own options: {options}"
+    return f"{name}: {inspect.getdoc(task)}\n\n  its own options: {_flags(_parameters(task))}"
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)
 
 
 def _task_arguments(
@@ -207,8 +210,9 @@ def _task_arguments(
     if None not in tasks.values():
         strange = [name for name in words if name not in known]
         if strange:
-            has = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(known))
-            raise ConfigError(f"{', '.join(tasks)}: no option --{strange[0].replace('_', '-')}; there are {has}")
+            raise ConfigError(
+                f"{', '.join(tasks)}: no option {_flags(strange[:1])}; there are {_flags(sorted(known))}"
+            )
     given = {}
     for name, task in tasks.items():
         parameters = {} if task is None else _parameters(task)
@@ -219,8 +223,10 @@ def _task_arguments(
         }
         absent = [key for key, one in parameters.items() if one.default is one.empty and key not in given[name]]
         if absent:
-            raise ConfigError(f"{name} needs --{absent[0].replace('_', '-')}")
-        if task is not None and limit is not None and "limit" in inspect.signature(task).parameters:
+            raise ConfigError(f"{name} needs {_flags(absent[:1])}")
+        if task is not None and limit is not None:
+            if "limit" not in inspect.signature(task).parameters:
+                raise ConfigError(f"{name} has no rows for --limit; its own options are {_flags(parameters)}")
             given[name]["limit"] = limit
     return given
 
@@ -231,7 +237,7 @@ def _typed(name: str, values: Sequence[str], parameter: inspect.Parameter | None
         try:
             return parameter.annotation(*values)
         except (ValueError, TypeError):
-            raise ConfigError(f"--{name.replace('_', '-')} needs a number, got {' '.join(values)!r}") from None
+            raise ConfigError(f"{_flags([name])} needs a number, got {' '.join(values)!r}") from None
     if parameter is not None:
         return values[0] if len(values) == 1 else list(values)
     try:
@@ -246,7 +252,7 @@ def _check(options: argparse.Namespace, given: Mapping[str, Mapping[str, Any]]) 
     foreign = [name for name in {*LOCAL, *SERVED} - set(kinds) if getattr(options, name) is not None]
     if foreign:
         kind = "of local models; leave out --base-url" if options.base_url else "of servers; give --base-url"
-        raise ConfigError(f"{', '.join('--' + name.replace('_', '-') for name in sorted(foreign))}: {kind}")
+        raise ConfigError(f"{_flags(sorted(foreign))}: {kind}")
     if options.base_url and options.checkpoints:
         raise ConfigError("--checkpoints are folders; evaluate what a server serves one by one, with --step")
     for arguments in given.values():

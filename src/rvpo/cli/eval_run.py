@@ -83,7 +83,7 @@ def evaluated(
     if log.status != "success":
         why = log.error.message if log.error is not None else f"its status is {log.status!r}"
         named = RAISED.fullmatch(why)
-        raise ConfigError(f"{target.label}: {named[2] if named else why}")
+        raise ConfigError(f"{target.label}: {named[2] if named else why}".replace("\\'", "'"))
     file = Path(log.location.removeprefix("file://"))
     for other in folder.glob(f"*_{log.eval.task_id}.eval"):
         if other.name != file.name:
@@ -104,7 +104,10 @@ def _model(target: Target, options: argparse.Namespace) -> Any:
             raise ConfigError("a model on a server needs openai, not installed here: pip install 'rvpo[evals]'")
         return get_model(f"rvpo-server/{target.model}", base_url=options.base_url, memoize=False, **chosen)
     if not target.is_own:
-        return get_model(target.model, memoize=False, **chosen)
+        try:
+            return get_model(target.model, memoize=False, **chosen)
+        except ValueError as error:
+            raise ConfigError(f"{target.model} is neither a folder nor a model of a provider: {error}") from error
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
         raise ConfigError(f"a local model needs {' and '.join(missing)}: pip install 'rvpo[trl]'")
