@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install quickstart real-model test check bench clean
+.PHONY: install quickstart real-model test check bench matrix clean
 
 install: $(INSTALLED)
 
@@ -45,5 +45,26 @@ bench: install
 	$(BIN)/python benchmarks/judge.py
 	$(BIN)/python benchmarks/audit.py
 
+# The trainer's tests with the oldest release of TRL, one in the middle and the newest, each in an environment of its own
+# with a transformers that it imports beside: TRL before 0.29 wants 4, and 1.16 is held against the newest 5.
+MATRIX := 0.27.2 1.8.0 1.16.0
+BESIDE_0.27.2 := transformers<5
+BESIDE_1.8.0 := transformers==5.10.4
+BESIDE_1.16.0 := transformers>=5.24
+
+matrix: $(addprefix matrix-,$(MATRIX))
+
+matrix-%: .matrix/%/installed
+	.matrix/$*/bin/python -c "from importlib.metadata import version as v; print(*map(v, ('trl', 'transformers', 'torch')))"
+	.matrix/$*/bin/pytest -q tests/integrations/test_trl_*.py tests/integrations/test_checkpoints.py
+
+.matrix/%/installed: pyproject.toml lab/pyproject.toml
+	$(PYTHON) -m venv .matrix/$*
+	.matrix/$*/bin/pip install --quiet --upgrade 'pip>=25.1'
+	.matrix/$*/bin/pip install --quiet torch 'trl==$*' '$(BESIDE_$*)' --editable '.[all]' --editable ./lab --group dev
+	touch $@
+
+.PRECIOUS: .matrix/%/installed
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

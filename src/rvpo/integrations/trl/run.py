@@ -208,7 +208,12 @@ def _processing_class(name: str, trust_remote_code: bool, revision: str | None) 
         "trust_remote_code": trust_remote_code,
     }
     try:
-        processor = AutoProcessor.from_pretrained(name, **options)
+        try:
+            processor = AutoProcessor.from_pretrained(name, **options)
+        except ValueError as error:
+            if "Unrecognized processing class" not in str(error):
+                raise
+            processor = None  # transformers 4 knows no tokenizer of a model's own here
         return processor if isinstance(processor, ProcessorMixin) else load_tokenizer(name, **options)
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot load model {name!r}: {error}") from error
