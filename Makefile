@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install quickstart real-model test check bench matrix clean
+.PHONY: install quickstart real-model test check bench matrix engines clean
 
 install: $(INSTALLED)
 
@@ -64,7 +64,15 @@ matrix-%: .matrix/%/installed
 	.matrix/$*/bin/pip install --quiet torch 'trl==$*' '$(BESIDE_$*)' --editable '.[all]' --editable ./lab --group dev
 	touch $@
 
+# The engines of docs/engines.md that need a GPU to run: their releases' source, which tests/test_engines.py runs parts of.
+ENGINES := ms-swift==4.6.0 openrlhf==0.11.2 skyrl==0.3.0 axolotl==0.19.0
+
+engines: install
+	$(BIN)/pip download --quiet --no-deps --dest .engines $(ENGINES)
+	for wheel in .engines/*.whl; do $(BIN)/python -m zipfile -e $$wheel $${wheel%.whl}; done
+	$(BIN)/pytest -q tests/test_engines.py
+
 .PRECIOUS: .matrix/%/installed
 
 clean:
-	rm -rf .venv .matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf .venv .matrix .engines .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

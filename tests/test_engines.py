@@ -1,15 +1,24 @@
-"""The code of docs/engines.md: run as it stands, with TRL itself, and with stand-ins of engines that need a GPU.
+"""The code of docs/engines.md: run as it stands, with TRL itself, and with the released source of engines that need a
+GPU: the functions that the code replaces or calls, as they stand in their wheels."""
 
-A stand-in has the signatures of the release that the document names, and of its behaviour what the code relies on.
-"""
-
+import ast
 import asyncio
 import contextlib
+import enum
+import functools
+import importlib.util
+import itertools
+import logging
 import math
+import os
 import re
 import sys
+import typing
+from collections import defaultdict as Lists
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +35,7 @@ NAN = math.nan
 REWARDS = [[1.0, 0.0, NAN], [0.0, 1.0, NAN], [1.0, 1.0, NAN], [0.0, NAN, NAN]]
 REWARDS += [[0.2, 1.0, 0.0], [0.4, 0.0, 1.0], [0.6, 0.0, 1.0], [0.8, 1.0, 0.5]]
 """Two prompts of four rollouts; the first has no third criterion."""
+TYPES = {name: getattr(typing, name) for name in ("Any", "Callable", "Dict", "List", "Optional", "Tuple", "Union")}
 
 
 def expected(rewards, group_size, **options):
@@ -174,99 +184,183 @@ def test_axolotls_trainer_takes_the_mixin(execute, tmp_path):
     assert trainer.state.log_history[0]["rvpo/k"] == 2.0
 
 
-# --- Stand-ins ---
+# --- Releases that need a GPU to run: their source, from `make engines` ---
+
+SOURCES = Path(os.environ.get("RVPO_ENGINES", DOCUMENT.parents[1] / ".engines"))
+"""Wheels of the releases that the document names, unpacked."""
+
+
+def source(package, file):
+    """The path of a file in the release of a package; skips without it."""
+    found = [*SOURCES.glob(f"{package}-*/{file}"), *SOURCES.glob(f"{package}-*/*.data/purelib/{file}")]
+    if not found:
+        pytest.skip(f"{file} is not here; make engines gets it")
+    return found[0]
+
+
+def definitions(file, wanted, names=()):
+    """Run functions and classes as they stand in a source file; of a class the methods that are listed, no bases.
+
+    Modules that these name and that cannot be imported here are given by `names`.
+    """
+    found = [
+        node
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in wanted
+    ]
+    assert sorted(node.name for node in found) == sorted(wanted)
+    for node in found:
+        if isinstance(node, ast.ClassDef) and wanted[node.name] is not None:
+            node.bases, node.decorator_list = [], []
+            node.body = [part for part in node.body if getattr(part, "name", None) in wanted[node.name]]
+            assert sorted(part.name for part in node.body) == sorted(wanted[node.name])
+    lazy = ast.ImportFrom("__future__", [ast.alias("annotations")], 0)
+    module = ast.fix_missing_locations(ast.Module([lazy, *found], []))
+    names = {"torch": torch, "np": np, **dict(names)}
+    exec(compile(module, str(file), "exec"), names)  # a released package's own code
+    return names
+
+
+def module_of(file, name):
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_ms_swift(execute):
-    class GRPOTrainer:
-        dynamic_num_samples = False
-        num_generations, num_generations_eval = 4, 2
-        model = SimpleNamespace(training=True)
-
-        def _compute_advantages(self, samples, rewards_per_func, batch_encoded_inputs):
-            return torch.zeros(len(rewards_per_func))
-
-    execute("ms-swift", swift__rlhf_trainers__grpo_trainer={"GRPOTrainer": GRPOTrainer})
-    trainer = GRPOTrainer()
+    advantage = source("ms_swift", "swift/rl_core/advantage.py")
+    nanstd = definitions(source("ms_swift", "swift/utils/torch_utils.py"), {"nanstd": None})["nanstd"]
+    wanted = {"compute_advantages": None, "compute_reward_metrics": None, "RewardMetrics": None}
+    theirs = definitions(advantage, wanted, {"nanstd": nanstd, "dataclass": dataclass})
+    trainer_file = source("ms_swift", "swift/rlhf_trainers/grpo_trainer.py")
+    made = definitions(trainer_file, {"GRPOTrainer": ["_compute_advantages"]}, theirs)["GRPOTrainer"]
+    execute("ms-swift", swift__rlhf_trainers__grpo_trainer={"GRPOTrainer": made})
+    trainer = made()
+    vars(trainer).update(
+        dynamic_num_samples=False, num_generations=4, num_generations_eval=2, model=SimpleNamespace(training=True),
+        kl_in_reward=False, beta=0.0, reward_weights=torch.ones(3), reward_func_names=["a", "b", "c"],
+        advantage_estimator="grpo", scale_rewards="group", _metrics={"train": Lists(list), "eval": Lists(list)},
+        _logs={"rewards": Lists(list)},
+    )  # fmt: skip
     found = trainer._compute_advantages(None, torch.tensor(REWARDS), None)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found, expected(REWARDS, 4), atol=1e-6)
+    assert trainer._metrics["train"]["rewards/b/mean"] == [pytest.approx(4 / 7)]
     trainer.model.training = False
     np.testing.assert_allclose(
         trainer._compute_advantages(None, torch.tensor(REWARDS), None), expected(REWARDS, 2), atol=1e-6
     )
-    trainer.dynamic_num_samples = True
-    with pytest.raises(NotImplementedError):
-        trainer._compute_advantages(None, torch.tensor(REWARDS), None)
 
 
 def test_openrlhf(execute):
-    class RemoteExperienceMaker:
-        args = SimpleNamespace(rollout=SimpleNamespace(n_samples_per_prompt=4))
-
-        def compute_advantages_and_returns(self, experiences):
-            assert not [key for one in experiences for key in one.info if key.startswith("rvpo/")]
-            return [one.rewards for one in experiences]
-
-    members = {"RemoteExperienceMaker": RemoteExperienceMaker}
-    snippet = execute("OpenRLHF", openrlhf__trainer__ppo_trainer=members)
+    rewards = definitions(source("openrlhf", "openrlhf/models/utils.py"), {"compute_reward": None}, TYPES)
+    penalties = source("openrlhf", "openrlhf/trainer/ppo_utils/length_penalty.py")
+    penalties = definitions(penalties, {"apply_length_penalties": None})
+    made = definitions(
+        source("openrlhf", "openrlhf/trainer/ppo_utils/experience_maker.py"),
+        {"RemoteExperienceMaker": ["compute_advantages_and_returns", "get_cumulative_returns"]},
+        {"itertools": itertools, **rewards, **penalties},
+    )["RemoteExperienceMaker"]
+    program = source("openrlhf", "openrlhf/trainer/ppo_trainer.py").read_text()
+    assert "self.experience_maker = RemoteExperienceMaker(" in program  # what `install` replaces
+    snippet = execute("OpenRLHF", openrlhf__trainer__ppo_trainer={"RemoteExperienceMaker": made})
     snippet.install()
     maker = sys.modules["openrlhf.trainer.ppo_trainer"].RemoteExperienceMaker()
+    options = SimpleNamespace(
+        rollout=SimpleNamespace(n_samples_per_prompt=4),
+        reward=SimpleNamespace(clip_range=None),
+        algo=SimpleNamespace(
+            advantage=SimpleNamespace(estimator="reinforce", gamma=1.0, lambd=1.0, no_std_norm=False)
+        ),
+    )
+    vars(maker).update(
+        args=options, strategy=SimpleNamespace(args=options), advantage_estimator="reinforce",
+        kl_ctl=SimpleNamespace(value=0.0),
+    )  # fmt: skip
+    order = [3, 0, 6, 1, 2, 7, 5, 4]
+    lengths = torch.tensor([1, 2, 3, 4, 1, 2, 3, 4])
     experiences = []
-    for index in ([3, 0, 6], [1, 2], [7, 5, 4]):  # packed by length, not by prompt
+    for index in (order[:3], order[3:5], order[5:]):  # packed by length, not by prompt
         info = {f"rvpo/{name}": torch.tensor([REWARDS[n][at] for n in index]) for at, name in enumerate("abc")}
-        one = SimpleNamespace(
-            index=index, info={**info, "length": torch.ones(len(index))}, rewards=torch.zeros(len(index))
+        mask = torch.arange(4) < lengths[index][:, None]
+        experiences.append(
+            SimpleNamespace(
+                index=index, info=info, rewards=torch.zeros(len(index)), action_mask=mask, kl=torch.zeros(mask.shape)
+            )
         )
-        experiences.append(one)
     found = maker.compute_advantages_and_returns(experiences)
-    whole = expected(REWARDS, 4, whiten=False)
-    np.testing.assert_allclose(torch.cat(found), whole[[3, 0, 6, 1, 2, 7, 5, 4]], atol=1e-6)
-
-
-def test_nemo_rl(execute):
-    execute("NeMo-RL", nemo_rl__algorithms__grpo={"GDPOAdvantageEstimator": object})
-    made = sys.modules["nemo_rl.algorithms.grpo"].GDPOAdvantageEstimator(SimpleNamespace(rvpo_k=2.0), None)
-    order = [0, 4, 1, 5, 2, 6, 3, 7]
-    filled = np.nan_to_num(np.asarray(REWARDS))[order]  # absent components arrive as 0
-    batch = {f"reward/{name}": torch.tensor(filled[:, at]) for at, name in enumerate("abc")} | {"total_reward": None}
-    prompts = torch.tensor([[7, 8, 0] if row < 4 else [7, 9, 9] for row in order])
-    found = made.compute_advantage(prompts, torch.zeros(8), torch.ones(8, 5), batch)
-    assert found.shape == (8, 5)
-    whole = expected(np.nan_to_num(np.asarray(REWARDS)), 4, dead_channels="mask")[order]
-    np.testing.assert_allclose(found[:, 0], whole, atol=1e-6)
+    assert not [key for one in found for key in one.info if key.startswith("rvpo/")]
+    # On every token, then whitened over tokens with the biased deviation, as the engine does.
+    whole = expected(REWARDS, 4, whiten=False)[order]
+    tokens = np.repeat(whole, lengths[order])
+    np.testing.assert_allclose(
+        torch.cat([one.advantages[:, 0] for one in found]), (whole - tokens.mean()) / tokens.std(), atol=1e-5
+    )
 
 
 def test_skyrl(execute):
-    registry = {}
+    file = source("skyrl", "skyrl/backends/skyrl_train/utils/ppo_utils.py")
+    ray = pytest.importorskip("ray")
+    wanted = ["BaseFunctionRegistry", "AdvantageEstimatorRegistry", "AdvantageEstimator"]
+    wanted = dict.fromkeys([*wanted, "register_advantage_estimator", "compute_advantages_and_returns"])
+    names = {"ray": ray, "wraps": functools.wraps, "StrEnum": enum.StrEnum, **TYPES}
+    utils = definitions(file, wanted, names)
+    batches = module_of(source("skyrl", "skyrl/backends/skyrl_train/training_batch.py"), "skyrl_training_batch")
+    trainer_file = source("skyrl", "skyrl/train/trainer.py")
+    text = trainer_file.read_text()
+    assert 'training_input.metadata = {"uids": uids}' in text
+    assert "training_input = pad_training_input_batch(training_input, pad_size)" in text
+    assert (
+        "env_metrics: Optional[List[Dict[str, Any]]]" in source("skyrl", "skyrl/train/generators/base.py").read_text()
+    )
+    theirs = definitions(
+        trainer_file,
+        {"RayPPOTrainer": ["compute_advantages_and_returns"]},
+        {"ppo_utils": SimpleNamespace(**utils), "logger": logging.getLogger("skyrl")},
+    )["RayPPOTrainer"]
 
-    class RayPPOTrainer:
+    class RayPPOTrainer(theirs):
+        all_metrics: ClassVar = {}
+        cfg = SimpleNamespace(
+            generator=SimpleNamespace(step_wise_trajectories=False),
+            trainer=SimpleNamespace(
+                algorithm=SimpleNamespace(advantage_estimator="rvpo", gamma=1.0, lambd=1.0, grpo_norm_by_std=True)
+            ),
+        )
+
         def convert_to_training_input(self, generator_output, uids):
-            return SimpleNamespace(metadata={"uids": [*uids, "pad0", "pad1"]}, batch_size=len(uids) + 2)
-
-        def compute_advantages_and_returns(self, data):
-            mask, uids = torch.ones(data.batch_size, 3), np.array(data.metadata["uids"])
-            return registry["rvpo"](
-                token_level_rewards=torch.zeros(data.batch_size, 3), response_mask=mask, index=uids,
-                values=None, grpo_norm_by_std=True, gamma=1.0, lambd=1.0, config=None,
-            )[0]  # fmt: skip
-
-    def register(name):
-        return lambda function: registry.setdefault(name, function)
+            """What is above of it, without the tokenizer."""
+            number = len(uids)
+            tensors = {"rewards": torch.zeros(number, 3), "response_mask": torch.ones(number, 3), "values": None}
+            batch = batches.TrainingInputBatch(tensors)
+            batch.metadata = {"uids": uids, "avg_response_length": 3.0}
+            return batches.pad_training_input_batch(batch, 2)
 
     snippet = execute(
         "SkyRL",
-        skyrl__backends__skyrl_train__utils__ppo_utils={"register_advantage_estimator": register},
+        skyrl__backends__skyrl_train__utils__ppo_utils=utils,
         skyrl__train__trainer={"RayPPOTrainer": RayPPOTrainer},
     )
     trainer = snippet.RVPORayPPOTrainer()
     rows = [[None if math.isnan(value) else value for value in row] for row in REWARDS]
     output = {"env_metrics": [{"rvpo_rewards": row} for row in rows]}
     made = trainer.convert_to_training_input(output, ["a"] * 4 + ["b"] * 4)
-    found = trainer.compute_advantages_and_returns(made)
+    found = trainer.compute_advantages_and_returns(made)["advantages"]
     assert found.shape == (10, 3)
     np.testing.assert_allclose(found[:8, 1], expected(REWARDS, 4), atol=1e-6)  # the padding takes part in nothing
     np.testing.assert_array_equal(found[8:], 0.0)
     with contextlib.suppress(LookupError):
         snippet.ROWS.get()
         pytest.fail("the rows of one batch are left for the next")
+
+
+def test_axolotl_takes_the_trainer_by_its_path():
+    builder = source("axolotl", "axolotl/core/builders/rl.py").read_text()
+    assert "trainer_cls = get_cls_from_module_str(self.cfg.trainer_cls)" in builder
+    file = source("axolotl", "axolotl/core/trainers/grpo/trainer.py")
+    classes = {node.name: node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)}
+    trainer = classes["AxolotlGRPOTrainer"]
+    assert ast.unparse(trainer.bases[-1]) == "GRPOTrainer"
+    # None of its own that the mixin would not see.
+    assert {part.name for part in trainer.body if isinstance(part, ast.FunctionDef)} == set()
