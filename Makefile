@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install quickstart real-model test check bench matrix engines clean
+.PHONY: install quickstart real-model test check docs docs-serve bench matrix engines clean
 
 install: $(INSTALLED)
 
@@ -38,6 +38,14 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet --doctest-modules src lab/src --doctest-glob='*.md' README.md docs \
 		--ignore docs/add-a-method.md  # run by tests/core/test_add_a_method.py, as a module beside it
+
+# The documentation site in build/site. A warning, a dead link or a public name without an entry is an error.
+docs: install
+	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
+	$(BIN)/python docs/make_site.py
+
+docs-serve: docs
+	$(BIN)/python docs/make_site.py serve
 
 bench: install
 	$(BIN)/python benchmarks/advantages.py

@@ -70,9 +70,18 @@ def audit_log(
 
     Args:
         path: see `rvpo.audit.readers`.
-        group, step, rewards: columns; guessed if not given, see `rvpo.audit.columns.find_columns`.
+        group: column that the rollouts of one prompt share; guessed if not given, as `step` and `rewards` are, see
+            `rvpo.audit.columns.find_columns`.
+        step: column of the training step.
+        rewards: columns of the rewards.
         steps: first and last training step to read.
-        methods, ks, ranges, conditions, seed, draws: see `audit_groups`.
+        by_tag: channels of rubrics by tag.
+        methods: see `audit_groups`, as for the rest.
+        ks: risk coefficients.
+        ranges: lowest and highest possible reward of a channel.
+        conditions: of channels that are to count only if another is met.
+        seed: of the bootstrap.
+        draws: of the bootstrap.
 
     Raises:
         ConfigError: a file, a column, a reward or an option that cannot be used.
@@ -129,8 +138,10 @@ def audit_groups(
             [-1, 1] likewise, else the lowest and highest reward.
         conditions: of channels that are to count only if another is met, as {"style": "correct >= 1 else 0"}: the
             audit is then of the rewards that these would have made of the log.
-        seed, draws: of the bootstrap. The same seed gives the same result.
-        source, reading: shown with the result: where the rewards come from, and how the log was read.
+        seed: of the bootstrap. The same seed gives the same result.
+        draws: of the bootstrap.
+        source: shown with the result: where the rewards come from.
+        reading: shown with the result: how the log was read.
 
     Raises:
         ConfigError: no group of two rollouts, no reward, rewards outside a given range, an unknown method or channel,

@@ -94,16 +94,12 @@ def _group_options(parser: argparse.ArgumentParser, script: type, *, shows_all: 
     """Put the options of the help into groups by who needs them; the last is shown on demand."""
     import trl
 
-    of_script = {setting.name for setting in fields(script)} - {
-        setting.name for setting in fields(trl.ScriptArguments)
-    }
-    of_method = {setting.name for setting in fields(MethodConfig)} | {"rollouts_per_step"}
-    titles = (
-        "data and rewards",
-        "method",
-        "often needed, of TRL and transformers",
-        "all others of TRL and transformers",
+    of_trl, of_script, of_method = (
+        {setting.name for setting in fields(config)} for config in (trl.ScriptArguments, script, MethodConfig)
     )
+    of_script -= of_trl - {"dataset_name", "dataset_train_split"}
+    of_method |= {"rollouts_per_step"}
+    titles = ("data and rewards", "method", "often needed, of TRL", "all others, of TRL, transformers and peft")
     groups = [parser.add_argument_group(title) for title in titles]
     for action in [action for action in parser._actions if action.dest != "help"]:
         number = 0 if action.dest in of_script else 1 if action.dest in of_method else 2 if action.dest in OFTEN else 3
