@@ -37,7 +37,7 @@ check: install
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet --doctest-modules src lab/src --doctest-glob='*.md' README.md docs \
-		--ignore docs/add-a-method.md  # run by tests/core/test_add_a_method.py, as a module beside it
+		--ignore docs/make_site.py --ignore docs/add-a-method.md  # run by tests/core/test_add_a_method.py, as a module beside it
 
 # The documentation site in build/site. A warning, a dead link or a public name without an entry is an error.
 docs: install
