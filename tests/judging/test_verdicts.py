@@ -236,6 +236,13 @@ BROKEN = [
     '{"verdicts": [{"id": "a", "reason": "r", "met": true}]',
     '{"verdicts": [{"id": "a", "reason": "r", "met": true}}',
     '{"verdicts": [{"id": "b", "reason": "\\(", "met": "so"}, {"id": "a", "reason": "r", "met": true}]}',
+    '{"verdicts": [\n{"id": "a"\n"reason": "r"\n"met": true}\n]}',
+    '{"verdicts": [{"id": "a" "reason": "r" "met": true}]}',
+    '{"verdicts": [{"criterion": "\\(x", "id": "a", "reason": "r", "met": TRUE, "confidence": 0.9}]}',
+    '{"summary": "\\(x", "verdicts": [{"id": "a", "reason": "r", "met": true}]}',
+    '{"verdicts": [{"id": "a", "reason": "calls {"name": "f"}, {"name": "g"} so", "met": true}]}',
+    '{\\"verdicts\\": [{\\"id\\": \\"a\\", \\"met\\": true}]}',
+    "{\u201cverdicts\u201d: [{\u201cid\u201d: \u201ca\u201d, \u201cmet\u201d: true}]}",
 ]
 
 
@@ -261,6 +268,8 @@ def test_what_a_person_reads_in_a_broken_reply_is_read(text, around):
         '{"verdicts": [' + '{"id": "a", "met": true' * 4_000,
         '{"verdicts": [{"id": "a", "reason": "' + '"met": true, ' * 7_000 + "}]}",
         '{"verdicts": [{"id": "a", "reason": "\\(' + '" } , ' * 15_000,
+        ('{"a": "' + "," * 190) * 512,
+        '{"a": "' * 512 + "," * 90_000,
     ],
 )
 def test_what_is_unclear_in_a_broken_reply_is_no_verdict(text):

@@ -22,23 +22,29 @@ MOST_BRACES = 512
 MOST_WORK = 2 * LONGEST
 """Characters that are read in vain before the rest of a reply is given up."""
 
-KEY = r"[{,\n]\s*+([\"'])%s\1\s*+:\s*+"
-ENTRY_START = r"\{\s*+[\"'](?:id|reason|met)[\"']\s*+:"
+KEY = r"(?:[{,\n]\s*+|[\"']\s++)([\"'])%s\1\s*+:\s*+"
+KEYS = "id|reason|met|criterion|explanation|rationale|analysis|evidence|quote"
+"""Keys that an entry begins with, the judge's own additions among them."""
+ENTRY_START = rf"\{{\s*+[\"'](?:{KEYS})[\"']\s*+:"
 ID, MET, RATING, REASON = (re.compile(KEY % name) for name in ("id", "met", "rating", "reason"))
-ID_VALUE = re.compile(r"(?:\"([^\"\\]*+)\"|'([^'\\]*+)'|(\d{1,9}))\s*+[,}]")
-MET_VALUE = re.compile(r"(true|false|True|False)\s*+[,}]")
+ID_VALUE = re.compile(r"(?:\"([^\"\\]*+)\"|'([^'\\]*+)'|(\d{1,9}))\s*+[,}\"']")
+MET_VALUE = re.compile(r"(true|false|True|False|TRUE|FALSE)\s*+[,}\"']")
 RATING_VALUE = re.compile(r"(\d{1,9})\s*+,?\s*+\}")
-REASON_VALUE = re.compile(r"([\"'])(.*?)\1\s*+(?:,\s*+[\"'](?:id|met)[\"']\s*+:|,?\s*+\}\Z)", re.DOTALL)
+REASON_VALUE = re.compile(r"([\"'])(.*?)\1\s*+(?:,?\s*+[\"'](?:id|met)[\"']\s*+:|,?\s*+\}\Z)", re.DOTALL)
+BEFORE = r"(?:\s*+[\"']\w{1,20}+[\"']\s*+:[^{}]{0,2000}?,)"
 BROKEN = {
-    "verdicts": re.compile(rf"\{{\s*+([\"'])verdicts\1\s*+:\s*+\[\s*+(?={ENTRY_START})"),
+    "verdicts": re.compile(rf"\{{{BEFORE}?\s*+([\"'])verdicts\1\s*+:\s*+\[\s*+(?={ENTRY_START})"),
     "rating": re.compile(r"(?=\{\s*+[\"'](?:reason|rating)[\"']\s*+:)"),
 }
 """How an object of each key begins, where it is no JSON."""
-VALUE_END = r"(?:true|false|True|False|[\"'])\s*+(?:,\s*+)?+"
-CUT_START = r"(?:\{\s*+(?:[\"']\w{0,8}+[\"']?+\s*+)?+)?+\Z"
+VALUE_END = r"(?:true|false|True|False|TRUE|FALSE|null|[\"']\s*+:\s*+-?+[\d.]++|[\"'])\s*+(?:,\s*+)?+"
+CUT_START = r"(?:\{\s*+(?:[\"']\w{0,20}+[\"']?+\s*+)?+)?+\Z"
 ENTRY_END = re.compile(rf"{VALUE_END}\}}(?=\s*+(?:(?:,\s*+)?+(?:{ENTRY_START}|\]|{CUT_START})|\}}?+\s*+(?:```|\Z)))")
 LIST_END = re.compile(r"\s*+(?:,\s*+)?+\]\s*+\}?")
 NEXT_ENTRY = re.compile(rf"\s*+(?:,\s*+)?+(?={ENTRY_START})")
+ESCAPED = re.compile(r"\{\s*+(?:\\\"|[\u201c\u201d])")
+STRAIGHT = str.maketrans({"\N{LEFT DOUBLE QUOTATION MARK}": '"', "\N{RIGHT DOUBLE QUOTATION MARK}": '"'})
+"""An object written inside a text of JSON, or with a typesetter's quotation marks."""
 
 
 class ReplyObject(NamedTuple):
@@ -62,6 +68,9 @@ def reply_objects(text: object, key: str, tags: Mapping[str, str] = TAGS) -> lis
     text = text[-LONGEST:]
     answer = text[answer_start(text, tags) :]
     objects = list(_objects(answer, key))
+    if not objects and ESCAPED.search(answer):
+        answer = answer.replace('\\"', '"').translate(STRAIGHT)
+        objects = list(_objects(answer, key))
     if not objects and len(answer) < len(text):  # the last tag may stand inside a reason
         answer, objects = text, list(_objects(text, key))
     around = list(answer)
@@ -133,7 +142,7 @@ def broken_entries(text: str) -> list[tuple[str, bool, str]]:
         met = [MET_VALUE.match(entry, key.end()) for key in MET.finditer(entry)]
         names = [name[1] or name[2] or name[3] or "" for name in ids if name]
         if len(ids) == len(met) == len(names) == 1 and met[0]:
-            entries.append((names[0], met[0][1] in ("true", "True"), _reason(entry)))
+            entries.append((names[0], met[0][1].lower() == "true", _reason(entry)))
         elif len(ids) > 1 or len(met) > 1:
             entries += [(name, False, "") for name in names for _ in range(2)]
         if not NEXT_ENTRY.match(text, start):
