@@ -293,11 +293,17 @@ def test_every_process_counts_its_share_of_a_dead_judges_verdicts(world, stops_a
                 assert ("is dead" in str(worker.result()[0])) is is_dead
 
 
-def test_a_run_that_never_stops_for_missing_verdicts_does_not_stop_for_a_dead_judge():
+def test_where_missing_verdicts_never_stop_a_run_failed_ones_in_a_row_do():
+    batch = [Item("q", str(number), RUBRIC) for number in range(60)]
+    with FaultServer(lambda number, body: "refusal") as server:
+        judge = Judge(config(server, asks=1, max_missing=1.0))
+        assert len(grade(judge, batch)) == 60
+        assert "60 refused" in judge.summary()
     with RawServer(rejecting) as server:
         judge = Judge(config(server, max_missing=1.0))
-        assert len(grade(judge, [Item("q", str(number), RUBRIC) for number in range(60)])) == 60
-    assert "60 failed" in judge.summary()
+        with pytest.raises(JudgeError, match="is dead: 50 verdicts"):
+            grade(judge, batch)
+        assert len(grade(Judge(config(server, max_missing=1.0, dead_after=61)), batch)) == 60
     assert judge.summary().endswith("the first call that failed: HTTP 400: this model has been retired")
 
 

@@ -48,7 +48,7 @@ class JudgeConfig(ServerConfig):
     """Share of a batch's verdicts that may be missing; more stops the run, 1 never."""
     dead_after: int = 50
     """Verdicts lost one after the other, over batches and all processes (each counts its share, at least 20), after
-    which the judge is dead and the run stops; with max_missing 1 never."""
+    which the judge is dead and the run stops; with max_missing 1 those alone that failed."""
     lost_as: str = "missing"
     """What becomes of a verdict whose loss an answer can bring about (unparsed, refused, cut): "missing", or "worst",
     the worse value for the answer, so that no policy learns to lose verdicts."""

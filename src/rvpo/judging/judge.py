@@ -21,6 +21,7 @@ from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
 from rvpo.judging.grading import (
     INFLUENCED,
+    LOST,
     Ballot,
     Graded,
     Item,
@@ -107,7 +108,9 @@ class Judge:
 
         graded = await together(map(grade_item, items))
         check_missing(graded, self.config.max_missing, self._words_of_failure())
-        self._check_alive([verdict.is_lost for answer in graded for verdict in answer.verdicts.values()])
+        # Where missing verdicts never stop a run, those that the server answered are no sign of its death.
+        signs = LOST if self.config.max_missing < 1 else {Outcome.FAILED}
+        self._check_alive([verdict.outcome in signs for answer in graded for verdict in answer.verdicts.values()])
         self._warn_of_answers_that_lose(graded)
         return graded
 
@@ -134,7 +137,7 @@ class Judge:
         with self._lock:
             for is_lost in lost:
                 self._lost_in_a_row = self._lost_in_a_row + 1 if is_lost else 0
-                if self._lost_in_a_row >= limit and self.config.max_missing < 1:
+                if self._lost_in_a_row >= limit:
                     break
             else:
                 return
@@ -307,7 +310,10 @@ class Judge:
                 f"{lost} of {len(ratings)} ratings are missing, more than {self.config.max_missing:g}"
                 f"{self._words_of_failure()}"
             )
-        self._check_alive([rating is None for rating, item in zip(ratings, items, strict=True) if len(item.rubric)])
+        if self.config.max_missing < 1:
+            self._check_alive(
+                [rating is None for rating, item in zip(ratings, items, strict=True) if len(item.rubric)]
+            )
         return ratings
 
     async def close(self) -> None:
