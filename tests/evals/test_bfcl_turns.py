@@ -5,7 +5,6 @@ The package's executor evaluates text, so that it gets expected calls and texts 
 
 import json
 import threading
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -25,7 +24,6 @@ from rvpo.evals.bfcl_turns import (
     check_transcript,
     read_transcript,
 )
-from rvpo.evals.endpoint import Endpoint
 from rvpo.evals.models import LocalModel, Question, Sampling
 from rvpo_lab.tasks.policy import build_policy, byte_tokenizer
 
@@ -226,16 +224,15 @@ class Served:
     """A model of a `ToolServer`."""
 
     def __init__(self, server):
-        self.endpoint = Endpoint("m", server.url, concurrency=3, retry_minutes=0.01)
+        registry = pytest.importorskip("rvpo.evals.registry")
+        self.api = registry.ServerAPI("m", server.url, concurrency=3, retry_minutes=0.01)
 
     async def answer(self, question):
-        return await self.endpoint.answer(question, Sampling(temperature=0.0))
+        return await self.api.answer(question, Sampling(temperature=0.0))
 
 
 def asked(form, server, categories=("multi_turn",)):
-    model = Served(server)
-    benchmark = bfcl.build(answer_format=form, categories=categories)
-    return run(replace(benchmark, close=model.endpoint.close), model)
+    return run(bfcl.build(answer_format=form, categories=categories), Served(server))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -76,6 +76,8 @@ def evaluated(
             display="rich" if sys.stdout.isatty() else "plain",
             **drawn,
         )
+    except (OSError, ImportError, ValueError) as error:  # of a task of somebody else: data that cannot be loaded
+        raise ConfigError(f"{getattr(task, 'name', task)}: {error}") from error
     finally:
         if target.is_own and not options.base_url:
             model.api.close()  # one model in memory at a time

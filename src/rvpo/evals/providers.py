@@ -28,13 +28,20 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo, ToolParams
 
 from rvpo.evals.models import Answer, LocalModel, Question, Sampling
-from rvpo.evals.tool_text import BLOCK
+from rvpo.evals.tool_text import BLOCK, native_text, with_text_arguments
+from rvpo.llm.client import ChatClient
+from rvpo.llm.config import ServerConfig
+from rvpo.llm.reply import Failure, Refusal
 
 __all__ = ["LocalAPI", "LostAnswerError", "ServerAPI", "chat_messages", "tool_infos"]
 
 BATCH = 16
 SOON = 0.02
 """Seconds to wait for others to ask: what is asked together is answered together."""
+
+
+SERVER: Mapping[str, Any] = {"timeout": 600.0}
+"""How a server is asked where nothing else is said; the rest as `ServerConfig` has it."""
 
 
 class LostAnswerError(RuntimeError):
@@ -130,29 +137,62 @@ class LocalAPI(_API):
 
 @modelapi(name="rvpo-server")
 class ServerAPI(_API):
-    """`rvpo-server/NAME`: an OpenAI-compatible server at `base_url`; arguments as those of `Endpoint`."""
+    """`rvpo-server/NAME`: an OpenAI-compatible server at `base_url`; arguments: `extra`, and those of `ServerConfig`.
+
+    Calls that fail are tried again for `retry_minutes`; then the answer is lost, as it is where the server refuses. A
+    request carries the question's seed, which most servers honour as well as they can. Raises JudgeError if the server
+    cannot be used as configured.
+    """
 
     def __init__(self, *positional: Any, **named: Any) -> None:
-        from rvpo.evals.endpoint import Endpoint
-
         super().__init__(*positional, **named)
-        self.arguments["extra"] = _mapping(self.arguments.pop("extra", None))
-        self.endpoint = Endpoint(self.model_name, self.base_url, **self.arguments)
+        self.extra = _mapping(self.arguments.pop("extra", None))
+        settings = {**SERVER} | {"model": self.model_name, "base_url": self.base_url} | self.arguments
+        self.client = ChatClient(ServerConfig(**settings))
         self._asking = 0
 
     def max_connections(self) -> int:
         """Return how many calls there are at once."""
-        return int(self.endpoint.client.config.concurrency)
+        return int(self.client.config.concurrency)
 
     async def answer(self, question: Question, sampling: Sampling) -> Answer:
         """Return the server's answer; the last of those who ask closes the connections."""
         self._asking += 1
         try:
-            return await self.endpoint.answer(question, sampling)
+            reply = await self.client.ask(self._request(question, sampling))
         finally:
             self._asking -= 1
             if not self._asking:
-                await self.endpoint.close()
+                await self.client.close()
+        if isinstance(reply, Refusal):
+            return Answer(None, lost=f"refused: {reply.reason}")
+        if isinstance(reply, Failure):
+            return Answer(None, lost=f"failed: {reply.reason}")
+        if not (reply.text or reply.calls or reply.prompt_tokens or reply.completion_tokens):
+            return Answer(None, lost="failed: a reply with neither text nor token counts")
+        tokens = reply.completion_tokens
+        text = native_text(reply.text, reply.calls) if question.tools else reply.text
+        return Answer(text, tokens, is_cut=reply.is_cut or tokens >= sampling.max_tokens)
+
+    def _request(self, question: Question, sampling: Sampling) -> dict[str, Any]:
+        prompt = question.prompt
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        request: dict[str, Any] = {
+            "model": self.model_name,
+            "messages": messages,
+            "temperature": sampling.temperature,
+            "max_tokens": sampling.max_tokens,
+        }
+        if question.tools:
+            request["messages"] = [with_text_arguments(message) for message in messages]
+            request["tools"] = list(question.tools)
+        if sampling.temperature > 0:
+            request["seed"] = question.seed
+        if sampling.top_p < 1:
+            request["top_p"] = sampling.top_p
+        if sampling.template:
+            request["chat_template_kwargs"] = dict(sampling.template)
+        return request | self.extra
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -5,9 +5,12 @@ import hashlib
 
 import pytest
 
+pytest.importorskip("inspect_ai")
+from inspect_ai.model import get_model
+
+import rvpo.evals.registry  # noqa: F401
 from judging.fault_server import FaultServer
 from rvpo.errors import JudgeError
-from rvpo.evals.endpoint import Endpoint
 from rvpo.evals.models import Question, Sampling
 
 QUESTIONS = [Question.of(f"q{at}", 0, [{"role": "user", "content": f"prompt {at}"}], 0) for at in range(30)]
@@ -19,11 +22,14 @@ def echo(body):
 
 def answers(server, questions=QUESTIONS, sampling=None, **options):
     async def collect():
-        model = Endpoint("m", server.url, timeout=60.0, **({"retry_minutes": 3.0} | options))
-        try:
-            return await asyncio.gather(*(model.answer(question, sampling or Sampling()) for question in questions))
-        finally:
-            await model.close()
+        settings = {"timeout": 60.0, "retry_minutes": 3.0} | options
+        api = get_model("rvpo-server/m", base_url=server.url, memoize=False, **settings).api
+        asked = (api.answer(question, sampling or Sampling()) for question in questions)
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        for error in found:
+            if isinstance(error, Exception):
+                raise error
+        return found
 
     return {question.id: answer for question, answer in zip(questions, asyncio.run(collect()), strict=True)}
 
