@@ -1,10 +1,13 @@
 """rvpo alone, as its wheel installs it: only the base dependencies beside it, no extra and no laboratory."""
 
 import json
+import os
+import re
 import subprocess
 import sys
+import venv
 import zipfile
-from importlib.metadata import distribution, requires
+from importlib.metadata import distribution, requires, version
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from packaging.requirements import Requirement
 from rvpo.cli.main import COMMANDS, LABORATORY
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "rvpo"
+README = (SOURCE.parents[1] / "README.md").read_text(encoding="utf-8")
 RUN = """
 import contextlib, io, json, sys
 sys.path[:0] = {places}
@@ -105,10 +109,50 @@ def test_the_laboratory_is_named_where_it_is_missing(alone, tmp_path):
     assert all(f"\n  {name}" in out for name in (*COMMANDS, *LABORATORY))
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from this checkout."""
     backend = pytest.importorskip("hatchling.build")
-    monkeypatch.chdir(SOURCE.parents[1])
-    wheel = tmp_path / backend.build_wheel(str(tmp_path))
+    folder = tmp_path_factory.mktemp("wheel")
+    before = Path.cwd()
+    os.chdir(SOURCE.parents[1])
+    try:
+        return folder / backend.build_wheel(str(folder))
+    finally:
+        os.chdir(before)
+
+
+def test_the_readmes_install_line_works_from_the_wheel(wheel, tmp_path):
+    """What is installed is the wheel alone, into an empty environment; what it requires is lent by this one."""
+    line = re.search(r'^pip install "(rvpo\[([\w,]+)\]) @ git\+\S+"$', README, re.MULTILINE)
+    with zipfile.ZipFile(wheel) as opened:
+        (metadata,) = (opened.read(name).decode() for name in opened.namelist() if name.endswith("/METADATA"))
+    offered = set(re.findall(r"^Provides-Extra: (\S+)$", metadata, re.MULTILINE))
+    named = re.findall(r"pip install '\.\[([\w,]+)\]'|'\.\[([\w,]+)\]'", README)
+    assert {extra for words in [line[2], *map("".join, named)] for extra in words.split(",")} <= offered
+
+    venv.create(tmp_path / "empty", with_pip=False)
+    python = tmp_path / "empty" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, f"{line[1]} @ {wheel.as_uri()}"], check=True, timeout=120, cwd=tmp_path)
+    packages = next((tmp_path / "empty" / "lib").glob("python*/site-packages"))
+    (packages / "lent.pth").write_text(str(distribution("numpy").locate_file("")), encoding="utf-8")
+
+    def printed(*words):
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        run = subprocess.run(
+            words, capture_output=True, text=True, check=True, timeout=120, cwd=tmp_path, env=environment
+        )
+        return run.stdout
+
+    command = str(python.with_name("rvpo"))
+    assert printed(command, "--version") == f"rvpo {version('rvpo')}\n"
+    assert "instruction/limit" in printed(command, "audit", "--example")
+    place = printed(str(python), "-c", "import rvpo; print(rvpo.__file__)").strip()
+    assert Path(place).parent == packages / "rvpo"
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as opened:
         names = {name for name in opened.namelist() if not name.startswith("rvpo-")}
     files = {path for path in SOURCE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
