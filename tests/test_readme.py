@@ -1,10 +1,15 @@
 """The README keeps to what is measured, to the packaging metadata and to one screen; no page has a dead link."""
 
+import contextlib
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
+
+import mentions
+from rvpo.llm.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,3 +55,34 @@ def test_links_inside_the_repository_lead_somewhere(page):
         assert linked.exists(), target
         if anchor:
             assert anchor in anchors(linked), target
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_script_for_trl_runs_with_the_one_line_changed(tmp_path):
+    """A script with TRL's two names and its kind of reward, the import line replaced as the README's diff says."""
+    (old,) = re.findall(r"^-(from trl .+)$", README, re.MULTILINE)
+    (new,) = re.findall(r"^\+(from rvpo .+)$", README, re.MULTILINE)
+    script = f"""
+{old}
+args = GRPOConfig(
+    output_dir="run", use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", disable_tqdm=True,
+    dataloader_pin_memory=False, per_device_train_batch_size=4, num_generations=4, max_completion_length=4,
+    max_steps=1, logging_steps=1, save_strategy="no",
+)
+trainer = GRPOTrainer(
+    model=model, reward_funcs=[brevity, mention], args=args, train_dataset=dataset, processing_class=tokenizer
+)
+trainer.train()
+"""
+    policy = mentions.tiny_policy(tmp_path / "policy")
+    names = {
+        "model": str(policy),
+        "brevity": mentions.brevity_reward,
+        "mention": mentions.mention_reward,
+        "dataset": Dataset.from_list(mentions.prompts(4, seed=1)),
+        "tokenizer": load_tokenizer(policy),
+    }
+    with contextlib.chdir(tmp_path):
+        exec(compile(script.replace(old, new), "script", "exec"), names)  # code of this test
+    (logged,) = [row for row in names["trainer"].state.log_history if "rvpo/k" in row]
+    assert 0 <= logged["channels/mention_reward/mean"] <= 1
