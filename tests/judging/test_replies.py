@@ -116,6 +116,7 @@ def test_what_stays_cut_is_an_outcome_of_its_own(extra, limits):
         judge = Judge(config(server, asks=2, extra=extra))
         grade(judge, items(1, size=1))
     assert judge.counts == {Outcome.CUT: 1}
+    assert judge.summary().startswith("1 cut at max_tokens; 2 calls")
     sent = [{name: body[name] for name in body if name.startswith("max_")} for body in server.bodies]
     assert sent == limits
 

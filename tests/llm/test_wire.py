@@ -61,7 +61,8 @@ def test_a_count_of_tokens_that_is_none_is_not_counted(count):
 
 
 def test_a_reply_that_was_cut_says_so():
-    assert read_reply({"choices": [{"message": {"content": "a"}, "finish_reason": "length"}]}).is_cut
+    for reason in ("length", "max_tokens", "MAX_TOKENS"):
+        assert read_reply({"choices": [{"message": {"content": "a"}, "finish_reason": reason}]}).is_cut
     assert not read_reply(envelope("a")).is_cut
 
 

@@ -171,4 +171,6 @@ def outcome_counts(counts: Mapping[Outcome, int]) -> str:
     >>> outcome_counts({Outcome.UNMET: 2, Outcome.MET: 3}), outcome_counts({})
     ('3 met, 2 unmet', 'nothing judged')
     """
-    return ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing judged"
+    words = {Outcome.CUT: "cut at max_tokens"}
+    parts = [f"{count} {words.get(outcome, outcome)}" for outcome, count in sorted(counts.items())]
+    return ", ".join(parts) or "nothing judged"

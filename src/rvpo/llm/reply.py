@@ -10,6 +10,8 @@ __all__ = ["Failure", "Refusal", "Rejection", "Reply", "read_rejection", "read_r
 
 MOST_TOKENS = 10**9
 """A larger count of tokens is none: no call has so many, and no database holds what a server may write there."""
+CUT = frozenset({"length", "max_tokens"})
+"""What servers call the end of a reply at its limit of tokens."""
 PASSING = {"rate": 429, "overload": 503, "unavailable": 503, "timeout": 408, "timed out": 408, "capacity": 503}
 """What a server that answers an error under status 200, without a code, calls an error that passes."""
 
@@ -78,7 +80,7 @@ def read_reply(body: object) -> Reply | Refusal:
     if not text.strip() and thoughts.startswith("{") and thoughts.endswith("}"):
         text = thoughts
     calls = _tool_calls(message.get("tool_calls"))
-    return Reply(whole(text), prompt_tokens, completion_tokens, calls, end == "length")
+    return Reply(whole(text), prompt_tokens, completion_tokens, calls, str(end).lower() in CUT)
 
 
 def read_rejection(status: int, body: object) -> Rejection | None:
