@@ -230,6 +230,7 @@ BROKEN = [
     "{'verdicts': [{'id': 'a', 'reason': 'it's so', 'met': True}]}",
     '{"verdicts": [{"id": "a", "reason": "uses <think> and </think>", "met": true}]}',
     r'{"verdicts": [{"id": "a", "reason": "\(x\) in <think> and </think>", "met": true}]}',
+    '{"verdicts": [{"id": "a", "reason": "r", "met": true}]} It names `<think>` and "</think>".',
     'I weigh {this} and {that}. {"verdicts": [{"id": "a", "met": true}]} See {above}.',
     '{"verdicts": [{"id": "a", "reason": "sets {1}, {2}, \\{3\\}", "met": true}]}',
     '{"verdicts": [{"id": "a", "reason": "r", "met": true}, {"id": "b", "reason": "so it wou',
