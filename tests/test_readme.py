@@ -57,6 +57,14 @@ def test_links_inside_the_repository_lead_somewhere(page):
             assert anchor in anchors(linked), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_installs_what_is_not_on_the_registry(page):
+    """Who runs `pip install rvpo` would get a stranger's package: it comes from a clone or a git address."""
+    commands = re.findall(r"pip install ([^`\n#]+)", page.read_text(encoding="utf-8"))
+    by_name = [words for words in commands if re.search(r"(?<![\w/.])rvpo\b(?!\[[\w,]+\] @ git\+)", words)]
+    assert by_name == (["rvpo"] if page.name == "README.md" else [])  # where the README says that it is not there
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_script_for_trl_runs_with_the_one_line_changed(tmp_path):
     """A script with TRL's two names and its kind of reward, the import line replaced as the README's diff says."""
