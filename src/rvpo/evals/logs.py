@@ -129,6 +129,8 @@ def _own_log(path: Path, log: Any, about: Mapping[str, Any], label: str, step: i
         for score in (sample.scores or {}).values():
             tags = {name: _texts(value) for name, value in (sample.metadata or {}).items()}
             records.append({**(score.metadata or {}), "scores": dict(score.value), "tags": tags})
+    order = {str(name): place for place, name in enumerate(log.eval.dataset.sample_ids or ())}
+    records.sort(key=lambda record: order.get(record["id"], len(order)))  # not that in which they were finished
     configs = [log.plan.config, log.eval.model_generate_config]
     drawn = {name: value for config in configs for name, value in config.model_dump(exclude_none=True).items()}
     settings = {**about, "sampling": {name: drawn.get(name) for name in SAMPLING}}
