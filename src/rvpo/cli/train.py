@@ -24,13 +24,13 @@ __all__ = ["main"]
 
 EXAMPLES = """
 examples:
-  rvpo train --config configs/rlla_tiny.yaml
-  rvpo train --config configs/rlla_tiny.yaml --method gdpo --max_steps 50 --output_dir runs/gdpo
   rvpo train --model_name_or_path Qwen/Qwen2.5-1.5B-Instruct --dataset_name rows.parquet \\
       --reward_funcs tool_format my_rewards.helpful --k_schedule linear --k 0.5 --k_end 2.0
+  rvpo train --config run.yaml --method gdpo --max_steps 50 --output_dir runs/gdpo
   rvpo train --config run.yaml --resume_from_checkpoint last
-  rvpo train --config configs/paper/rar_medicine-7b.yaml configs/paper/methods/gdpo.yaml
   rvpo train --config run.yaml --accelerate_config zero3 --num_processes 4
+  rvpo train --config configs/rlla_tiny.yaml       # in a clone
+  rvpo train --config configs/paper/rar_medicine-7b.yaml configs/paper/methods/gdpo.yaml
 """
 
 
