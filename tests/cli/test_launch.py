@@ -82,7 +82,7 @@ def test_config_without_a_file(folder, words):
 
 
 def test_a_run_is_called_by_its_files_unless_it_has_a_folder(folder):
-    write(task="k: 1", gdpo="method: gdpo", placed="output_dir: there")
+    write(task="seed: 1", gdpo="method: gdpo", placed="output_dir: there")
 
     def output_dir(*words):
         return configure(read([*words, "--use_cpu", "true", "--bf16", "false"]))[1].output_dir
