@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -127,22 +128,41 @@ def test_a_served_model_is_evaluated_killed_and_gone_on_with(model, url, tmp_pat
     words = ["eval", "tools", "--model", str(model), "--base-url", url, "--label", "served", "--prompts", "24",
              "--temperature", "0", "--max-tokens", "4", "--concurrency", "1"]  # fmt: skip
     assert main([*words, "--out", "whole"]) == 0
-    kept = [json.loads(line)["text"] for line in (tmp_path / "whole" / "answers.jsonl").read_text().splitlines()]
-    assert len(kept) == 24
-    assert {text.replace(REPLY, "") for text in kept} == {""}  # once, or again and again
-    assert len(set(kept)) > 1  # the prompt decides which
-    answers = tmp_path / "killed" / "answers.jsonl"
+    whole = answers(tmp_path / "whole")
+    assert len(whole) == 24
+    assert {text.replace(REPLY, "") for text in whole.values()} == {""}  # once, or again and again
+    assert len(set(whole.values())) > 1  # the prompt decides which
     killed = subprocess.Popen(
         [sys.executable, "-m", "rvpo.cli.main", *words, "--out", "killed"], stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 300
-    while not (answers.is_file() and answers.read_bytes().count(b"\n") >= 3):
+    while not 3 <= (kept := len(samples_in(tmp_path / "killed"))) < 24:
+        assert kept < 24
         assert killed.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.002)
     killed.kill()
     killed.wait()
-    assert 3 <= answers.read_bytes().count(b"\n") < 24
+    before = samples_in(tmp_path / "killed")
     assert main([*words, "--out", "killed"]) == 0
-    for name in ("about.json", "answers.jsonl", "items.jsonl", "summary.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    after = samples_in(tmp_path / "killed")
+    assert {name: after[name]["uuid"] for name in before} == {name: before[name]["uuid"] for name in before}
+    assert answers(tmp_path / "killed") == whole
+
+
+def samples_in(folder):
+    """File name -> sample, of the evaluation's log in a folder, whole or not; empty while there is none."""
+    for log in folder.glob("*.eval"):
+        try:
+            with zipfile.ZipFile(log) as file:
+                return {name: json.loads(file.read(name)) for name in file.namelist() if name.startswith("samples/")}
+        except (zipfile.BadZipFile, OSError):
+            return {}
+    return {}
+
+
+def answers(folder):
+    """Sample's id -> answer, of the evaluation's log in a folder."""
+    return {
+        sample["id"]: sample["output"]["choices"][0]["message"]["content"] for sample in samples_in(folder).values()
+    }
