@@ -162,9 +162,9 @@ def find_contender(name: str) -> Contender:
     if name not in METHODS and ":" not in name:
         raise unknown_name("method", name, [*CONTENDERS, "package.module:function"])
     method, k, described = parse_method(name)
-    find_method(method)
     options: dict[str, Any] = {"method": method}
-    options |= {"k_schedule": "linear", "k": k[0], "k_end": k[1]} if isinstance(k, tuple) else {"k": k}
+    if find_method(method).takes_k:  # else any number may stand in its place
+        options |= {"k_schedule": "linear", "k": k[0], "k_end": k[1]} if isinstance(k, tuple) else {"k": k}
     if "targets" in described:
         options["channel_targets"] = dict.fromkeys(AXES, described.pop("targets"))
     options |= {option: value for option, value in described.items() if option in OF_THE_TRAINER}
