@@ -59,6 +59,7 @@ MATRIX := 0.27.2 1.8.0 1.16.0
 BESIDE_0.27.2 := transformers<5
 BESIDE_1.8.0 := transformers==5.10.4
 BESIDE_1.16.0 := transformers>=5.24
+TORCH := $(shell grep ^torch== constraints.txt)
 
 matrix: $(addprefix matrix-,$(MATRIX))
 
@@ -69,7 +70,7 @@ matrix-%: .matrix/%/installed
 .matrix/%/installed: pyproject.toml lab/pyproject.toml
 	$(PYTHON) -m venv .matrix/$*
 	.matrix/$*/bin/pip install --quiet --upgrade 'pip>=25.1'
-	.matrix/$*/bin/pip install --quiet torch 'trl==$*' '$(BESIDE_$*)' --editable '.[all]' --editable ./lab --group dev
+	.matrix/$*/bin/pip install --quiet '$(TORCH)' 'trl==$*' '$(BESIDE_$*)' --editable '.[all]' --editable ./lab --group dev
 	touch $@
 
 # The engines of docs/engines.md that need a GPU to run: their releases' source, which tests/test_engines.py runs parts of.

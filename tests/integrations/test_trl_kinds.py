@@ -86,18 +86,19 @@ def test_a_model_that_sees_gets_its_processor(seeing):
     assert processor.tokenizer.padding_side == "left"
 
 
-@pytest.mark.skipif(Version(version("transformers")) < Version("5"), reason="another layout of this made-up model")
 def test_a_model_that_sees_trains_on_the_images(seeing, tmp_path):
     from PIL import Image
 
+    processor = _processing_class(str(seeing), False, None)
+    image = processor.tokenizer.convert_tokens_to_ids("<image>")  # which a random model would write, too
     prompt = [{"role": "user", "content": "mention rain :"}]
     rows = [{"prompt": prompt, "image": Image.new("RGB", (8, 8), (40 * red, 0, 0))} for red in range(4)]
     trainer = Seen(
         model=str(seeing),
         reward_funcs=[long],
-        args=RVPOConfig(**settings(tmp_path / "run")),
+        args=RVPOConfig(**settings(tmp_path / "run", generation_kwargs={"suppress_tokens": [image]})),
         train_dataset=Dataset.from_list(rows),
-        processing_class=_processing_class(str(seeing), False, None),
+        processing_class=processor,
     )
     trainer.train()
     assert trainer.saw
