@@ -27,7 +27,7 @@ from rvpo.core.zscores import STD_EPS, divide, group_statistics
 from rvpo.errors import ConfigError
 from rvpo.text import plural, shown, shown_names
 
-__all__ = ["Log", "open_log"]
+__all__ = ["RewardLog", "open_log"]
 
 TRL, VERL, TABLE = "TRL completions", "verl rollouts", "table"
 TRL_FILE = re.compile(r"completions_(\d+)\.parquet")
@@ -42,7 +42,7 @@ Steps = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Log:
+class RewardLog:
     """A log that has been found and understood, not yet read."""
 
     path: Path
@@ -103,7 +103,7 @@ def open_log(
     step: str | None = None,
     rewards: Sequence[str] = (),
     steps: Steps | None = None,
-) -> Log:
+) -> RewardLog:
     """Find out what a file or folder is and what its columns mean; see `rvpo.audit.columns`.
 
     Args:
@@ -123,7 +123,7 @@ def open_log(
     columns = find_columns(together, group=group, step=step, rewards=rewards)
     if steps is not None and columns.step is None and kind == TABLE:
         raise ConfigError(f"to choose steps, name the column that holds them with --step: {shown_names(together, 20)}")
-    return Log(path, kind, files, columns, steps)
+    return RewardLog(path, kind, files, columns, steps)
 
 
 def _together(parts: Sequence[dict[str, list[Any]]]) -> dict[str, list[Any]]:
