@@ -781,9 +781,26 @@ def test_a_mixin_on_another_trainer_is_refused():
         type("Alone", (RVPOMixin,), {})()
 
 
-def test_a_configuration_of_trl_alone_is_refused(build):
-    with pytest.raises(IntegrationError, match=r"needs args=RVPOConfig.*got GRPOConfig"):
-        build([graders.sure_warm], config=GRPOConfig)
+class OtherConfig(GRPOConfig):
+    """Of another trainer of TRL."""
+
+
+def test_a_configuration_of_another_kind_is_refused(build):
+    with pytest.raises(IntegrationError, match=r"needs args=RVPOConfig.*got OtherConfig"):
+        build([graders.sure_warm], config=OtherConfig)
+
+
+def test_a_configuration_of_trl_trains_as_rvpos_own_does(build, caplog):
+    ours = build([graders.graded])
+    ours.train()
+    caplog.clear()
+    theirs = build([graders.graded], config=GRPOConfig)
+    assert "taken as RVPOConfig with method 'rvpo' and k 1" in caplog.text
+    theirs.train()
+    assert type(theirs.args) is type(ours.args)
+    assert theirs.args.to_dict() == ours.args.to_dict()
+    for mine, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
 
 
 @scalar_reward(range=(0, 1))
@@ -885,8 +902,8 @@ def test_an_infinite_scalar_reward_stops_the_run(build):
         build([broken]).train()
 
 
-def test_a_configuration_of_trl_alone_is_refused_before_the_model_is_loaded():
-    with pytest.raises(IntegrationError, match=r"needs args=RVPOConfig.*got GRPOConfig"):
-        RVPOTrainer(
-            "no/such-model", [graders.sure_warm], GRPOConfig("run", use_cpu=True, bf16=False, report_to="none")
-        )
+@pytest.mark.parametrize("option", [{"scale_rewards": "batch"}, {"multi_objective_aggregation": "normalize_then_sum"}])
+def test_trls_own_advantages_are_refused_before_the_model_is_loaded(option):
+    config = GRPOConfig("run", use_cpu=True, bf16=False, report_to="none", **option)
+    with pytest.raises(ConfigError, match=f"{next(iter(option))}.*has no effect with method 'rvpo'"):
+        RVPOTrainer("no/such-model", [graders.sure_warm], config)

@@ -1,9 +1,12 @@
 """Configuration of `RVPOTrainer`: everything of TRL's `GRPOConfig`, and how the channels become an advantage."""
 
+import copy
+import logging
 import os
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, cast
 
+from rvpo.core.methods import find_method
 from rvpo.errors import ConfigError
 from rvpo.integrations.method_config import MethodConfig, as_mapping
 from rvpo.integrations.trl.version import check_trl
@@ -60,6 +63,28 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
             "whose mean in the batch is below 0.3 of its range, where the prompt has any)."
         },
     )
+
+    @classmethod
+    def of(cls, config: GRPOConfig) -> "RVPOConfig":
+        """Return a configuration of TRL with RVPO's defaults beside it; what was chosen is logged.
+
+        Raises ConfigError for an option of TRL's own advantages that would have no effect with them.
+        """
+        made: Any = copy.copy(config)
+        made.__class__ = cls  # TRL's own checks have changed fields by now, and do not pass twice
+        for option in fields(cls):
+            if not hasattr(made, option.name):
+                value = option.default if option.default_factory is MISSING else option.default_factory()
+                setattr(made, option.name, value)
+        made.check_method()
+        made._check_trls_advantages()
+        logging.getLogger(__name__).warning(
+            "GRPOConfig is taken as RVPOConfig with method %r and k %g; choose another with "
+            "args=RVPOConfig(method=...), which takes every option of GRPOConfig",
+            made.method,
+            find_method(made.method).default_k,
+        )
+        return cast(RVPOConfig, made)
 
     def __post_init__(self) -> None:
         """Check RVPO's options, then TRL's."""

@@ -57,7 +57,7 @@ from rvpo.rewards.declarations import channel_names, check_channels
 
 # TRL is first imported by the configuration, behind the check of its version.
 import torch  # isort: skip
-from trl import GRPOTrainer  # isort: skip
+from trl import GRPOConfig, GRPOTrainer  # isort: skip
 
 __all__ = ["RVPOConfig", "RVPOMixin", "RVPOTrainer"]
 
@@ -416,7 +416,8 @@ def _channels(adapter: RewardAdapter) -> tuple[Any, ...]:
 def _with_config(trainer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """Return the arguments of a trainer, `args` of GRPOTrainer being the third, with a default configuration for None.
 
-    Raises IntegrationError for a configuration of another kind, before any model is loaded.
+    A plain GRPOConfig gets RVPO's defaults. Raises IntegrationError for a configuration of another kind, before any
+    model is loaded.
     """
     given = args[2] if len(args) > 2 else kwargs.get("args")
     if given is None:
@@ -424,6 +425,8 @@ def _with_config(trainer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         path = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
         options: dict[str, Any] = without_accelerator()
         given = RVPOConfig(output_dir=f"{Path(path).name or 'model'}-RVPO", **options)
+    if type(given) is GRPOConfig:
+        given = RVPOConfig.of(given)
     if not isinstance(given, RVPOConfig):
         raise IntegrationError(
             f"{trainer} needs args=RVPOConfig(...), got {type(given).__name__}; "
