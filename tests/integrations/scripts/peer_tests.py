@@ -46,10 +46,10 @@ def make_models(folder: Path) -> None:
     """Write small random models, by the names that the tests have for those on the hub."""
     from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
-    from rvpo_lab.tasks.policy import word_tokenizer
+    from rvpo_lab.tasks.policy import byte_tokenizer
 
-    tokenizer = word_tokenizer([*WORDS, "user", "assistant", "system"])
-    tokenizer.chat_template = TEMPLATE
+    # Byte-level, as what loads a Qwen2 tokenizer in transformers 5 takes it for one.
+    tokenizer = byte_tokenizer([*TEXTS, *WORDS, "user assistant system"], 320, chat_template=TEMPLATE)
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = Qwen2Config(
         vocab_size=len(tokenizer),
