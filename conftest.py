@@ -1,6 +1,7 @@
 """Shapes are checked at run time in the tests: every function of the core runs under jaxtyping and beartype."""
 
 import gc
+import logging
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,6 +45,15 @@ def pytest_collection_finish() -> None:
     would take a third of a second, longer than most of the runs here."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def own_loggers() -> None:
+    """Undo what the set-up of other packages' logging (inspect's, verl's) did to this package's in earlier tests."""
+    for name in ["rvpo", *(name for name in logging.root.manager.loggerDict if name.startswith("rvpo."))]:
+        logger = logging.getLogger(name)
+        logger.disabled, logger.propagate = False, True
+        logger.setLevel(logging.WARNING if name == "rvpo" else logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rvpo import Aggregate, RewardError, compute_advantages, conflict
-from rvpo.core.aggregations import lowest, prior, soft_min
+from rvpo.core.aggregations import fair_shares, lowest, prior, soft_min
 from rvpo.ranges import outside
 
 U = np.array([0.5, 0.5, -0.5, -0.5])
@@ -322,3 +322,11 @@ def test_what_is_not_said_is_the_documented_default(method, options):
     rewards = (rng.random((40, 4, 5)) < [0.01, 0.3, 0.5, 0.7, 0.9]).astype(float)
     silent = compute_advantages(rewards, method=method).advantages
     np.testing.assert_array_equal(silent, compute_advantages(rewards, method=method, **options).advantages)
+
+
+def test_shares_of_the_logarithm_without_bound_do_not_overflow():
+    pi = np.array([[[0.25, 0.25, 0.5]]])
+    # pi / m is 2.5, 1.25 and 1.25
+    by_hand = fair_shares(np.array([[[0.1, 0.2, 0.4]]]), pi, np.inf)
+    assert by_hand == pytest.approx(np.array([[[0.5, 0.25, 0.25]]]))
+    assert fair_shares(np.array([[[1e-313, 0.5, 0.5]]]), pi, np.inf).tolist()[0][0][0] == 1.0

@@ -298,7 +298,9 @@ def fair_shares(means: Float[Array, "P 1 M"], pi: Float[Array, "#P 1 M"], k: flo
     if math.isinf(k):
         at_0 = pi * xp.astype(m == 0, m.dtype)
         some_at_0 = xp.sum(at_0, axis=2, keepdims=True) > 0
-        slopes = xp.where(some_at_0, at_0, divide(pi, m, m > 0))
+        counted = (pi > 0) & (m > 0)
+        lowest = xp.min(xp.where(counted, m, xp.inf), axis=2, keepdims=True)  # 1 / m itself may overflow
+        slopes = xp.where(some_at_0, at_0, pi * divide(xp.where(counted, lowest, 0.0), m, counted))
     else:
         slopes = pi / (1.0 + k * m)
     total = xp.sum(slopes, axis=2, keepdims=True)
