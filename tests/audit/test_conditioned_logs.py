@@ -20,7 +20,7 @@ def rewards(seed=0, prompts=40):
 
 def conditioned(values, otherwise=0.0):
     hard, easy = values[..., 0], values[..., 1]
-    easy = np.where(np.isnan(hard), np.nan, np.where(hard >= 1, easy, otherwise))
+    easy = np.where(np.isnan(hard + easy), np.nan, np.where(hard >= 1, easy, otherwise))  # missing stays missing
     return np.stack([hard, easy], axis=2)
 
 

@@ -196,6 +196,8 @@ def test_the_summary_names_what_verdicts_depend_on(tmp_path):
     told = judge_about(judge)
     assert told["judge"]["model"] == "m"
     assert told["judge"]["extra"] == {"top_k": 1}
+    worst = Judge(JudgeConfig(model="m", base_url="http://127.0.0.1:1/v1", extra={"top_k": 1}, lost_as="worst"))
+    assert judge_about(worst) != told
     assert judge.prompt.digest.startswith(told["prompts"]["judge"])
     made = build(ROWS, RuleJudge(says), about=told).about
     assert made["rubrics"] != build(ROWS[:1], RuleJudge(says)).about["rubrics"]

@@ -94,6 +94,13 @@ def test_plain_rows_with_seeds_epochs_and_missing_scores(tmp_path, capsys):
     assert "no item has 'topic'; --by is one of note, subject" in capsys.readouterr().err
 
 
+def test_the_text_nan_is_a_missing_score(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("id,score\n" + "".join(f"{at},{'nan' if at == 3 else at}\n" for at in range(12)))
+    file = str(tmp_path / "t.csv")
+    (found,) = compared(capsys, tmp_path, f"a={file}", f"b={file}")["comparisons"]
+    assert (found["pairs"], found["dropped"]) == (11, 1)
+
+
 def test_parquet_and_csv_say_the_same_as_jsonl(tmp_path, capsys):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -72,7 +72,7 @@ def test_weights_follow_the_step(rewards):
 def test_a_condition_is_applied_to_the_channels(rewards):
     expected = rewards.copy()
     a, b = expected[..., 0], expected[..., 1]
-    b[:] = np.where(np.isnan(a), NAN, np.where(a >= 0.5, b, 0.0))
+    b[:] = np.where(np.isnan(a + b), NAN, np.where(a >= 0.5, b, 0.0))
     scored = estimator(channel_conditions={"b": "a >= 0.5"}).score(rollouts(rewards), 0, 1)
     np.testing.assert_allclose(scored.advantages, compute_advantages(expected, k=1.0).advantages.ravel(), atol=1e-12)
     assert scored.metrics["channels/b/unmet"] == pytest.approx(np.mean(a[~np.isnan(a)] < 0.5))

@@ -126,10 +126,10 @@ def test_a_channel_counts_only_where_the_other_is_met():
         ],
         5,
     )
-    # Met; not met; not known; met, but no value; not met, so 0 although there was no value.
-    np.testing.assert_array_equal(matrix.values[:, 1], [0.5, 0.0, NAN, NAN, 0.0])
+    # Met; not met; not known; met, but no value; not met, and no value: missing stays missing.
+    np.testing.assert_array_equal(matrix.values[:, 1], [0.5, 0.0, NAN, NAN, NAN])
     np.testing.assert_array_equal(matrix.values[:, 0], [1.0, 0.0, NAN, 1.0, 0.5])
-    np.testing.assert_array_equal(matrix.columns["style"], [0.5, 0.0, NAN, NAN, 0.0])
+    np.testing.assert_array_equal(matrix.columns["style"], [0.5, 0.0, NAN, NAN, NAN])
     assert matrix.unmet == {"style": 0.5}
 
 
@@ -238,7 +238,8 @@ def test_rules_are_a_plain_loop_and_applying_them_again_changes_nothing(seed):
                 (other, operator, bound), otherwise = chosen[name]
                 known = row[names.index(other)]
                 holds = known >= bound if operator == ">=" else known < bound
-                row[place] = NAN if math.isnan(known) else row[place] if holds else otherwise
+                is_missing = math.isnan(known) or math.isnan(row[place])
+                row[place] = NAN if is_missing else row[place] if holds else otherwise
     np.testing.assert_array_equal(ours.values, expected)
     np.testing.assert_array_equal(apply_rules(ours.values, labels, names, chosen).values, expected)
 

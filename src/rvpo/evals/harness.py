@@ -33,7 +33,7 @@ from rvpo.evals.benchmark import Benchmark, Record, questions_digest
 from rvpo.evals.logs import OWN
 from rvpo.evals.models import Answer, Question
 from rvpo.evals.providers import chat_messages, tool_infos
-from rvpo.llm.limits import ENOUGH_TO_TELL, MOST_MISSING, too_many_missing
+from rvpo.llm.limits import MOST_MISSING, too_many_so_far
 
 __all__ = ["as_task"]
 
@@ -99,7 +99,7 @@ def _answers(benchmark: Benchmark) -> Solver:
             nonlocal asked, lost
             answer = await benchmark.converse(questions[str(state.sample_id)], ask)
             asked, lost = asked + 1, lost + (answer.text is None)
-            if lost >= ENOUGH_TO_TELL and too_many_missing(lost, asked):
+            if too_many_so_far(lost, asked):
                 raise JudgeError(
                     f"{lost} of {asked} answers were lost (the last one: {answer.lost}), more than "
                     f"{MOST_MISSING:.0%}; mend the cause, then give the same command again with --retry-missing"

@@ -32,7 +32,7 @@ from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import Graded, Grader, Item
 from rvpo.judging.judge import Judge
 from rvpo.judging.scores import MetById, healthbench_bounds, healthbench_score
-from rvpo.llm.limits import MOST_MISSING, too_many_missing
+from rvpo.llm.limits import MOST_MISSING, too_many_so_far
 
 __all__ = ["build", "example_scores", "judge_about", "judge_of", "named_subset", "record", "subset_ids", "summarize"]
 
@@ -69,7 +69,7 @@ def build(
         repeats: answers per prompt.
         seed: of the answers.
         about: what verdicts depend on, for example the judge's model.
-        max_missing: share of the verdicts that may be missing, of 20 or more; more stops the run.
+        max_missing: share of the verdicts that may be missing; more stops the run, once 20 are.
 
     Raises:
         ConfigError: a rubric that the rule cannot score, or a subset without any of the rows.
@@ -92,7 +92,7 @@ def build(
         if answer.text is not None:
             (graded,) = await grader.grade_many([Item(_messages(question), answer.text, rubric)])
             asked, lost = asked + len(rubric), lost + sum(verdict.is_lost for verdict in graded.verdicts.values())
-            if too_many_missing(lost, asked, max_missing):
+            if too_many_so_far(lost, asked, max_missing):
                 raise JudgeError(
                     f"{lost} of {asked} verdicts are missing, more than max_missing={max_missing:g}; look at the "
                     "judge's server, then give the same command again (the store has what was answered)"
@@ -149,8 +149,12 @@ def named_subset(text: str) -> tuple[str, frozenset[str]]:
 def judge_about(judge: Judge) -> dict[str, Any]:
     """Return what a judge's verdicts depend on, for a summary: its settings without those of speed and budget."""
     config = judge.config
-    names = ("model", "base_url", "criteria_per_call", "repeats", "temperature", "max_tokens", "asks")
-    settings = {name: getattr(config, name) for name in names} | {"extra": dict(config.extra)}
+    names = (
+        *("model", "base_url", "criteria_per_call", "repeats", "temperature", "max_tokens", "asks"),
+        *("structured_output", "opens_thought", "lost_as"),
+    )
+    settings = {name: getattr(config, name) for name in names}
+    settings |= {"extra": dict(config.extra), "thoughts": dict(config.thoughts)}
     return {"judge": settings, "prompts": {"judge": judge.prompt.digest[:16]}}
 
 

@@ -187,7 +187,7 @@ def _number(value: object, bounds: Sequence[float] | None = None) -> _Value | No
 
 def _parsed(text: str) -> _Value | None:
     try:
-        return _Value(float(text), False)
+        return _number(float(text))
     except ValueError:
         return None
 

@@ -297,6 +297,8 @@ class Judge:
             if answered.content is not None:
                 return (answered.content - LOWEST_RATING) / (HIGHEST_RATING - LOWEST_RATING)
             if isinstance(answered.reply, Failure):
+                if cuts:  # as of verdicts: the cut is why it is lost
+                    break
                 return None
             cuts += _loss(answered.reply) is Outcome.CUT
         return 0.0 if self.config.lost_as == "worst" else None

@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["ENOUGH_TO_TELL", "MOST_MISSING", "share_of_process", "too_many_missing", "world_size"]
+__all__ = ["ENOUGH_TO_TELL", "MOST_MISSING", "share_of_process", "too_many_missing", "too_many_so_far", "world_size"]
 
 ENOUGH_TO_TELL = 20
 """Verdicts or answers below which there are too few to say that too many of them are missing."""
@@ -17,6 +17,16 @@ def too_many_missing(missing: int, total: int, most: float = MOST_MISSING) -> bo
     (False, True, False)
     """
     return total >= ENOUGH_TO_TELL and missing / total > most
+
+
+def too_many_so_far(missing: int, total: int, most: float = MOST_MISSING) -> bool:
+    """Tell whether more than a share `most` is missing where that is looked at after each of many: at least
+    ENOUGH_TO_TELL are missing then, or chance would stop a run that looks again and again.
+
+    >>> too_many_so_far(5, 20), too_many_so_far(20, 99), too_many_so_far(20, 100)
+    (False, True, False)
+    """
+    return missing >= ENOUGH_TO_TELL and too_many_missing(missing, total, most)
 
 
 def world_size() -> int:

@@ -8,7 +8,8 @@ cannot be collected alone. A condition is read from text by one regular expressi
 
 A condition is of the other channel as it counts itself, so conditions chain: with `format` only if `correct >= 1`,
 and `style` only if `format >= 1`, a wrong answer has neither. Where the other channel has no value, it is not known
-whether the condition holds, and the reward is missing.
+whether the condition holds, and the reward is missing. A reward without a value of its own stays missing, whether the
+condition holds or not.
 """
 
 import math
@@ -70,7 +71,7 @@ class Rule(NamedTuple):
 
     condition: Condition
     otherwise: float = 0.0
-    """The reward where the condition does not hold; NaN: none, the reward is missing."""
+    """What a reward with a value becomes where the condition does not hold; NaN: missing."""
 
     def __str__(self) -> str:
         """Return the rule as it is written."""
@@ -87,9 +88,9 @@ class Conditioned(NamedTuple):
     """For each of these channels, 1 where the condition holds, 0 where not, NaN where that is not known."""
 
     def reward(self, channel: str, rollout: int, value: float) -> float:
-        """Return what a rollout's value of a channel counts."""
+        """Return what a rollout's value of a channel counts; one that is missing stays missing."""
         met = self.met[channel][rollout] if channel in self.met else 1.0
-        return math.nan if math.isnan(met) else value if met else self.rules[channel].otherwise
+        return math.nan if math.isnan(met + value) else value if met else self.rules[channel].otherwise
 
 
 def read_condition(text: object) -> Condition:
@@ -176,7 +177,7 @@ def apply_rules(
         place = list(names).index(condition.channel) if is_here(condition.channel, names, rubrics) else -2
         other = _single_values(values, labels == place, condition)
         met[name] = np.where(np.isnan(other), math.nan, condition.holds(other))
-        own = labels == list(names).index(name)
+        own = (labels == list(names).index(name)) & ~np.isnan(values)  # a lost or inapplicable reward stays missing
         values[own & (met[name] == 0)[:, None]] = otherwise
         values[own & np.isnan(other)[:, None]] = math.nan
     return Conditioned(values, spread, met)

@@ -113,13 +113,7 @@ def scalar_reward(
 ) -> Callable[[RewardFunction], RewardFunction]:
     """Declare what `Channel` has of a reward function that returns one number per completion; for `scope` see
     `vector_reward`."""
-    declares = Declaration((), Channel("", range, weight, only_if, otherwise), is_vector=False, scope=scope)
-
-    def declare(function: RewardFunction) -> RewardFunction:
-        function.rvpo_declaration = declares  # type: ignore[attr-defined]
-        return function
-
-    return declare
+    return _declarer(Declaration((), Channel("", range, weight, only_if, otherwise), is_vector=False, scope=scope))
 
 
 def vector_reward(
@@ -145,7 +139,11 @@ def vector_reward(
     if len({channel.name for channel in named}) < len(named):
         raise RewardError(f"channel names must differ, got {[channel.name for channel in named]}")
     in_order({name: rule for channel in named for name, rule in channel.rules.items()})
-    declares = Declaration(named, template, scope=scope)
+    return _declarer(Declaration(named, template, scope=scope))
+
+
+def _declarer(declares: Declaration) -> Callable[[RewardFunction], RewardFunction]:
+    """Return a decorator that notes what a reward function declares."""
 
     def declare(function: RewardFunction) -> RewardFunction:
         function.rvpo_declaration = declares  # type: ignore[attr-defined]
