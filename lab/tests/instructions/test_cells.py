@@ -10,8 +10,9 @@ from rvpo_lab.instructions.cells import TASK, Settings, cells
 from rvpo_lab.instructions.program import Pace, Workers, run_cells
 from rvpo_lab.instructions.table import at_distance, best_rate, curves, markdown, scores
 from rvpo_lab.instructions.task import rows
-from rvpo_lab.instructions.train import divergence, train_cell
+from rvpo_lab.instructions.train import train_cell
 from rvpo_lab.suite.cell_file import CellRecord, read_cell, write_cell
+from rvpo_lab.suite.divergence import divergence
 from rvpo_lab.suite.folder import keep_settings, pack, read_cells
 from rvpo_lab.suite.plan import Cell
 

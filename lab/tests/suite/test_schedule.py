@@ -70,6 +70,14 @@ def test_a_killed_suite_repeats_no_finished_cell_and_ends_the_same(tmp_path, env
         assert (tmp_path / "cells" / name).read_bytes() == (uninterrupted / "cells" / name).read_bytes()
 
 
+def test_a_cell_holds_how_far_its_policy_moved(whole):
+    record = read_cell(whole[0] / "cells" / "rubric-gdpo-0.parquet")
+    moved = record.about["kl_per_token"]
+    assert len(moved) == len(record.about["kl_per_answer"]) == len(record.steps)
+    assert moved[0] == 0.0  # the warm start itself
+    assert all(value > 0.0 for value in moved[1:])
+
+
 def test_several_updates_on_a_batch_keep_its_rollouts_once(whole):
     record = read_cell(whole[0] / "cells" / "rubric-gdpo-0.parquet")
     assert {step for step, *_ in record.rollouts} == {1, 3}  # steps 2 and 4 train on the same rollouts again

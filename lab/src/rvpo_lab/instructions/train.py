@@ -26,10 +26,11 @@ from rvpo_lab.instructions.cells import Settings
 from rvpo_lab.instructions.sampler import Sampler, fits
 from rvpo_lab.instructions.task import grade, rows
 from rvpo_lab.suite.cell_file import CellRecord, write_cell
+from rvpo_lab.suite.divergence import divergence
 from rvpo_lab.suite.plan import Cell, find_contender
-from rvpo_lab.suite.train_cell import Interrupted, groups_of_rewards
+from rvpo_lab.suite.train_cell import Interrupted, answers, groups_of_rewards
 
-__all__ = ["Progress", "divergence", "train_cell"]
+__all__ = ["Progress", "train_cell"]
 
 LOGGED_STEPS = 10
 """Steps whose rewards are kept: what an audit of the run's beginning would have seen."""
@@ -37,34 +38,9 @@ WARM_UP = 10
 """Updates over which the learning rate rises."""
 SAMPLES = 64
 """Held-out prompts whose last answers are kept, and whose answers the KL to the start is measured on."""
-CHUNK = 16
-"""Answers whose logits over the whole vocabulary are held at once."""
 
 Progress = Callable[[int, float, Mapping[str, float]], None]
 """Called with the finished step, seconds since the start of training and, after an evaluation, the means of kinds."""
-
-
-@torch.no_grad()
-def divergence(
-    model: Any, start: Any, prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int
-) -> tuple[float, float]:
-    """Return KL(model || start) over the whole vocabulary on the model's own answers: nats a token, nats an answer."""
-    total, tokens = 0.0, 0
-    for first in range(0, len(prompts), CHUNK):
-        pairs = list(zip(prompts[first : first + CHUNK], answers[first : first + CHUNK], strict=True))
-        before, after = (max(map(len, part)) for part in zip(*pairs, strict=True))
-        ids = [[pad] * (before - len(p)) + p + a + [pad] * (after - len(a)) for p, a in pairs]
-        seen = [[0] * (before - len(p)) + [1] * len(p + a) + [0] * (after - len(a)) for p, a in pairs]
-        batch = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(seen)}
-        batch = {name: value.to(model.device) for name, value in batch.items()}
-        now, then = (
-            policy(**batch, logits_to_keep=after + 1).logits[:, :-1].float().log_softmax(-1)
-            for policy in (model, start)
-        )
-        kl = (now.exp() * (now - then)).sum(-1)
-        total += float(kl[batch["attention_mask"][:, before:] == 1].sum())
-        tokens += sum(len(answer) for _, answer in pairs)
-    return total / tokens, total / len(prompts)
 
 
 class HeldOut(TrainerCallback):
@@ -110,27 +86,22 @@ class HeldOut(TrainerCallback):
 
     def _answers(self, seed: int) -> list[list[int]]:
         """Return the tokens of a sampled answer to each held-out prompt, at temperature 1."""
-        size, answers = self.settings.prompts * self.settings.rollouts, []
+        size, sampled = self.settings.prompts * self.settings.rollouts, []
         generator = torch.Generator(self.model.device).manual_seed(seed)
         for first in range(0, len(self.prompts), size):
             prompts = self.prompts[first : first + size]
             if self.sampler is not None:
-                answers += self.sampler.sample(prompts, self.settings.tokens, generator)
+                sampled += self.sampler.sample(prompts, self.settings.tokens, generator)
             else:
-                answers += self._generated(prompts, seed + first)
-        return answers
+                sampled += self._generated(prompts, seed + first)
+        return sampled
 
     def _generated(self, prompts: list[list[int]], seed: int) -> list[list[int]]:
         """Return the same by `generate`; the global random state stays as it was."""
         batch = self.tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
-        batch, eos = batch.to(self.model.device), self.tokenizer.eos_token_id
-        with torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(seed)
-            output = self.model.generate(
-                **batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=self.settings.tokens
-            )
-        rows = output[:, batch["input_ids"].shape[1] :].tolist()
-        return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
+        batch = batch.to(self.model.device)
+        eos, length = self.tokenizer.eos_token_id, self.settings.tokens
+        return answers(self.model, batch, max_new_tokens=length, eos=eos, seed=seed)
 
     def evaluate(self, step: int, *, keep_samples: bool) -> dict[str, float]:
         """Return the mean of each kind; enter values, KL to the start and samples into the record."""

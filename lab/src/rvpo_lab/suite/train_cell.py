@@ -22,6 +22,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback  # i
 from trl import ModelConfig  # isort: skip
 
 from rvpo_lab.suite.cell_file import CellRecord, write_cell
+from rvpo_lab.suite.divergence import divergence
 from rvpo_lab.suite.plan import Cell, SuiteSettings, find_contender
 from rvpo_lab.tasks.catalog import TASKS
 from rvpo_lab.tasks.task import Row, Task, axis
@@ -45,14 +46,16 @@ class Interrupted(Exception):
     """Training was stopped by a signal before its end."""
 
 
-def answers(model: Any, tokenizer: Any, prompts: list[str], *, max_new_tokens: int, seed: int) -> list[str]:
-    """Return one sampled answer (temperature 1) per prompt; the global random state stays as it was."""
-    batch = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+def answers(model: Any, prompts: Mapping[str, Any], *, max_new_tokens: int, eos: int, seed: int) -> list[list[int]]:
+    """Return the tokens of a sampled answer (temperature 1) to each tokenized prompt, up to its end token.
+
+    The global random state stays as it was.
+    """
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        output = model.generate(**batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=max_new_tokens)
-    texts: list[str] = tokenizer.batch_decode(output[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
-    return texts
+        output = model.generate(**prompts, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=max_new_tokens)
+    rows: list[list[int]] = output[:, prompts["input_ids"].shape[1] :].tolist()
+    return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
 
 
 class HeldOutGrading(TrainerCallback):
@@ -62,27 +65,33 @@ class HeldOutGrading(TrainerCallback):
         self.trainer, self.task, self.rows, self.record, self.every = trainer, task, rows, record, every
 
     def evaluate(self, step: int, *, keep_samples: bool) -> dict[str, float]:
-        """Return the mean of each axis."""
+        """Return the mean of each axis; enter values, KL to the start and samples into the record."""
         model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         was_training = model.training
         model.eval()
-        length = self.task.max_completion_length
-        sampled = answers(
-            model, self.trainer.processing_class, self.record.prompts, max_new_tokens=length, seed=10_000 + step
-        )
+        tokenizer, length = self.trainer.processing_class, self.task.max_completion_length
+        batch = tokenizer(self.record.prompts, return_tensors="pt", padding=True).to(model.device)
+        tokens = answers(model, batch, max_new_tokens=length, eos=tokenizer.eos_token_id, seed=10_000 + step)
+        prompts = tokenizer(self.record.prompts)["input_ids"]
+        kl = divergence(model, self.start, prompts, tokens, tokenizer.pad_token_id)
         model.train(was_training)
+        sampled = tokenizer.batch_decode(tokens, skip_special_tokens=True)
         by_axis = defaultdict(list)
         for index, (row, answer) in enumerate(zip(self.rows, sampled, strict=True)):
             for criterion, value in self.task.grade(row, answer).items():
                 self.record.held_out.setdefault((index, criterion), []).append(value)
                 by_axis[axis(criterion)].append(value)
         self.record.steps.append(step)
+        for name, value in zip(("kl_per_token", "kl_per_answer"), kl, strict=True):
+            self.record.about.setdefault(name, []).append(value)
         if keep_samples:
             self.record.samples += [(step, index, answer) for index, answer in enumerate(sampled[:SAMPLES])]
         return {name: sum(values) / len(values) for name, values in sorted(by_axis.items())}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Grade the warm start."""
+        """Load the warm start once more, to measure the distance to it, and grade it."""
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        self.start = type(model).from_pretrained(model.name_or_path).to(model.device).eval()
         self.latest = self.evaluate(0, keep_samples=True)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
