@@ -21,6 +21,7 @@ from rvpo_lab.suite.aim import KEPT, LOWEST, MEAN, Aim, hold_against_aim
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.claims import EQUAL, Judged, judge_claims
 from rvpo_lab.suite.compare import compare_runs, difference, paired_runs
+from rvpo_lab.suite.first_passage import steps_table
 from rvpo_lab.suite.folder import read_cells
 from rvpo_lab.suite.foresight_page import foresight, paragraph
 from rvpo_lab.suite.late import LateCondition, read_conditions
@@ -37,6 +38,7 @@ TITLES = {
     "runs": "",
     "aim": "The aim",
     "methods": "The lowest third, task by task",
+    "steps": "Fewer steps",
     "claims": "The paper's claims",
     "regressions": "What was met to begin with, and what was not",
     "late": "Late in training",
@@ -77,6 +79,7 @@ def sections(
         "runs": lambda: _opening(records, folder),
         "aim": lambda: _aim(runs, method, unseen),
         "methods": lambda: _methods(runs),
+        "steps": lambda: steps_table(records),
         "claims": lambda: _claims(judge_claims(runs, means)),
         "regressions": lambda: _regressions(change_by_band(means)),
         "late": lambda: _late(records, runs, late) if late else "",

@@ -36,6 +36,7 @@ __all__ = [
     "prompt_scores",
     "run_key",
     "run_scores",
+    "score_curves",
 ]
 
 LEVEL = 0.6
@@ -136,16 +137,21 @@ def run_scores(records: Iterable[CellRecord]) -> pd.DataFrame:
     return pd.DataFrame([_run(record) for record in records])
 
 
-def _run(record: CellRecord) -> dict[str, Any]:
+def score_curves(record: CellRecord) -> dict[str, Float[np.ndarray, " E"]]:
+    """Return each of `SCORES` at the E evaluations of a run."""
     means = means_of_channels(record).values
     known = ~np.isnan(means)
     total, count = np.where(known, means, 0.0).sum(axis=1), known.sum(axis=1)
-    scores = {
+    return {
         "mean": np.where(count > 0, total / np.maximum(count, 1), np.nan),
         "lowest": lowest_third(means),
         "neglected": (means < NEGLECTED).mean(axis=1),
         "all_met": _all_met(record).mean(axis=1),
     }
+
+
+def _run(record: CellRecord) -> dict[str, Any]:
+    scores = score_curves(record)
     mean = scores["mean"]
     best, reached = int(np.nanargmax(mean)), np.flatnonzero(mean >= LEVEL)
     return {
