@@ -112,11 +112,12 @@ def steps_table(records: Sequence[CellRecord]) -> str:
     last = max(record.steps[-1] for record in records)
     table = markdown_table(["steps to GDPO's final lowest third", *tasks, "runs that reach it"], rows)
     legend = (
-        "Step at which the mean over seeds, made monotone by isotonic regression, reaches the value at which GDPO's runs "
-        "end; 95 % intervals by bootstrap over seeds, the level drawn with them. *Never*: not within "
-        f"{last} steps, where the runs end; such draws count as later than all others. The level is that of GDPO's runs "
-        "on the seeds that the method has. The last column counts single runs, each by its own fitted curve. A noisy "
-        "curve crosses a level early: that is why the fit is used, and why GDPO's own passage is the one to compare with."
+        "Step at which the mean over seeds, made monotone by isotonic regression, reaches the value at which GDPO's "
+        "runs end; 95 % intervals by bootstrap over seeds, the level drawn with them. *Never*: not within "
+        f"{last} steps, where the runs end; such draws count as later than all others. The level is that of GDPO's "
+        "runs on the seeds that the method has. The last column counts single runs, each by its own fitted curve. A "
+        "noisy curve crosses a level early: that is why the fit is used, and why GDPO's own passage is the one to "
+        "compare with."
     )
     return f"{table}\n{paragraph(legend)}"
 
