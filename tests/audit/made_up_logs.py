@@ -4,7 +4,7 @@ import numpy as np
 
 from rvpo.audit import Groups, audit_groups
 
-ALARMS = {"risk", "dead", "noise", "length", "conflict"}
+ALARMS = {"risk", "fading", "dead", "noise", "length", "conflict"}
 
 
 def rewards(draw, prompts=96, rollouts=8, channels=5, *, rates=(0.35, 0.8), quality=0.3):

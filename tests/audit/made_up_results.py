@@ -24,7 +24,8 @@ def channel(name="a", *, forecasts=None, level=0.5, values=1000, repeats=1000, *
     """A channel that is met by half of the answers and rises under GDPO."""
     healthy = {
         "mean": sure(0.5), "recent": sure(level), "drift": sure(0.0), "std": sure(0.5), "dead": sure(0.1),
-        "solved": sure(0.0), "failed": sure(0.0), "missing": sure(0.0), "share": sure(1.0), "rest": sure(0.1),
+        "solved": sure(0.0), "failed": sure(0.0), "recent_failed": sure(0.0),
+        "missing": sure(0.0), "share": sure(1.0), "rest": sure(0.1),
         "length": sure(0.0), "noise": sure(0.0),
     }  # fmt: skip
     return ChannelAudit(

@@ -1,6 +1,7 @@
 """Every constant that decides: a case at its boundary and a case just past it, with numbers written out."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,38 @@ def kinds(audit):
 def test_a_channel_has_a_finding_from_its_threshold_on(kind, at, past):
     assert kinds(result([channel("a", **at), channel("b")])) == [kind]
     assert kind not in kinds(result([channel("a", **past), channel("b")]))
+
+
+def fading(drift=-0.25, high=-0.125, failed=0.5, **figures):
+    """Findings of a channel that fell from 1/2 by `drift`."""
+    share = failed if isinstance(failed, Estimate) else sure(failed)
+    fell = {"level": 0.5 + drift, "drift": Estimate(drift, drift, high), "recent_failed": share}
+    return kinds(result([channel("a", **(fell | figures)), channel("b")]))
+
+
+@pytest.mark.parametrize(
+    "past",
+    [
+        {"drift": -0.25 + BIT},  # not yet by half
+        {"high": -0.125 + BIT},
+        {"failed": 0.5 - BIT},
+        {"failed": Estimate(0.5, 0.25 - BIT, 0.9)},
+        {"dead": sure(0.9)},  # that says more
+    ],
+)
+def test_a_channel_fades_from_its_thresholds_on(past):
+    assert fading() == ["fading"]
+    assert fading(failed=Estimate(0.5, 0.25, 0.9)) == ["fading"]
+    assert "fading" not in fading(**past)
+
+
+def test_fading_is_measured_from_the_bottom_of_the_range():
+    def of_range(level):
+        audited = channel("a", drift=sure(level - 2.0), recent=sure(level), recent_failed=sure(0.5))
+        return kinds(result([replace(audited, range=(-2.0, 3.0)), channel("b")]))
+
+    assert of_range(0.0) == ["fading"]  # 4 above the bottom, then 2
+    assert of_range(0.0 + BIT) == []
 
 
 def test_figures_far_on_the_healthy_side_are_no_findings():

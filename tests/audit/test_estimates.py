@@ -69,6 +69,9 @@ def test_health_of_channels_by_hand():
     assert (a.dead.value, a.solved.value, a.failed.value) == (0.5, 0.5, 0.0)
     assert (b.dead.value, b.solved.value, b.failed.value) == (0.5, 0.0, 0.5)
     assert (c.dead.value, c.solved.value, c.failed.value) == (1.0, 0.0, 0.0)
+    assert (a.recent_failed.value, b.recent_failed.value) == (0.0, 0.0)  # step 4 alone
+    backwards = audit_groups([Groups(values[::-1], step=steps)], list("abc"), methods=["gdpo"], draws=10)
+    assert [channel.recent_failed.value for channel in backwards.channels] == [0.0, 1.0, 0.0]
     assert (a.missing.value, c.missing.value, c.share.value) == (0.0, 0.5, 0.5)
     assert a.std.value == pytest.approx(math.sqrt(0.5) / 2)
     assert (a.values, c.values) == (4, 1)

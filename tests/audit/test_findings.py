@@ -46,6 +46,31 @@ def test_a_channel_that_all_meet_is_solved_and_not_first():
     assert "dead" not in by_kind
 
 
+def course_of(draw, first, last, steps=12, prompts=8, rollouts=8):
+    """Rewards of three channels, of which the first is met by a share that moves from `first` to `last`."""
+    values = rewards(draw, prompts=steps * prompts, rollouts=rollouts, channels=3)
+    rate = np.repeat(np.linspace(first, last, steps), prompts)
+    values[..., 0] = draw.random(values.shape[:2]) < rate[:, None]
+    return values
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_channel_on_its_way_to_zero_is_named(seed):
+    draw = np.random.default_rng(seed)
+    (fading,) = [f for f in audit(log(course_of(draw, 0.4, 0.0)), 3).findings if f.kind == "fading"]
+    assert fading.channels == ("c0",)
+    assert fading.text.startswith("c0 is on its way to zero: mean 0.")
+
+
+@pytest.mark.parametrize(("first", "last"), [(0.05, 0.05), (0.03, 0.3), (0.9, 0.3), (0.4, 0.2)])
+def test_a_channel_that_is_rare_but_not_falling_or_falling_but_not_rare_is_on_no_such_way(first, last):
+    """Rare, rising, falling to where groups still have signal: whatever else is said of them."""
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        findings = audit(log(course_of(draw, first, last)), 3, draws=200).findings
+        assert "fading" not in {finding.kind for finding in findings}
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_channel_that_differs_among_equal_answers_is_noisy(seed):
     draw = np.random.default_rng(seed)

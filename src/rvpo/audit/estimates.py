@@ -56,9 +56,9 @@ def estimate(
     """Return all figures with 95 % percentile bootstrap intervals over blocks of prompts.
 
     Per channel: `mean`, `recent` (mean of the last third of the steps), `drift` (last third less first third), `std`,
-    `dead`, `solved`, `failed`, `missing`, `share` (criteria per prompt), `rest` (correlation with the sum of the other
-    channels), `length` (correlation with the length of the answer), `noise` (variance among equal answers over
-    variance in the group). Per channel and signal:
+    `dead`, `solved`, `failed`, `recent_failed` (`failed` of the last third), `missing`, `share` (criteria per prompt),
+    `rest` (correlation with the sum of the other channels), `length` (correlation with the length of the answer),
+    `noise` (variance among equal answers over variance in the group). Per channel and signal:
 
         change   E_p[Cov_g(R_j, A)] / sqrt(E_p[Var_g(A)])       in reward units per unit of advantage
         outlook  sigmoid(logit(m_j) + HORIZON s_j change / E_p[Var_g(R_j)])
@@ -84,11 +84,13 @@ def estimate(
 
 
 def _with_thirds(blocks: Float[np.ndarray, "B F"], layout: Layout) -> Float[np.ndarray, "B E"]:
-    """Return the sums with total and count of the first and the last third of the steps beside them."""
+    """Return the sums with total and count of the first third of the steps beside them, and more of the last third."""
     sums = Sums(blocks, layout)
     early, late = thirds(sums)
-    levels = np.concatenate([sums.channel("total"), sums.channel("count")], axis=1)
-    return np.concatenate([blocks, levels * early[:, None], levels * late[:, None]], axis=1)
+    levels = [sums.channel("total"), sums.channel("count")]
+    groups = [sums.channel("failed"), sums.channel("has")]
+    of_early, of_late = np.concatenate(levels, axis=1), np.concatenate([*levels, *groups], axis=1)
+    return np.concatenate([blocks, of_early * early[:, None], of_late * late[:, None]], axis=1)
 
 
 def block_steps(sums: Sums) -> Float[np.ndarray, " B"]:
@@ -119,7 +121,8 @@ def _figures(
 ) -> Figures:
     """Return the figures of D rows of sums: of the whole log, or of bootstrap draws."""
     has, spread, groups = sums.channel("has"), sums.channel("spread"), sums.group("groups")[:, None]
-    recent, before = (_ratio(*np.split(part, 2, axis=1)) for part in (late, early))
+    total, count, failed, late_has = np.split(late, 4, axis=1)
+    recent, before = _ratio(total, count), _ratio(*np.split(early, 2, axis=1))
     mean = _ratio(sums.channel("total"), sums.channel("count"))
     recent = np.where(np.isnan(recent), mean, recent)
     variance = _ratio(sums.channel("variance"), spread)
@@ -130,6 +133,7 @@ def _figures(
         "drift": recent - before,
         "std": _ratio(sums.channel("std"), spread),
         **{name: _ratio(sums.channel(name), has) for name in ("dead", "solved", "failed")},
+        "recent_failed": _ratio(failed, late_has),
         "missing": 1.0 - _ratio(sums.channel("count"), sums.channel("size")),
         "share": _ratio(has, groups),
         "rest": _ratio(sums.channel("rest"), sums.channel("rest_count")),
@@ -222,7 +226,8 @@ def channel_audit(
             weight=float(pair_sums.weight[place, index] / weighed) if weighed else math.nan,
             verdict=verdict(change, level),
         )
-    plain = ("mean", "drift", "std", "dead", "solved", "failed", "missing", "share", "rest", "length", "noise")
+    plain = ("mean", "drift", "std", "dead", "solved", "failed", "recent_failed", "missing", "share", "rest", "length",
+             "noise")  # fmt: skip
     return ChannelAudit(
         name=name,
         range=(low, high),

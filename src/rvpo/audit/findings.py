@@ -1,6 +1,8 @@
 """What the figures of an audit amount to: findings in words, the gravest first, and which method to take.
 
     risk      a channel that is at risk or falls under the reference signal
+    fading    the mean fell by at least `FADED` of its height from the first to the last third of the steps, and every
+              rollout fails in at least `EXTINCT` of the last third's groups: where none succeeds nothing is learnt
     dead      no spread in at least `DEAD` of the groups; solved if that is because all rewards are the highest
     noise     equal answers to one prompt differ by at least `NOISE` of the variance in a group
     length    the reference's advantage correlates with the length of the answer by at least `LENGTH`
@@ -24,6 +26,8 @@ from rvpo.text import interval, number, percent, shown, shown_names, signed
 
 __all__ = ["AHEAD", "CONFLICT", "advise", "find", "limits"]
 
+FADED = 0.5
+EXTINCT = 0.5
 DEAD = 0.9
 NOISE = 0.1
 LENGTH = 0.2
@@ -53,6 +57,7 @@ def find(result: AuditResult) -> list[AuditFinding]:
     """Return the findings, the gravest first."""
     return [
         *_risk(result),
+        *_fading(result),
         *_dead(result),
         *_noise(result),
         *_length(result),
@@ -114,6 +119,25 @@ def _few(findings: Sequence[AuditFinding], also: str) -> list[AuditFinding]:
         return list(findings)
     names = tuple(name for finding in findings[IN_FULL:] for name in finding.channels)
     return [*findings[:IN_FULL], AuditFinding(findings[0].kind, f"{also}: {shown_names(names, 6)}", names)]
+
+
+def _fading(result: AuditResult) -> list[AuditFinding]:
+    """Return the channels on their way to zero, which absorbs: a group without a success teaches nothing."""
+    findings = []
+    for channel in result.channels:
+        recent = channel.recent.value
+        early = recent - channel.drift.value
+        height = early - channel.range[0]
+        faded = height > 0 and _beyond(channel.drift, -FADED * height)
+        if not faded or _is_dead(channel) or not _beyond(channel.recent_failed, EXTINCT):
+            continue
+        text = (
+            f"{shown(channel.name)} is on its way to zero: mean {number(early)} -> {number(recent)} over the log, and "
+            f"in {percent(channel.recent_failed.value)} of the recent groups every rollout fails it; where none "
+            "succeeds, no method can bring it back"
+        )
+        findings.append(AuditFinding("fading", text, (channel.name,)))
+    return _few(findings, "on the way to zero, too")
 
 
 def _is_dead(channel: ChannelAudit) -> bool:

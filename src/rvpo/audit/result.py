@@ -20,7 +20,7 @@ __all__ = [
     "as_json",
 ]
 
-ALARMS = ("risk", "dead", "noise", "length", "conflict")
+ALARMS = ("risk", "fading", "dead", "noise", "length", "conflict")
 """Kinds of findings that mean trouble."""
 
 
@@ -75,6 +75,8 @@ class ChannelAudit:
     """Dead with every reward at the top of the range."""
     failed: Estimate
     """Dead with every reward at the bottom of the range."""
+    recent_failed: Estimate
+    """`failed` in the last third of the steps."""
     missing: Estimate
     """Share of the rollouts of these groups without a value."""
     share: Estimate
@@ -142,7 +144,7 @@ class AuditFinding:
     """A property of the log that matters to training, in words; `rvpo.audit.findings` has the thresholds."""
 
     kind: str
-    """risk, dead, noise, length, conflict, discount, cap, missing or solved."""
+    """risk, fading, dead, noise, length, conflict, discount, cap, missing or solved."""
     text: str
     channels: tuple[str, ...] = ()
 
