@@ -19,7 +19,7 @@ from rvpo.stats import NEGLECTED, PairedTest, Ratio, bootstrap_ratio, holm
 from rvpo.text import markdown_table, number, p_value, signed
 from rvpo_lab.suite.aim import KEPT, LOWEST, MEAN, Aim, hold_against_aim
 from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.claims import EQUAL, Judged, judge_claims
+from rvpo_lab.suite.claims import claims_tables
 from rvpo_lab.suite.compare import compare_runs, difference, paired_runs
 from rvpo_lab.suite.first_passage import steps_table
 from rvpo_lab.suite.folder import read_cells
@@ -80,7 +80,7 @@ def sections(
         "aim": lambda: _aim(runs, method, unseen),
         "methods": lambda: _methods(runs),
         "steps": lambda: steps_table(records),
-        "claims": lambda: _claims(judge_claims(runs, means)),
+        "claims": lambda: claims_tables(runs, means),
         "regressions": lambda: _regressions(change_by_band(means)),
         "late": lambda: _late(records, runs, late) if late else "",
         "overall": lambda: _against_baseline(runs),
@@ -228,29 +228,6 @@ def _ratio(means: Ratio) -> str:
 def _lowest_ratio(runs: pd.DataFrame, method: str) -> str:
     pairs = paired_runs(runs, method, BASELINE, "final_lowest")
     return _ratio(bootstrap_ratio(pairs["a"], pairs["b"])) if len(pairs) else "-"
-
-
-def _claims(judged: Sequence[Judged]) -> str:
-    rows = [
-        [
-            judgement.claim.text,
-            judgement.claim.quoted,
-            f"{number(judgement.mean_a, 3)} / {number(judgement.mean_b, 3)}",
-            difference(judgement.test),
-            p_value(judgement.adjusted if judgement.claim.sign else math.nan),
-            str(judgement.test.pairs if judgement.test else 0),
-            f"**{judgement.verdict}**",
-        ]
-        for judgement in judged
-    ]
-    head = ["claim", "the paper (quoted)", "measured a / b", "a - b, 95 % interval", "p (Holm)", "pairs", "verdict"]
-    return f"""{markdown_table(head, rows)}
-a is the method named first. Pairs are (task, seed); all tasks but `tools` for the first thirteen claims. p by sign
-flips over the pairs, Holm-adjusted over all claims of a direction; reproduced: the claimed direction and p <= 0.05;
-not reproduced: the other direction and p <= 0.05 (for equality: the interval within, or beside 0 and not within,
-+-{EQUAL}). The paper's figures are HealthBench and BFCL scores of models of 1.5 to 14 billion parameters, so only
-directions can be compared. Its claim that the overhead is below 1 % is measured by `make bench` (README).
-"""
 
 
 def _against_baseline(runs: pd.DataFrame) -> str:

@@ -20,4 +20,8 @@ grades have streams of their own: a run with noise sees the same u as one withou
 
 What the model leaves out: a policy that generalises between prompts, judges that err in a systematic way, and
 answers of different lengths. It shows where a formula sends the pressure, not what a language model will score.
+
+Its horizon: the first hundred steps of a real policy, over which the order of GDPO, the paper's form and the policy
+level is the same (docs/findings.md). Decisions share no weights here, so a criterion that is rare stays learnable: in
+the long run every method ends at 0.999 where nothing conflicts. Real policies lose criteria for good by then.
 """
