@@ -183,6 +183,7 @@ def _print(
     console.print(_rates_table(rows, simulation))
     if len(simulation.final) > 1:
         console.print(_differences_table(rows, reference))
+    console.print(HORIZON, markup=False)
     changes = _late_changes(simulation)
     moving = [f"{name} ({signed(change)})" for name, change in changes.items() if abs(change) > STILL_MOVING]
     if moving:
@@ -191,7 +192,6 @@ def _print(
         )
     else:
         console.print(f"Converged: the last tenth of the steps moved no mean by more than {STILL_MOVING}.")
-    console.print(HORIZON, markup=False)
 
 
 def _table(title: str, note: str, columns: Sequence[str]) -> Table:
