@@ -81,6 +81,7 @@ def test_the_product_knows_no_laboratory(module):
     ("folder", "allowed"),
     {
         "rvpo.errors": set(),
+        "rvpo.files": {"errors"},
         "rvpo.text": set(),
         "rvpo.ranges": set(),
         "rvpo.stats": {"errors"},
@@ -88,10 +89,11 @@ def test_the_product_knows_no_laboratory(module):
         "rvpo.rewards": {"errors", "judging", "llm", "ranges"},
         "rvpo.llm": {"errors", "text"},
         "rvpo.judging": {"errors", "llm", "text"},
-        "rvpo.data": {"errors", "judging", "llm", "text"},
+        "rvpo.data": {"errors", "files", "judging", "llm", "text"},
         "rvpo.audit": {"errors", "core", "rewards", "stats", "text", "ranges"},
         "rvpo.evals": {"errors", "data", "judging", "llm", "rewards", "stats", "text"},
-        "rvpo.integrations": {"errors", "core", "data", "judging", "llm", "rewards", "stats", "text", "ranges"},
+        "rvpo.integrations": {"errors", "files", "core", "data", "judging", "llm", "rewards", "stats", "text"}
+        | {"ranges"},
         "rvpo.report": {"errors", "core", "stats", "text"},
     }.items(),
 )

@@ -22,7 +22,7 @@ from rvpo.evals.bfcl_forms import FORMS, RLLA_SYSTEM, turns_of
 from rvpo.evals.bfcl_library import language_of, load_cases, module, tools
 from rvpo.evals.bfcl_turns import AskedCase
 from rvpo.evals.models import Answer, Question
-from rvpo.evals.tool_text import native_text
+from rvpo.evals.tool_text import native_text, split_calls
 from rvpo_lab.paper_tables import Run, tables
 
 pytest.importorskip("bfcl_eval")
@@ -233,6 +233,7 @@ def test_blocks_of_native_and_rlla_calls():
             native_calls(f"<tool_call>{bad}</tool_call>")
     with pytest.raises(ValueError, match="no call"):
         native_calls('<think><tool_call>{"name": "f", "arguments": {}}</tool_call></think> No.')
+    assert split_calls("<tool_call>" * 64_000) == ("<tool_call>" * 64_000, [])  # a quadratic search would take minutes
     text = native_text("Look:", [("f", '{"a": "</tool_call>"}'), ("g", "{}"), ("h", "no JSON")])
     assert text.startswith("Look:\n<tool_call>")
     assert native_calls(native_text("", [("f", '{"a": "</tool_call> <x>"}')])) == [{"f": {"a": "</tool_call> <x>"}}]

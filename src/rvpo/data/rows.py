@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from rvpo.errors import ConfigError
+from rvpo.files import replaced
 from rvpo.judging.criteria import Criterion, Polarity, is_finite_number
 from rvpo.llm.json_text import json_text
 
@@ -155,14 +156,9 @@ def criterion_at(place: Place, key: str, row: Mapping[str, Any]) -> Criterion:
 
 
 def write_rows(rows: Iterable[RubricRow], file: Path) -> None:
-    """Write canonical rows as JSON Lines, making the folder; `load_rubric_rows` of the file gives them back.
+    """Write canonical rows as JSON Lines; `load_rubric_rows` of the file gives them back.
 
     Raises ConfigError if the file cannot be written.
     """
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", encoding="utf-8") as stream:
-            for row in rows:
-                stream.write(json_text(row) + "\n")
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror or error}") from error
+    with replaced(file) as stream:
+        stream.writelines(f"{json_text(row)}\n".encode() for row in rows)

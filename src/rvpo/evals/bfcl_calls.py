@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rvpo.evals.bfcl_library import Calls, module
-from rvpo.evals.tool_text import BLOCK
+from rvpo.evals.tool_text import split_calls
 from rvpo.llm.thoughts import without_thoughts
 from rvpo.rewards.tool_calling import read_calls
 
@@ -153,7 +153,7 @@ def native_calls(text: str, language: str = "") -> Calls:
     A block is a JSON object with `name` and `arguments`, an object or the JSON text of one.
     """
     calls = []
-    for block in BLOCK.findall(without_thoughts(text)):
+    for block in split_calls(without_thoughts(text))[1]:
         try:
             told = json.loads(block)
             name, values = told["name"], told["arguments"]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rvpo.evals.bfcl_calls import native_calls, prompted_calls, rlla_calls, shown_call
 from rvpo.evals.bfcl_library import Calls, Case, documented, module, tools
-from rvpo.evals.tool_text import BLOCK
+from rvpo.evals.tool_text import split_calls
 from rvpo.llm.thoughts import without_thoughts
 
 __all__ = ["FORMS", "Asked", "Form", "Step", "Turn", "turns_of"]
@@ -141,7 +141,7 @@ def _native(case: Case, category: str, turns: Sequence[Turn]) -> Asked:
         for step in turn.steps:
             called: dict[str, Any] = {
                 "role": "assistant",
-                "content": BLOCK.sub("", without_thoughts(step.text)).strip(),
+                "content": split_calls(without_thoughts(step.text))[0].strip(),
             }
             ids = [f"call_{len(messages)}_{place}" for place in range(len(step.calls))]
             if step.calls:

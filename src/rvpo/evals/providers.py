@@ -28,7 +28,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo, ToolParams
 
 from rvpo.evals.models import Answer, LocalModel, Question, Sampling
-from rvpo.evals.tool_text import BLOCK, native_text, with_text_arguments
+from rvpo.evals.tool_text import native_text, split_calls, with_text_arguments
 from rvpo.llm.client import ChatClient
 from rvpo.llm.config import ServerConfig
 from rvpo.llm.reply import Failure, Refusal
@@ -233,7 +233,7 @@ def _as_dict(message: ChatMessage) -> dict[str, Any]:
 def _tool_calls(text: str) -> list[ToolCall] | None:
     """Return the `<tool_call>` blocks of an answer as inspect's calls; what cannot be read has a `parse_error`."""
     calls = []
-    for place, block in enumerate(BLOCK.findall(text)):
+    for place, block in enumerate(split_calls(text)[1]):
         try:
             said = json.loads(block)
             calls.append(ToolCall(id=f"call_{place}", function=str(said["name"]), arguments=dict(said["arguments"])))

@@ -5,13 +5,13 @@ run without rvpo. It lists the other files with their sizes, so that one which l
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rvpo.errors import ConfigError
+from rvpo.files import write_whole
 from rvpo.integrations.batch import ChannelState
 
 __all__ = ["STATE_FILE", "Newest", "check_settings", "load_state", "newest_whole", "save_state", "what_is_broken"]
@@ -26,12 +26,7 @@ def save_state(folder: Path, state: ChannelState, settings: Mapping[str, Any]) -
     sizes = {str(file.relative_to(folder)): file.stat().st_size for file in files}
     sizes.pop(STATE_FILE, None)
     content = json.dumps({**asdict(state), "settings": settings, "files": sizes}, default=repr)
-    beside = folder / f"{STATE_FILE}.new"
-    with beside.open("w") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(folder / STATE_FILE)
+    write_whole(folder / STATE_FILE, content)
 
 
 def load_state(folder: Path) -> ChannelState:

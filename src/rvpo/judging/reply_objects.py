@@ -1,9 +1,9 @@
 r"""The objects that a reply holds among other text: JSON, or JSON that a model broke. Nothing is completed or guessed.
 
 What models break: lone backslashes (`\(K_\alpha\)`), quotation marks and line breaks inside a reason, a comma too
-many, single quotation marks, the end. json-repair (0.64) reads most of this but invents as well: it takes a verdict
-that a reason quotes for the entry's own, keeps the last value of a key that stands twice and closes an entry that was
-cut; partial-json-parser (0.2) reads `tru` as true; json5 (0.17) reads none of it. Here an entry is whole or is none.
+many, single quotation marks, none around keys, the end. json-repair (0.64) reads most of this but invents as well: it
+takes a verdict that a reason quotes for the entry's own, keeps the last value of a key that stands twice and closes an
+entry that was cut; partial-json-parser (0.2) reads `tru` as true. Here an entry is whole or is none.
 """
 
 import json
@@ -42,6 +42,15 @@ CUT_START = r"(?:\{\s*+(?:[\"']\w{0,20}+[\"']?+\s*+)?+)?+\Z"
 ENTRY_END = re.compile(rf"{VALUE_END}\}}(?=\s*+(?:(?:,\s*+)?+(?:{ENTRY_START}|\]|{CUT_START})|\}}?+\s*+(?:```|\Z)))")
 LIST_END = re.compile(r"\s*+(?:,\s*+)?+\]\s*+\}?")
 NEXT_ENTRY = re.compile(rf"\s*+(?:,\s*+)?+(?={ENTRY_START})")
+BARE_VALUE = r"(?:\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\d[\w.-]*+|(?:null|None|[tT]rue|[fF]alse|TRUE|FALSE)\b)"
+BARE_KEY = r"(?:\"\w{1,20}+\"|'\w{1,20}+'|\w{1,20}+)\s*+:\s*+"
+BARE_ENTRY = re.compile(rf"\s*+\{{((?:\s*+{BARE_KEY}{BARE_VALUE}\s*+(?:,|(?=\}})))++)\s*+\}}", re.DOTALL)
+BARE_PAIR = re.compile(rf"\s*+[\"']?+(\w++)[\"']?+\s*+:\s*+({BARE_VALUE})\s*+,?+", re.DOTALL)
+BARE_BEFORE = rf"(?:\s*+{BARE_KEY}[\"'][^\"'\\]{{0,2000}}+[\"']\s*+,)?+"
+BARE_START = re.compile(rf"\{{{BARE_BEFORE}\s*+[\"']?+verdicts[\"']?+\s*+:\s*+\[")
+BARE_NEXT = re.compile(r"\s*+,|(?=\s*+(?:\]|\Z))")
+"""Objects whose keys have no quotation marks: read only where every text in an entry is closed and nothing is left
+over, because a key inside a reason could not be told from one of the entry's own."""
 ESCAPED = re.compile(r"\{\s*+(?:\\\"|[\u201c\u201d])")
 STRAIGHT = str.maketrans({"\N{LEFT DOUBLE QUOTATION MARK}": '"', "\N{RIGHT DOUBLE QUOTATION MARK}": '"'})
 """An object written inside a text of JSON, or with a typesetter's quotation marks."""
@@ -118,9 +127,10 @@ def _objects(text: str, key: str) -> Iterator[ReplyObject]:
             continue
         if work > MOST_WORK:
             return
-        if BROKEN[key].match(text, start):
-            end = _broken_end(text, key, start)
-            yield ReplyObject(None, text[start:end], start, end)
+        finish = _broken_end(text, key, start) if BROKEN[key].match(text, start) else _bare_end(text, key, start)
+        if finish is not None:
+            end = finish
+            yield ReplyObject(None, text[start:finish], start, finish)
 
 
 def _broken_end(text: str, key: str, start: int) -> int:
@@ -132,10 +142,47 @@ def _broken_end(text: str, key: str, start: int) -> int:
     return len(text)
 
 
+def _bare_end(text: str, key: str, start: int) -> int | None:
+    """Return where an object with bare keys ends; None if it has no whole entry or not the key."""
+    if key == "rating":
+        entry = BARE_ENTRY.match(text, start)
+        return entry.end() if entry and any(name == key for name, _ in BARE_PAIR.findall(entry[1])) else None
+    entries = _bare_entries(text, start)
+    if not entries:
+        return None
+    finish = LIST_END.match(text, entries[-1].end())
+    return finish.end() if finish else len(text)
+
+
+def _bare_entries(text: str, start: int = 0) -> list[re.Match[str]]:
+    """Return the whole entries of an object with bare keys, up to the first that is not whole."""
+    head = BARE_START.match(text, start)
+    place, entries = head.end() if head else len(text), []
+    while (entry := BARE_ENTRY.match(text, place)) and (after := BARE_NEXT.match(text, entry.end())):
+        entries.append(entry)
+        place = after.end()
+    return entries
+
+
+def _bare_verdicts(text: str) -> list[tuple[str, bool, str]]:
+    """Return what `broken_entries` does, of an object with bare keys."""
+    entries = []
+    for entry in _bare_entries(text):
+        pairs = [(name, value.strip("\"'") if name != "met" else value) for name, value in BARE_PAIR.findall(entry[1])]
+        ids, met, reasons = ([value for name, value in pairs if name == key] for key in ("id", "met", "reason"))
+        if len(ids) == len(met) == 1 and MET_VALUE.match(f"{met[0]},"):
+            entries.append((ids[0], met[0].lower() == "true", reasons[0] if len(reasons) == 1 else ""))
+        elif len(ids) > 1 or len(met) > 1:
+            entries += [(name, False, "") for name in ids for _ in range(2)]
+    return entries
+
+
 def broken_entries(text: str) -> list[tuple[str, bool, str]]:
     """Return id, met and reason of the whole entries of a broken object; of one that is unclear its ids, twice."""
     head = BROKEN["verdicts"].match(text)
-    start, entries = head.end() if head else len(text), []
+    if head is None:
+        return _bare_verdicts(text)
+    start, entries = head.end(), []
     for match in ENTRY_END.finditer(text, start):
         entry, start = text[start : match.end()].lstrip(", \t\r\n"), match.end()
         ids = [ID_VALUE.match(entry, key.end()) for key in ID.finditer(entry)]
@@ -147,7 +194,7 @@ def broken_entries(text: str) -> list[tuple[str, bool, str]]:
             entries += [(name, False, "") for name in names for _ in range(2)]
         if not NEXT_ENTRY.match(text, start):
             break
-    return entries
+    return entries or _bare_verdicts(text)
 
 
 def _reason(entry: str) -> str:
@@ -160,5 +207,9 @@ def _reason(entry: str) -> str:
 def broken_rating(text: str) -> int | None:
     """Return the rating of a broken object, None unless it has exactly one."""
     keys = list(RATING.finditer(text))
+    entry = BARE_ENTRY.match(text) if not keys else None
+    if entry:
+        ratings = [value for name, value in BARE_PAIR.findall(entry[1]) if name == "rating"]
+        return int(ratings[0]) if len(ratings) == 1 and re.fullmatch(r"\d{1,9}", ratings[0], re.ASCII) else None
     value = RATING_VALUE.match(text, keys[0].end()) if len(keys) == 1 else None
     return int(value[1]) if value else None

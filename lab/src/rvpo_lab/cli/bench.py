@@ -9,6 +9,7 @@ from typing import Any
 from rvpo.cli.options import HelpfulParser
 from rvpo.cli.report import check_installed, write_figure
 from rvpo.errors import ConfigError
+from rvpo.files import write_whole
 from rvpo_lab.cli.bench_report import add_parser as add_report
 from rvpo_lab.cli.bench_report import report_on_suites
 from rvpo_lab.cli.live import LiveView
@@ -168,7 +169,7 @@ def write_findings(options: argparse.Namespace) -> int:
     if out is None:
         print(page, end="")
     else:
-        out.write_text(page)
+        write_whole(out, page)
         print(f"written: {out}")
     return 0
 

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from rvpo.cli.options import HelpfulParser
 from rvpo.errors import ConfigError
+from rvpo.files import write_whole
 from rvpo.stats import NEGLECTED, paired_test
 from rvpo.text import number, percent, plural, signed
 from rvpo_lab.cli.seeds import names_of
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     _print(headline, rows, simulation, settings, reference)
     if options.out is not None:
         report = _report(headline, rows, simulation, settings, reference)
-        (options.out / FILE).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_whole(options.out / FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
     return 0
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from rvpo.files import write_whole
 from rvpo.text import NOTHING, number
 
 __all__ = ["print_summary", "short_name", "sparkline", "write_log"]
@@ -23,7 +24,7 @@ def write_log(history: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Write every logged step as one line of JSON, null where a value is not finite; return the file."""
     file = folder / METRICS_FILE
     lines = [json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) for entry in history]
-    file.write_text("".join(line + "\n" for line in lines))
+    write_whole(file, "".join(line + "\n" for line in lines))
     return file
 
 

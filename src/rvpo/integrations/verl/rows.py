@@ -10,7 +10,8 @@ from typing import Any
 from rvpo.data.load import FORMATS, load_rubric_rows
 from rvpo.data.rar import POLARITY_RULES
 from rvpo.data.rows import RubricRow
-from rvpo.errors import ConfigError, RvpoError
+from rvpo.errors import RvpoError
+from rvpo.files import replaced
 
 __all__ = ["main", "verl_rows"]
 
@@ -59,11 +60,8 @@ def _write(rows: list[dict[str, Any]], file: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(pyarrow.Table.from_pylist(rows), file)
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror or error}") from error
+    with replaced(file) as stream:
+        parquet.write_table(pyarrow.Table.from_pylist(rows), stream)
 
 
 def _parser() -> argparse.ArgumentParser:
