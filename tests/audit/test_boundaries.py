@@ -16,6 +16,7 @@ from rvpo.audit.groups import ChannelNames, Rows, TooManyChannelsError, _seen_be
 from rvpo.audit.result import Estimate, Pair
 from rvpo.audit.sums import BlockSums, Layout
 from rvpo.errors import ConfigError
+from rvpo.text import shown_names
 
 BIT = 1e-9
 """A little, beside thresholds of order 1."""
@@ -578,6 +579,20 @@ def test_a_mean_of_columns_may_differ_by_rounding(error, left_out):
 def test_a_sum_of_columns_may_differ_by_rounding_near_0(error, left_out):
     a = np.random.default_rng(0).random(20)
     assert list(find_columns(head(a, -a, np.tile([error, -error], 10))).left_out) == left_out
+
+
+def test_totals_are_found_among_hundreds_of_columns():
+    rewards = np.random.default_rng(0).integers(0, 2, size=(300, 64)).astype(float)
+    rewards[np.random.default_rng(1).random(rewards.shape) < 0.3] = np.nan
+    rewards[101] = np.arange(64) % 2
+    rewards[0, 0] = np.inf
+    columns = {f"tag {index}": list(column) for index, column in enumerate(rewards)}
+    columns |= {"of three": list(np.nanmean(rewards[100:103], axis=0)), "of all": list(np.nansum(rewards[1:], axis=0))}
+    parts = [f"tag {index}" for index in range(1, 300)]
+    assert find_columns({"prompt": ["p"] * 64} | columns).left_out == {
+        "of three": "the mean of tag 100, tag 101 and tag 102",
+        "of all": f"the sum of {shown_names(parts)}",
+    }
 
 
 def csv(folder, column):

@@ -6,14 +6,16 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from made_up_logs import log, rewards
+from made_up_results import channel, forecast, method
+from made_up_results import result as made_up
 
 from rvpo.audit import audit_groups, audit_page, compare
-from rvpo.audit.page import points
+from rvpo.audit.page import MOST_DRAWN, heat_map, points
 from rvpo.errors import ConfigError
 from rvpo.text import interval, shown
 
 HOSTILE = ["<script>alert(1)</script>", "[bold red]x[/]", "a\x1b[31m\nb", '"><img src=x onerror=y>', "{{ 7 * 7 }}"]
-VOID = {"meta", "polyline", "br"}
+VOID = {"meta", "polyline", "br", "wbr"}
 
 
 class Tags(HTMLParser):
@@ -78,6 +80,39 @@ def test_many_channels_list_pairs_instead_of_a_table():
     names = [f"c{index}" for index in range(25)]
     many = audit_groups([log(rewards(draw, channels=25, prompts=20))], names, methods=["gdpo"], draws=20)
     assert any(" and c" in text for text in Tags(audit_page(many)).texts)
+
+
+def test_the_finding_advice_and_pictures_come_before_the_folded_tables(result):
+    text = audit_page(result, compare(result, result))
+    first, _, rest = text[text.index("<h1>") :].partition("<details>")
+    assert first.startswith(f"<h1>{result.headline}</h1>")
+    assert 0 < first.index("What to do") < first.index("Who is neglected under gdpo") < first.index("What each method")
+    assert first.count('class="level"') == len(HOSTILE)
+    assert "<details open" not in text
+    assert rest.count("<table>") == rest.count('<div class="scroll" tabindex="0"><table>') == 5
+
+
+def test_the_heat_map_has_every_method_at_its_best_k_and_the_size_of_each_forecast():
+    changes = {"gdpo": 0.4, "rvpo k=1": -0.1, "rvpo k=2": 0.2, "cvar": np.nan}
+    outlooks = {"low": 0.1, "high": 0.9}
+    channels = [
+        channel(name, forecasts={signal: forecast(change, outlook=outlook) for signal, change in changes.items()})
+        for name, outlook in reversed(outlooks.items())
+    ]
+    methods = [method(name, lowest=lowest) for name, lowest in zip(changes, (0.2, 0.4, 0.3, 0.5), strict=True)]
+    drawn = heat_map(made_up(channels, methods))
+    assert [row.name for row in drawn.channels] == ["low", "high"]
+    assert [column.name for column in drawn.methods] == ["gdpo", "cvar", "rvpo k=1"]
+    assert {drawn.depth["low", name] for name in ("gdpo", "rvpo k=1", "cvar")} == {1.0, 0.25, 0.0}
+
+
+def test_of_many_channels_the_pictures_show_those_most_at_risk():
+    many = made_up([channel(f"tag {n}", forecasts={"gdpo": forecast(outlook=n / 300)}) for n in range(300)][::-1])
+    first, _, rest = audit_page(many).partition("<details>")
+    assert MOST_DRAWN == 20
+    assert (first.count("tag 19<"), first.count("tag 20<")) == (2, 0)
+    assert "280 more are in the tables below" in first
+    assert rest.count("tag 299<") == 3
 
 
 def test_json_has_every_figure_and_nothing_that_json_lacks(result):
