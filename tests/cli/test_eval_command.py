@@ -256,9 +256,7 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
             "--subset takes NAME",
         ),
         (["gpqa", "--data", "r.csv", "--model", "m", "--base-url", "u"], "Correct Answer"),
-        (["gpqa", "--model", "m", "--base-url", "u"], "gpqa needs --data"),
-        (["gpqa", "--data", "r.csv", "--repeat", "2", "--model", "m"], "gpqa: no option --repeat; there are --data"),
-        (["gpqa", "--data", "r.csv", "--repeats", "x", "--model", "m"], "--repeats needs a number, got 'x'"),
+        (["tools", "--model", "m", "-T", "a=1"], "-T is for tasks of other packages; tools take options"),
         (["--model", "m", "tools"], "tasks come first, then options"),
         (["gqpa", "--model", "m"], "there is no task 'gqpa'"),
     ],
@@ -274,6 +272,22 @@ def test_bad_input_is_one_line(tmp_path, capsys, words, told):
     assert told in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--base-url", "u"], "the following arguments are required: --data"),
+        (["--data", "r.csv", "--repeat", "2"], "unrecognized arguments: --repeat 2; did you mean --repeats?"),
+        (["--data", "r.csv", "--repeats", "x"], "argument --repeats: invalid int value: 'x'"),
+        (["--data", "r.csv", "-T", "x"], "argument -T: needs NAME=VALUE, got 'x'"),
+    ],
+)
+def test_options_that_a_task_lacks_or_needs(capsys, words, message):
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "gpqa", "--model", "m", *words])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_help_has_examples_and_a_tasks_own_options(capsys):
@@ -295,7 +309,7 @@ def test_a_task_of_anybody_for_a_local_model(tmp_path, capsys):
         "    return Task(dataset=[Sample(id=at, input=f'word {at}', target='x') for at in range(number)],"
         " scorer=match())\n"
     )
-    command = ["eval", "mine.py@words", "--number", "5", "--model", "policy", "--max-tokens", "4", "--out", "o"]
+    command = ["eval", "mine.py@words", "-T", "number=5", "--model", "policy", "--max-tokens", "4", "--out", "o"]
     assert main(command) == 0
     assert "match" in capsys.readouterr().out
     (log,) = read_logs(tmp_path / "o")
