@@ -160,10 +160,10 @@ def test_healthbench_through_a_served_model_and_a_judge_that_loses_verdicts(tmp_
         for at in range(20)
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "hard.txt").write_text("p1\np10\n")
+    (tmp_path / "hard.jsonl").write_text("".join(json.dumps(rows[at]) + "\n" for at in (1, 10)))
     with FaultServer(reply=judged) as server:
         served = ["--model", "org/policy", "--base-url", server.url, "--judge", "j", "--judge-url", server.url]
-        command = ["eval", "healthbench", "--data", "rows.jsonl", *served, "--subset", "hard=hard.txt"]
+        command = ["eval", "healthbench", "--data", "rows.jsonl", *served, "--subset", "hard=hard.jsonl"]
         assert main(command) == 0
         asked = server.requests
         printed = capsys.readouterr().out

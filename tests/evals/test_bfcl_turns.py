@@ -318,7 +318,7 @@ def test_a_local_models_template_is_given_the_tools(tmp_path):
         build_policy(tmp_path / name, byte_tokenizer(["find_it say so"], 280, chat_template=template))
     model, sampling = LocalModel(tmp_path / "knows"), Sampling(max_tokens=2)
     _, tokenizer = model._load()
-    assert tokenizer.decode(model._encode(tokenizer, [one], sampling).input_ids[0]) == "find_it say so"
+    assert tokenizer.decode(model._token_ids(tokenizer, one, sampling)) == "find_it say so"
     (answer,) = model.answers([one], sampling)
     assert answer.tokens == 2
     with pytest.raises(ConfigError, match="knows no tools"):

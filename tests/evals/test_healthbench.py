@@ -11,7 +11,7 @@ from judging.fault_server import FaultServer, honest
 from rvpo.data.load import load_rubric_rows
 from rvpo.data.rows import RubricRow
 from rvpo.errors import ConfigError, JudgeError
-from rvpo.evals.healthbench import build, example_scores, judge_about, subset_ids
+from rvpo.evals.healthbench import build, example_scores, judge_about
 from rvpo.evals.models import Answer
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
@@ -225,11 +225,3 @@ def test_points_must_say_what_polarity_says():
     rubric = Rubric((Criterion("c", "avoids x", -3, "positive"), Criterion("d", "says y", 3)))
     with pytest.raises(ConfigError, match="another polarity"):
         build([ROWS[0] | {"rubric": rubric.to_rows()}], RuleJudge(says))
-
-
-def test_subset_files():
-    assert subset_ids(['{"prompt_id": "a"}', " b ", ""]) == {"a", "b"}
-    with pytest.raises(ConfigError, match="line 2"):
-        subset_ids(["a", '{"id": "b"}'])
-    with pytest.raises(ConfigError, match="there are none"):
-        subset_ids([""])

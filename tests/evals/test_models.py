@@ -102,7 +102,7 @@ def test_adapters_answer_as_the_merged_model(folder, tmp_path):
 
 
 def test_chat_messages_need_a_chat_template(folder, tmp_path):
-    chat = [Question.of("c", 0, [{"role": "user", "content": "red green"}], 0)]
+    chat = [Question.of("c", 0, [{"role": "user", "content": "red"}, {"role": "user", "content": "green"}], 0)]
     with pytest.raises(ConfigError, match="has no chat template"):
         answers(LocalModel(folder), Sampling(), chat)
     shutil.copytree(folder, tmp_path / "chat")
@@ -126,7 +126,7 @@ def test_a_fingerprint_tells_weights_and_tokenizer_apart_but_not_places(folder, 
 
 def test_a_large_file_is_sampled_at_its_ends_too(tmp_path, monkeypatch):
     monkeypatch.setattr("rvpo.evals.models.WHOLE", 1000)
-    monkeypatch.setattr("rvpo.evals.models.BLOCK", 10)
+    monkeypatch.setattr("rvpo.evals.models.PART", 10)
     seen = set()
     for place in (None, 0, 4999):
         content = bytearray(5000)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvpo.evals.bfcl_calls import prompted_calls
+from rvpo.evals.bfcl_forms import prompted_calls
 from rvpo.evals.gpqa import parse_letter
 from rvpo.judging.verdicts import parse_rating
 from rvpo.llm.json_text import json_text

@@ -19,8 +19,7 @@ from typing import Any
 
 from rvpo.data.healthbench import AXES
 from rvpo.errors import ConfigError
-from rvpo.evals.benchmark import Record
-from rvpo.evals.checkpoints import best_checkpoint, rank
+from rvpo.evals.benchmark import Record, best_checkpoint, rank
 from rvpo.evals.paired import cautions, cells, compare, heads
 from rvpo.text import NOTHING, markdown_table, number, span
 

@@ -115,7 +115,7 @@ def chosen_log(folder: Path, checkpoint: str) -> "Log":
     Raises ConfigError for a folder with logs of several tasks or runs, or without that checkpoint.
     """
     from rvpo.cli.eval_view import summary_of
-    from rvpo.evals.checkpoints import best_checkpoint
+    from rvpo.evals.benchmark import best_checkpoint
     from rvpo.evals.logs import read_logs
 
     logs = read_logs(folder)

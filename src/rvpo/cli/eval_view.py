@@ -39,7 +39,6 @@ def _summarize(log: Log) -> Summarize:
         return summarize
     return lambda records: {
         "headline": log.score or log.names[0],
-        "aggregates": {},
         "shown": log.names,
         "scores": {name: mean_score(records, name) for name in log.names},
     }

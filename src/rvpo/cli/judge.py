@@ -6,9 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,14 +15,11 @@ from rvpo.cli.judge_check import check
 from rvpo.cli.judge_grade import grade, read_answers
 from rvpo.cli.options import HelpfulParser, add_config_options, given_options
 from rvpo.errors import ConfigError
-from rvpo.judging.config import JudgeConfig
+from rvpo.judging.config import STORE, JudgeConfig
 from rvpo.judging.store import VerdictStore
 from rvpo.llm.json_text import json_text
 
 __all__ = ["judge_config", "main"]
-
-DEFAULTS = {"store": "verdicts.sqlite"}
-"""Settings of the judge that are the command's own: without a store, what was paid would be lost at the end."""
 
 EXAMPLES = """
 examples:
@@ -51,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     judge = HelpfulParser(add_help=False)
     judge.add_argument("rows", type=Path, help="jsonl file of answers")
     judge.add_argument("--config", type=Path, help="YAML file with options of the judge")
-    add_config_options(judge, JudgeConfig, defaults=DEFAULTS)
+    add_config_options(judge, JudgeConfig, defaults={"store": STORE})
     grade_options = commands.add_parser(
         "grade", parents=[judge], help="answers in, verdicts out; goes on where it stopped"
     )
@@ -90,16 +85,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def judge_config(options: argparse.Namespace) -> JudgeConfig:
     """Return the judge's settings from the YAML file and the options, which come first."""
-    settings: dict[str, Any] = dict(DEFAULTS)
-    if options.config is not None:
-        try:
-            in_file = yaml.safe_load(options.config.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: bytes that are no UTF-8
-            raise ConfigError(f"cannot read {options.config}: {error}") from error
-        if not isinstance(in_file, dict):
-            raise ConfigError(f"{options.config} must hold options of the judge, as 'model: NAME'")
-        settings |= {str(name): value for name, value in in_file.items()}
-    return JudgeConfig.from_mapping(settings | given_options(options, JudgeConfig))
+    return JudgeConfig.from_file(options.config, given_options(options, JudgeConfig))
 
 
 def manage_store(options: argparse.Namespace) -> int:

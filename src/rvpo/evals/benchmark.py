@@ -8,16 +8,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rvpo.evals.models import Answer, Question
+from rvpo.evals.models import Answer, Prompt, Question
 from rvpo.stats import bootstrap_interval
 
 __all__ = [
     "Ask",
     "Benchmark",
     "Record",
+    "best_checkpoint",
     "mean_score",
     "per_answer",
     "questions_digest",
+    "rank",
+    "repeated",
     "summarized",
     "units_of",
     "unknown_record",
@@ -52,8 +55,8 @@ class Benchmark:
     score: Score
     """A question and its answer, which may be lost -> its record."""
     summarize: Callable[[Sequence[Record]], Mapping[str, Any]]
-    """All records -> `headline` (a name in `scores`), `scores` (name -> as `mean_score`), `aggregates` (name -> its
-    definition), `shown` (names for tables), and what else is to be in the summary."""
+    """All records -> `headline` (a name in `scores`), `scores` (name -> as `mean_score`), `shown` (names for tables),
+    and what else is to be in the summary."""
     item_score: str
     """The name in a record's `scores` that comparisons use."""
     about: Mapping[str, Any]
@@ -76,6 +79,11 @@ def units_of(contents: Sequence[object]) -> list[str]:
         seen[digest] += 1
         names.append(digest if seen[digest] == 1 else f"{digest}-{seen[digest]}")
     return names
+
+
+def repeated(prompts: Mapping[str, Prompt], repeats: int, seed: int) -> list[Question]:
+    """Return the questions that ask each prompt, named by its unit, so often."""
+    return [Question.of(unit, repeat, prompt, seed) for unit, prompt in prompts.items() for repeat in range(repeats)]
 
 
 def questions_digest(questions: Sequence[Question]) -> str:
@@ -165,3 +173,24 @@ def summarized(
         },
         **summarize(records),
     }
+
+
+def rank(summary: Mapping[str, Any]) -> float | None:
+    """Return the headline score of a summary, HealthBench's before clipping; None where it is missing.
+
+    >>> rank({"headline": "score", "scores": {"score": {"value": 0.0, "unclipped": -0.125}}})
+    -0.125
+    """
+    entry = summary["scores"][summary["headline"]]
+    value: float | None = entry.get("unclipped", entry["value"])
+    return value
+
+
+def best_checkpoint(summaries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the summary with the highest headline score, the first of several; the last one if none has a score.
+
+    `summaries` are those of one run's checkpoints on one benchmark, the last step last. The best is chosen by the
+    score that is then reported, which flatters every method.
+    """
+    scored = [summary for summary in summaries if rank(summary) is not None]
+    return max(scored, key=lambda summary: rank(summary) or 0.0) if scored else summaries[-1]

@@ -21,13 +21,14 @@ would show. Source of the rules: Patil et al., the Berkeley Function Calling Lea
 
 import math
 import random
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import NormalDist, variance
 from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.evals.benchmark import Ask, Benchmark, Record, mean_score, per_answer, unknown_record
+from rvpo.evals.benchmark import Ask, Benchmark, Record, mean_score, per_answer, repeated, unknown_record
 from rvpo.evals.bfcl_forms import FORMS, turns_of
 from rvpo.evals.bfcl_library import VERSION, check_calls, language_of, load_cases, require
 from rvpo.evals.bfcl_turns import AskedCase, check_transcript, conversed, read_transcript
@@ -62,11 +63,11 @@ Weights = Mapping[str, float]
 
 def _mean_of(*parts: Weights | str) -> Weights:
     """Return the weights of categories in the unweighted mean of aggregates and categories."""
-    found: dict[str, float] = {}
+    weights: dict[str, float] = defaultdict(float)
     for part in parts:
         for name, weight in ({part: 1.0} if isinstance(part, str) else part).items():
-            found[name] = found.get(name, 0.0) + weight / len(parts)
-    return found
+            weights[name] += weight / len(parts)
+    return weights
 
 
 def _by_cases(*names: str) -> Weights:
@@ -92,19 +93,6 @@ WEIGHTS: Mapping[str, Weights] = {
     "irrelevance_detection": _mean_of("irrelevance", "live_irrelevance"),
 }
 """Aggregate -> the weight of each of its categories' shares."""
-AGGREGATES = {
-    "overall": "BFCL v3 overall: mean of non_live, live and multi_turn",
-    "single_turn": "mean of non_live and live",
-    "non_live": "mean of simple_ast, multiple, parallel, parallel_multiple and irrelevance",
-    "live": "share of all live cases, each counted once",
-    "multi_turn": "mean of its four categories",
-    "simple_ast": "mean of simple (Python), java and javascript",
-    "non_live_ast": "mean of simple_ast, multiple, parallel and parallel_multiple",
-    "live_ast": "share of the live cases with expected calls, each counted once",
-    "irrelevance_detection": "mean of irrelevance and live_irrelevance",
-    "accuracy": "share of all cases asked, each counted once; not an aggregate of the leaderboard",
-    "category:NAME": "share of the category's cases",
-}
 
 
 def build(
@@ -187,7 +175,7 @@ def _drawn(cases: list[dict[str, Any]], category: str, number: int | None, seed:
 
 def _questions(unit: str, setting: AskedCase, repeats: int, seed: int) -> list[Question]:
     asked = setting.form.ask(setting.case, setting.category, turns_of(setting.case)[:1])
-    return [replace(Question.of(unit, repeat, asked.prompt, seed), tools=asked.tools) for repeat in range(repeats)]
+    return [replace(question, tools=asked.tools) for question in repeated({unit: asked.prompt}, repeats, seed)]
 
 
 def record(question: Question, setting: AskedCase, answer: Answer) -> Record:
@@ -235,15 +223,14 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     spreads = {name: _spread(records, name) for name in units}
     scores = {name: _aggregate(weights, categories, spreads, short) for name, weights in WEIGHTS.items()}
     scores["accuracy"] = mean_score(records, "accuracy")
-    scores |= {CATEGORY + name: one for name, one in categories.items()}
+    scores |= {CATEGORY + name: summary for name, summary in categories.items()}
     whole = (name for name in ("overall", "single_turn", "non_live", "live", "multi_turn") if _is_whole(name, short))
     return {
         "headline": next(whole, "accuracy"),
-        "aggregates": AGGREGATES,
         "shown": list(scores),
         "scores": scores,
         "not_run": {name: [len(units.get(name, ())), CATEGORIES[name]] for name in short},
-        "wrong_because": _reasons(records),
+        "wrong_because": dict(Counter(record["why"] for record in records if record["why"] is not None).most_common()),
         "malformed": sum(bool(record.get("malformed")) for record in records),
     }
 
@@ -283,11 +270,3 @@ def _aggregate(
     ends = [value + sign * NormalDist().inv_cdf(0.975) * error for sign in (-1, 1)]
     interval = None if math.isnan(error) else [min(max(end, 0.0), 1.0) for end in ends]
     return {"value": value, "interval": interval, **counts, "bounds": bounds}
-
-
-def _reasons(records: Sequence[Record]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for record in records:
-        if record["why"] is not None:
-            found[record["why"]] = found.get(record["why"], 0) + 1
-    return dict(sorted(found.items(), key=lambda item: -item[1]))

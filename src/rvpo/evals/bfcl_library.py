@@ -61,11 +61,11 @@ DOCUMENTS = {
 def require() -> None:
     """Raise ConfigError, with the command that helps, unless the right version can be used."""
     try:
-        found = version("bfcl-eval")
+        installed = version("bfcl-eval")
     except PackageNotFoundError:
         raise ConfigError(f"BFCL needs bfcl-eval {VERSION}, which is not installed: {INSTALL}") from None
-    if found != VERSION:
-        raise ConfigError(f"BFCL v3 is bfcl-eval {VERSION}; {found} is installed, with other cases: {INSTALL}")
+    if installed != VERSION:
+        raise ConfigError(f"BFCL v3 is bfcl-eval {VERSION}; {installed} is installed, with other cases: {INSTALL}")
     for name in (CHECKER, "bfcl_eval.model_handler.utils"):
         module(name)
 
@@ -100,7 +100,7 @@ def load_cases(category: str) -> list[dict[str, Any]]:
     cases = _read(f"BFCL_v3_{category}.json")
     if "relevance" in category:
         return [case | {"truth": None} for case in cases]
-    truths = {one["id"]: one["ground_truth"] for one in _read("possible_answer", f"BFCL_v3_{category}.json")}
+    truths = {row["id"]: row["ground_truth"] for row in _read("possible_answer", f"BFCL_v3_{category}.json")}
     cases = [case | {"truth": truths[case["id"]]} for case in cases]
     return [_with_functions(case) for case in cases] if category.startswith("multi_turn") else cases
 
@@ -113,19 +113,21 @@ def _document(name: str) -> list[dict[str, Any]]:
 
 def _with_functions(case: dict[str, Any]) -> dict[str, Any]:
     """Return a case of several turns with its functions; those that come later are in `missed_function`, by turn."""
-    every = [one for name in case["involved_classes"] for one in _document(name)]
+    functions = [function for name in case["involved_classes"] for function in _document(name)]
     held_back = case.get("missed_function", {})
-    names = {name for some in held_back.values() for name in some}
-    later = {turn: [one for one in every if one["name"] in some] for turn, some in held_back.items()}
-    return case | {"function": [one for one in every if one["name"] not in names], "missed_function": later}
+    late = {name for names in held_back.values() for name in names}
+    by_turn = {
+        turn: [function for function in functions if function["name"] in names] for turn, names in held_back.items()
+    }
+    first = [function for function in functions if function["name"] not in late]
+    return case | {"function": first, "missed_function": by_turn}
 
 
 def documented(functions: Sequence[Mapping[str, Any]], category: str) -> list[dict[str, Any]]:
     """Return descriptions with the hints on the language that BFCL adds; Java's and JavaScript's values are texts."""
     utils: Any = module("bfcl_eval.model_handler.utils")
     copied = json.loads(json.dumps(list(functions)))  # it changes what it is given; faster than deepcopy
-    found: list[dict[str, Any]] = utils.func_doc_language_specific_pre_processing(copied, category)
-    return found
+    return list(utils.func_doc_language_specific_pre_processing(copied, category))
 
 
 def tools(functions: Sequence[Mapping[str, Any]], category: str) -> list[dict[str, Any]]:
@@ -133,8 +135,7 @@ def tools(functions: Sequence[Mapping[str, Any]], category: str) -> list[dict[st
     utils: Any = module("bfcl_eval.model_handler.utils")
     openapi = module("bfcl_eval.constants.type_mappings").GORILLA_TO_OPENAPI
     style = module("bfcl_eval.model_handler.model_style").ModelStyle.OpenAI_Completions
-    found: list[dict[str, Any]] = utils.convert_to_tool(documented(functions, category), openapi, style)
-    return found
+    return list(utils.convert_to_tool(documented(functions, category), openapi, style))
 
 
 def language_of(category: str) -> str:
@@ -154,8 +155,8 @@ def check_calls(case: Case, category: str, calls: Calls, *, underscores: bool = 
     checker: Any = module(CHECKER)
     names = "underscores" if underscores else "dots"
     try:
-        found = checker.ast_checker(case["function"], calls, case["truth"], language_of(category), category, names)
+        verdict = checker.ast_checker(case["function"], calls, case["truth"], language_of(category), category, names)
     except Exception as error:
         # It takes types for granted and raises whatever comes of others (a text in a list of dictionaries, say).
         return f"checker:{type(error).__name__}"
-    return None if found["valid"] else str(found["error_type"])
+    return None if verdict["valid"] else str(verdict["error_type"])

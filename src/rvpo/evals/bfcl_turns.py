@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from rvpo.evals.benchmark import Ask
-from rvpo.evals.bfcl_forms import Form, Step, Turn, turns_of
+from rvpo.evals.bfcl_forms import Form, Step, turns_of
 from rvpo.evals.bfcl_library import DOCUMENTS, Calls, Case, language_of, module
 from rvpo.evals.models import Answer, Question
 
@@ -101,7 +101,7 @@ def _refuse_work(method: Callable[..., Any], values: Mapping[str, Any], places: 
         return  # the call itself says it better
     for name, value in arguments.items():
         numbers = value if isinstance(value, list | tuple) else [value]
-        if any(isinstance(one, int) and one.bit_length() > MOST_BITS for one in numbers):
+        if any(isinstance(number, int) and number.bit_length() > MOST_BITS for number in numbers):
             raise ValueError(f"{name} is too large")
         if isinstance(value, int | float) and abs(value) > WORK.get(name, float("inf")):
             raise ValueError(f"{name} is too large")
@@ -110,13 +110,13 @@ def _refuse_work(method: Callable[..., Any], values: Mapping[str, Any], places: 
 def _expected(text: str) -> tuple[str, dict[str, Any], list[Any]]:
     """Return an expected call's name, its arguments by name, and by place."""
     body: Any = ast.parse(text, mode="eval").body
-    places = [ast.literal_eval(one) for one in body.args]
-    return body.func.id, {one.arg: ast.literal_eval(one.value) for one in body.keywords}, places
+    values = {keyword.arg: ast.literal_eval(keyword.value) for keyword in body.keywords}
+    return body.func.id, values, [ast.literal_eval(argument) for argument in body.args]
 
 
 def read_transcript(setting: AskedCase, text: str) -> list[list[Calls]]:
     """Return the calls of a transcript: turn by turn, answer by answer; answers without any are left out."""
-    return [[calls for said in turn if (calls := _read(setting, said))] for turn in json.loads(text)]
+    return [[calls for answer in turn if (calls := _read(setting, answer))] for turn in json.loads(text)]
 
 
 def _read(setting: AskedCase, text: str) -> Calls:
@@ -132,10 +132,10 @@ def check_transcript(case: Case, category: str, turns: Sequence[Sequence[Calls]]
         return "multi_turn:force_terminated"
     checker: Any = module(CHECKER)
     ours, theirs = World(case, category), World(case, category)
-    given: list[str] = []
+    results: list[str] = []
     for place, (answers, truth) in enumerate(zip(turns, case["truth"], strict=True)):
         for calls in answers:
-            given += ours.run_all(calls)
+            results += ours.run_all(calls)
         wanted = [theirs.run(*_expected(text)) for text in truth]
         if not truth:
             continue
@@ -146,66 +146,28 @@ def check_transcript(case: Case, category: str, turns: Sequence[Sequence[Calls]]
         except RecursionError:
             # A folder that was moved into itself equals nothing.
             return "multi_turn:instance_state_mismatch"
-        for found in (same, checker.response_checker(given, wanted, place)):
-            if not found["valid"]:
-                return str(found["error_type"])
+        for verdict in (same, checker.response_checker(results, wanted, place)):
+            if not verdict["valid"]:
+                return str(verdict["error_type"])
     return None
 
 
-class Conversation:
-    """One case on its way: what is asked next, and what has been answered."""
-
-    def __init__(self, question: Question, setting: AskedCase) -> None:
-        self.question, self.setting = question, setting
-        self.world = World(setting.case, setting.category)
-        self.turns = turns_of(setting.case)
-        self.at = self.tokens = self.count = 0
-        self.is_cut, self.lost = False, ""
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more is asked."""
-        return bool(self.lost) or self.at >= len(self.turns) or self._is_stuck
-
-    @property
-    def _turn(self) -> Turn:
-        return self.turns[self.at]
-
-    @property
-    def _is_stuck(self) -> bool:
-        return len(self._turn.steps) > MOST_STEPS
-
-    def next(self) -> Question:
-        """Return the next thing to ask."""
-        asked = self.setting.form.ask(self.setting.case, self.setting.category, self.turns[: self.at + 1])
-        self.count += 1
-        return replace(
-            Question.of(f"{self.question.id}@{self.count}", 0, asked.prompt, self.question.seed), tools=asked.tools
-        )
-
-    def take(self, answer: Answer) -> None:
-        """Take an answer in: run its calls, or go on to the next turn if it has none."""
-        self.tokens += answer.tokens
-        self.is_cut |= answer.is_cut
-        if answer.text is None:
-            self.lost = answer.lost or "lost"
-            return
-        calls = _read(self.setting, answer.text)
-        self._turn.steps.append(Step(answer.text, calls, self.world.run_all(calls)))
-        if not calls:
-            self.at += 1
-
-    def answer(self) -> Answer:
-        """Return the transcript; lost as a whole if one answer is."""
-        if self.lost:
-            return Answer(None, self.tokens, self.is_cut, self.lost)
-        begun = self.turns[: self.at + 1]
-        return Answer(json.dumps([[step.text for step in turn.steps] for turn in begun]), self.tokens, self.is_cut)
-
-
 async def conversed(question: Question, setting: AskedCase, ask: Ask) -> Answer:
-    """Return the transcript of a whole conversation; one that is killed half-way begins anew."""
-    conversation = Conversation(question, setting)
-    while not conversation.is_over:
-        conversation.take(await ask(conversation.next()))
-    return conversation.answer()
+    """Return the transcript of a whole conversation, lost if one answer is; killed half-way, it begins anew."""
+    world, turns = World(setting.case, setting.category), turns_of(setting.case)
+    tokens, is_cut = 0, False
+    for place, turn in enumerate(turns):
+        for _ in range(MOST_STEPS + 1):
+            asked = setting.form.ask(setting.case, setting.category, turns[: place + 1])
+            answer = await ask(replace(question, prompt=asked.prompt, tools=asked.tools))
+            tokens, is_cut = tokens + answer.tokens, is_cut or answer.is_cut
+            if answer.text is None:
+                return Answer(None, tokens, is_cut, answer.lost)
+            calls = _read(setting, answer.text)
+            turn.steps.append(Step(answer.text, calls, world.run_all(calls)))
+            if not calls:
+                break
+        else:
+            break  # it calls and calls
+    transcript = [[step.text for step in turn.steps] for turn in turns if turn.steps]
+    return Answer(json.dumps(transcript), tokens, is_cut)

@@ -37,11 +37,6 @@ INSTRUCTION = (
 TEMPLATE = INSTRUCTION + "\n\nQUESTION\n\nA) ...\nB) ...\nC) ...\nD) ..."
 """What its hash in the summary is made of."""
 
-AGGREGATES = {
-    "accuracy": "correct / answers; unreadable ones are wrong, lost ones missing; Wilson interval, n = questions",
-    "accuracy_of_parsed": "correct / answers with a readable letter",
-}
-
 # A capital, or a small letter that ends its phrase ("\\boxed{b}"): in "the answer is a protein" there is no letter.
 _LETTER = r"(?P<letter>[A-D](?![A-Za-z0-9'])|[a-d](?=[\s$]*(?:[)}\].,;]|$)))"
 _OPENED = r"(?:\$|\\\(|\\boxed|\\text(?:bf)?|[({\[\s])*"
@@ -174,7 +169,6 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     scores = {name: with_wilson(records, name) for name in dict.fromkeys(names)}
     return {
         "headline": "accuracy",
-        "aggregates": AGGREGATES,
         "shown": list(scores),
         "scores": scores,
         "unparsed": sum(record["letter"] is None and not record["missing"] for record in records),

@@ -13,7 +13,7 @@ from typing import Any
 
 from inspect_ai import Epochs, Task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import GenerateConfig, ModelOutput, get_model
+from inspect_ai.model import GenerateConfig, ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import (
     Metric,
     SampleScore,
@@ -25,14 +25,15 @@ from inspect_ai.scorer import (
     metric,
     score_reducer,
     scorer,
-)
+)  # fmt: skip
 from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.tool import ToolInfo
 
 from rvpo.errors import ConfigError, JudgeError, RvpoError
-from rvpo.evals.benchmark import Benchmark, Record, questions_digest
+from rvpo.evals.benchmark import Benchmark, questions_digest
 from rvpo.evals.logs import OWN
 from rvpo.evals.models import Answer, Question
-from rvpo.evals.providers import chat_messages, tool_infos
+from rvpo.evals.providers import chat_messages
 from rvpo.llm.limits import MOST_MISSING, too_many_so_far
 
 __all__ = ["as_task"]
@@ -86,7 +87,8 @@ def _answers(benchmark: Benchmark) -> Solver:
     async def ask(question: Question) -> Answer:
         model = get_model()
         try:
-            output = await model.generate(chat_messages(question.prompt), tool_infos(question.tools))
+            tools = [ToolInfo.model_validate(tool["function"]) for tool in question.tools]
+            output = await model.generate(chat_messages(question.prompt), tools)
         except RvpoError:
             raise
         except Exception as error:  # of any provider, after its own retries
@@ -114,16 +116,15 @@ def _answers(benchmark: Benchmark) -> Solver:
 
 
 def _answer(output: ModelOutput) -> Answer:
-    if output.error is not None:
-        return Answer(None, lost=output.error)
     tokens = output.usage.output_tokens if output.usage is not None else 0
-    return Answer(output.completion, tokens, output.stop_reason == "max_tokens")
+    text = output.completion if output.error is None else None
+    return Answer(text, tokens, output.stop_reason == "max_tokens", output.error or "")
 
 
 def _output(model: str, answer: Answer) -> ModelOutput:
     output = ModelOutput.from_content(model, answer.text or "", "max_tokens" if answer.is_cut else "stop")
     output.error = answer.lost if answer.text is None else None
-    output.metadata = {"tokens": answer.tokens}
+    output.usage = ModelUsage(output_tokens=answer.tokens)
     return output
 
 
@@ -134,7 +135,8 @@ def _scores(benchmark: Benchmark) -> Scorer:
     @metric(name="summary")
     def summary() -> Metric:
         def summed(scores: list[SampleScore]) -> Value:
-            return _flat(benchmark.summarize([record_of(one.score) for one in scores]))
+            records = [{**(sample.score.metadata or {}), "scores": sample.score.value} for sample in scores]
+            return _flat(benchmark.summarize(records))
 
         return summed
 
@@ -142,10 +144,7 @@ def _scores(benchmark: Benchmark) -> Scorer:
     def scores() -> Scorer:
         async def score(state: TaskState, target: Target) -> Score:
             nonlocal scoring
-            output = state.output
-            lost = output.error or ""
-            tokens = int((output.metadata or {}).get("tokens", 0))
-            answer = Answer(None if lost else output.completion, tokens, output.stop_reason == "max_tokens", lost)
+            answer = _answer(state.output)
             scoring += 1
             try:
                 record = await benchmark.score(questions[str(state.sample_id)], answer)
@@ -154,28 +153,23 @@ def _scores(benchmark: Benchmark) -> Scorer:
                 if not scoring:
                     await benchmark.close()
             rest = {key: value for key, value in record.items() if key != "scores"}
-            said = {"tokens": answer.tokens, "is_cut": answer.is_cut, "lost": lost}
-            return Score(value=record["scores"], metadata=rest | said)
+            outcome = {"tokens": answer.tokens, "is_cut": answer.is_cut, "lost": answer.lost}
+            return Score(value=record["scores"], metadata=rest | outcome)
 
         return score
 
     return scores()
 
 
-def record_of(score: Score) -> Record:
-    """Return the record that a score of one of the tasks here was made of."""
-    return {**(score.metadata or {}), "scores": score.value}
-
-
 def _flat(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return a summary as the numbers that inspect shows: each score, and what is missing from it."""
-    found: dict[str, float] = {}
+    shown: dict[str, float] = {}
     for name in summary["shown"]:
         entry = summary["scores"][name]
-        found |= {name: float("nan") if entry["value"] is None else entry["value"]}
+        shown |= {name: float("nan") if entry["value"] is None else entry["value"]}
         if "unclipped" in entry and entry["unclipped"] is not None:
-            found[f"{name} unclipped"] = entry["unclipped"]
+            shown[f"{name} unclipped"] = entry["unclipped"]
         if entry["missing"]:
             low, high = entry["bounds"] or (float("nan"), float("nan"))
-            found |= {f"{name} missing": entry["missing"], f"{name} lowest": low, f"{name} highest": high}
-    return found
+            shown |= {f"{name} missing": entry["missing"], f"{name} lowest": low, f"{name} highest": high}
+    return shown

@@ -17,35 +17,24 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from rvpo.data.healthbench import AXES
 from rvpo.data.rows import RubricRow
 from rvpo.errors import ConfigError, JudgeError
-from rvpo.evals.benchmark import Benchmark, Record, mean_score
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, repeated
 from rvpo.evals.models import Answer, Question
-from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import Graded, Grader, Item
 from rvpo.judging.judge import Judge
 from rvpo.judging.scores import MetById, healthbench_bounds, healthbench_score
 from rvpo.llm.limits import MOST_MISSING, too_many_so_far
 
-__all__ = ["build", "example_scores", "judge_about", "judge_of", "named_subset", "record", "subset_ids", "summarize"]
+__all__ = ["build", "example_scores", "judge_about", "record", "summarize"]
 
 CONSENSUS = "level:cluster"
 """Tag of the criteria that HealthBench Consensus keeps."""
 ORDER = ("overall", "axis:", "subset:", "theme:", "level:")
-
-AGGREGATES = {
-    "overall": "clip(mean over examples of points met / positive points, 0, 1); `unclipped` is the mean itself",
-    "axis:, level:, cluster:": "the same over the criteria with that tag inside each example, where any is positive",
-    "theme: and other example tags": "the overall score of the examples with that tag",
-    "subset:NAME": "the overall score of the examples in that subset; `level:cluster` behind it: of those criteria",
-}
 
 Subsets = Mapping[str, Set[str]]
 
@@ -84,13 +73,14 @@ def build(
         for row in rows
     }
 
+    prompts = {row["id"]: row["prompt"] for row in rows}
     asked = lost = 0
 
     async def score(question: Question, answer: Answer) -> Record:
         nonlocal asked, lost
         rubric, graded = rubrics[question.unit], None
         if answer.text is not None:
-            (graded,) = await grader.grade_many([Item(_messages(question), answer.text, rubric)])
+            (graded,) = await grader.grade_many([Item(prompts[question.unit], answer.text, rubric)])
             asked, lost = asked + len(rubric), lost + sum(verdict.is_lost for verdict in graded.verdicts.values())
             if too_many_so_far(lost, asked, max_missing):
                 raise JudgeError(
@@ -108,42 +98,13 @@ def build(
     }
     return Benchmark(
         name="healthbench",
-        questions=[Question.of(row["id"], repeat, row["prompt"], seed) for row in rows for repeat in range(repeats)],
+        questions=repeated(prompts, repeats, seed),
         score=score,
         summarize=summarize,
         item_score="overall",
         about={**(about or {}), **settings},
         close=grader.close,
     )
-
-
-def judge_of(model: str, base_url: str, config: str, store: str) -> tuple[Judge, dict[str, Any]]:
-    """Return a judge from its options ("" for those not given), and what its verdicts depend on.
-
-    Raises ConfigError without a model or a file of settings.
-    """
-    if not model and not config:
-        raise ConfigError("healthbench needs a judge: --judge MODEL --judge-url URL, or --judge-config FILE")
-    settings: dict[str, Any] = {"store": "verdicts.sqlite"}
-    if config:
-        try:
-            settings |= dict(yaml.safe_load(Path(config).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
-            raise ConfigError(f"cannot read options of the judge, as 'model: NAME', in {config}: {error}") from error
-    given = {"model": model, "base_url": base_url, "store": store}
-    judge = Judge(JudgeConfig.from_mapping(settings | {name: value for name, value in given.items() if value}))
-    return judge, judge_about(judge)
-
-
-def named_subset(text: str) -> tuple[str, frozenset[str]]:
-    """Return name and ids of NAME=FILE. Raises ConfigError for another form or a file that cannot be read."""
-    name, equals, file = text.partition("=")
-    if not (name and equals and file):
-        raise ConfigError(f"--subset takes NAME=FILE, as hard=hard.jsonl; got {text!r}")
-    try:
-        return name, subset_ids(Path(file).read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
 
 
 def judge_about(judge: Judge) -> dict[str, Any]:
@@ -165,11 +126,6 @@ def _digest(rubrics: Mapping[str, Rubric]) -> str:
 
 def _digests(subsets: Subsets) -> dict[str, str]:
     return {name: hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16] for name, ids in subsets.items()}
-
-
-def _messages(question: Question) -> list[Mapping[str, object]]:
-    prompt = question.prompt
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
 
 
 def _check(rubrics: Mapping[str, Rubric], subsets: Subsets) -> None:
@@ -262,7 +218,6 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     missing = sum(record["missing"] for record in records)
     return {
         "headline": "overall",
-        "aggregates": AGGREGATES,
         "shown": [name for name in names if name.startswith(("overall", "axis:", "subset:", "level:"))],
         "scores": scores,
         "verdicts": {
@@ -276,26 +231,3 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
 
 def _place(name: str) -> tuple[int, str]:
     return next((place for place, start in enumerate(ORDER) if name.startswith(start)), len(ORDER)), name
-
-
-def subset_ids(lines: Sequence[str]) -> frozenset[str]:
-    """Return the ids of a subset: one a line, or JSON objects with `prompt_id`, as the official subset files have.
-
-    Raises ConfigError without any.
-
-    >>> sorted(subset_ids(["a", "", '{"prompt_id": "b", "prompt": []}']))
-    ['a', 'b']
-    """
-    ids = set()
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if text.startswith("{"):
-            try:
-                ids.add(str(json.loads(text)["prompt_id"]))
-            except (ValueError, KeyError) as error:
-                raise ConfigError(f"line {number} of a subset must have a prompt_id: {error}") from error
-        elif text:
-            ids.add(text)
-    if not ids:
-        raise ConfigError("a subset needs ids, one a line, or JSON objects with prompt_id; there are none")
-    return frozenset(ids)

@@ -17,19 +17,14 @@ from typing import Any, NamedTuple
 
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, repeated, units_of, unknown_record
 from rvpo.evals.ifeval_checks import CHECKS, LANGUAGE_CHECKS, RELATIONS, loose_variants
 from rvpo.evals.models import Answer, Question
 from rvpo.llm.thoughts import without_thoughts
 
 __all__ = ["Instructed", "build", "followed", "read_row", "record", "summarize"]
 
-AGGREGATES = {
-    "prompt_strict": "prompts whose instructions are all followed / prompts",
-    "prompt_loose": "the same, in any of the eight forms of the answer that the loose criterion allows",
-    "instruction_strict": "followed instructions / instructions, over all prompts",
-    "instruction_loose": "the same, in any of the eight forms",
-}
+SCORES = ("prompt_strict", "prompt_loose", "instruction_strict", "instruction_loose")
 
 
 class Instructed(NamedTuple):
@@ -68,9 +63,8 @@ def read_row(row: Mapping[str, Any], place: Place) -> Instructed:
 
 def followed(item: Instructed, answer: str) -> list[tuple[bool, bool]]:
     """Return (strict, loose) of each instruction of an item, for an answer."""
-    text = (
-        without_thoughts(answer) if "</think>" in answer else answer
-    )  # blanks at its ends are part of the first line
+    # Without a thought, blanks at the ends stay: they are part of the first and the last line.
+    text = without_thoughts(answer) if "</think>" in answer else answer
     forms = [form for form in loose_variants(text) if form.strip()]
     checks = [(CHECKS[name], arguments) for name, arguments in item.instructions]
     strict = [bool(text.strip()) and check(text, **arguments) for check, arguments in checks]
@@ -84,30 +78,27 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     if any(name in LANGUAGE_CHECKS for item in read for name, _ in item.instructions) and not find_spec("langdetect"):
         raise ConfigError("ifeval tells languages apart with langdetect, not installed here: pip install langdetect")
     items = dict(zip(units_of(read), read, strict=True))
+    prompts = {unit: [{"role": "user", "content": item.prompt}] for unit, item in items.items()}
     return Benchmark(
         name="ifeval",
-        questions=[
-            Question.of(unit, repeat, [{"role": "user", "content": item.prompt}], seed)
-            for unit, item in items.items()
-            for repeat in range(repeats)
-        ],
-        score=per_answer(lambda one, answer: record(one, items[one.unit], answer)),
+        questions=repeated(prompts, repeats, seed),
+        score=per_answer(lambda question, answer: record(question, items[question.unit], answer)),
         summarize=summarize,
         item_score="prompt_strict",
         about={"repeats": repeats, "seed": seed},
     )
 
 
-def record(one: Question, item: Instructed, answer: Answer) -> Record:
+def record(question: Question, item: Instructed, answer: Answer) -> Record:
     """Return the record of an answer: the prompt's scores, and `instructions`, [name, strict, loose] of each."""
     names = [name for name, _ in item.instructions]
     if answer.text is None:
-        lost = unknown_record(one, dict.fromkeys(("prompt_strict", "prompt_loose"), (0.0, 1.0)))
+        lost = unknown_record(question, dict.fromkeys(("prompt_strict", "prompt_loose"), (0.0, 1.0)))
         return lost | {"instructions": [[name, None, None] for name in names]}
     pairs = followed(item, answer.text)
     return {
-        "id": one.id,
-        "unit": one.unit,
+        "id": question.id,
+        "unit": question.unit,
         "scores": {
             "prompt_strict": float(all(strict for strict, _ in pairs)),
             "prompt_loose": float(all(loose for _, loose in pairs)),
@@ -128,16 +119,15 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
     """
     instructions = [
         {
-            "unit": one["unit"],
+            "unit": record["unit"],
             "scores": {"instruction_strict": strict, "instruction_loose": loose, f"kind:{name}": strict},
             "bounds": dict.fromkeys(("instruction_strict", "instruction_loose", f"kind:{name}"), (0.0, 1.0)),
         }
-        for one in records
-        for name, strict, loose in one["instructions"]
+        for record in records
+        for name, strict, loose in record["instructions"]
     ]
-    kinds = sorted({name for one in instructions for name in one["scores"] if name.startswith("kind:")})
+    kinds = sorted({name for entry in instructions for name in entry["scores"] if name.startswith("kind:")})
     scores = {
-        name: mean_score(records if name.startswith("prompt") else instructions, name)
-        for name in [*AGGREGATES, *kinds]
+        name: mean_score(records if name.startswith("prompt") else instructions, name) for name in [*SCORES, *kinds]
     }
-    return {"headline": "prompt_strict", "aggregates": AGGREGATES, "shown": list(scores), "scores": scores}
+    return {"headline": "prompt_strict", "shown": list(scores), "scores": scores}

@@ -9,7 +9,7 @@ random one; here it is counted as it stands.
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 __all__ = ["CHECKS", "LANGUAGE_CHECKS", "RELATIONS", "count_sentences", "loose_variants", "treebank_tokens"]
@@ -96,36 +96,12 @@ def treebank_tokens(text: str) -> list[str]:
     return _TOKEN_ENDS.sub(" ", text).split()
 
 
-# --- one function for each kind of instruction, named as the benchmark names it
-
-
-def _keywords(answer: str, *, keywords: Sequence[str]) -> bool:
-    return all(re.search(re.escape(word), answer, re.IGNORECASE) for word in keywords)
+# --- the longer checks; the others are in the table
 
 
 def _keyword_frequency(answer: str, *, keyword: str, frequency: int, relation: str) -> bool:
     number = len(re.findall(re.escape(keyword.strip()), answer, re.IGNORECASE))
     return _compares(number, relation, frequency)
-
-
-def _forbidden_words(answer: str, *, forbidden_words: Sequence[str]) -> bool:
-    return not any(re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE) for word in forbidden_words)
-
-
-def _letter_frequency(answer: str, *, letter: str, let_frequency: int, let_relation: str) -> bool:
-    return _compares(answer.lower().count(letter.lower()), let_relation, let_frequency)
-
-
-def _response_language(answer: str, *, language: str) -> bool:
-    return _language(answer) in (language, None)
-
-
-def _number_sentences(answer: str, *, num_sentences: int, relation: str) -> bool:
-    return _compares(count_sentences(answer), relation, num_sentences)
-
-
-def _number_words(answer: str, *, num_words: int, relation: str) -> bool:
-    return _compares(len(re.findall(r"\w+", answer)), relation, num_words)
 
 
 def _number_paragraphs(answer: str, *, num_paragraphs: int) -> bool:
@@ -142,10 +118,6 @@ def _first_word(answer: str, *, num_paragraphs: int, nth_paragraph: int, first_w
     return number == num_paragraphs and re.split(r"[.,?!'\"]", word)[0].lower() == first_word.lower()
 
 
-def _placeholders(answer: str, *, num_placeholders: int) -> bool:
-    return len(re.findall(r"\[.*?\]", answer)) >= num_placeholders
-
-
 def _postscript(answer: str, *, postscript_marker: str) -> bool:
     marker = postscript_marker.strip()
     patterns = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
@@ -157,18 +129,10 @@ def _bullets(answer: str, *, num_bullets: int) -> bool:
     return len(stars) + len(dashes) == num_bullets
 
 
-def _constrained(answer: str) -> bool:
-    return any(option in answer for option in CONSTRAINED)
-
-
 def _highlights(answer: str, *, num_highlights: int) -> bool:
     single = [part for part in re.findall(r"\*[^\n\*]*\*", answer) if part.strip("*").strip()]
     double = [part for part in re.findall(r"\*\*[^\n\*]*\*\*", answer) if part[2:-2].strip()]
     return len(single) + len(double) >= num_highlights
-
-
-def _sections(answer: str, *, section_spliter: str, num_sections: int) -> bool:
-    return len(re.findall(rf"{re.escape(section_spliter.strip())}\s?\d+", answer)) >= num_sections
 
 
 def _json(answer: str) -> bool:
@@ -182,38 +146,10 @@ def _json(answer: str) -> bool:
     return True
 
 
-def _title(answer: str) -> bool:
-    return any(title.lstrip("<").rstrip(">").strip() for title in re.findall(r"<<[^\n]+>>", answer))
-
-
 def _two_responses(answer: str) -> bool:
     parts = [part.strip() for part in answer.split("******")]
     given = list(filter(None, parts))
     return all(parts[1:-1]) and len(given) == 2 and given[0] != given[1]
-
-
-def _repeat_prompt(answer: str, *, prompt_to_repeat: str) -> bool:
-    return answer.strip().lower().startswith(prompt_to_repeat.strip().lower())
-
-
-def _end(answer: str, *, end_phrase: str) -> bool:
-    return answer.strip().strip('"').lower().endswith(end_phrase.strip().lower())
-
-
-def _capital_words(answer: str, *, capital_frequency: int, capital_relation: str) -> bool:
-    return _compares(sum(map(str.isupper, treebank_tokens(answer))), capital_relation, capital_frequency)
-
-
-def _capital(answer: str) -> bool:
-    return answer.isupper() and _language(answer) in ("en", None)
-
-
-def _lowercase(answer: str) -> bool:
-    return answer.islower() and _language(answer) in ("en", None)
-
-
-def _no_comma(answer: str) -> bool:
-    return "," not in answer
 
 
 def _quotation(answer: str) -> bool:
@@ -222,31 +158,53 @@ def _quotation(answer: str) -> bool:
 
 
 CHECKS: Mapping[str, Callable[..., bool]] = {
-    "keywords:existence": _keywords,
+    "keywords:existence": lambda answer, *, keywords: all(
+        re.search(re.escape(word), answer, re.IGNORECASE) for word in keywords
+    ),
     "keywords:frequency": _keyword_frequency,
-    "keywords:forbidden_words": _forbidden_words,
-    "keywords:letter_frequency": _letter_frequency,
-    "language:response_language": _response_language,
-    "length_constraints:number_sentences": _number_sentences,
+    "keywords:forbidden_words": lambda answer, *, forbidden_words: (
+        not any(re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE) for word in forbidden_words)
+    ),
+    "keywords:letter_frequency": lambda answer, *, letter, let_frequency, let_relation: _compares(
+        answer.lower().count(letter.lower()), let_relation, let_frequency
+    ),
+    "language:response_language": lambda answer, *, language: _language(answer) in (language, None),
+    "length_constraints:number_sentences": lambda answer, *, num_sentences, relation: _compares(
+        count_sentences(answer), relation, num_sentences
+    ),
     "length_constraints:number_paragraphs": _number_paragraphs,
-    "length_constraints:number_words": _number_words,
+    "length_constraints:number_words": lambda answer, *, num_words, relation: _compares(
+        len(re.findall(r"\w+", answer)), relation, num_words
+    ),
     "length_constraints:nth_paragraph_first_word": _first_word,
-    "detectable_content:number_placeholders": _placeholders,
+    "detectable_content:number_placeholders": lambda answer, *, num_placeholders: (
+        len(re.findall(r"\[.*?\]", answer)) >= num_placeholders
+    ),
     "detectable_content:postscript": _postscript,
     "detectable_format:number_bullet_lists": _bullets,
-    "detectable_format:constrained_response": _constrained,
+    "detectable_format:constrained_response": lambda answer: any(option in answer for option in CONSTRAINED),
     "detectable_format:number_highlighted_sections": _highlights,
-    "detectable_format:multiple_sections": _sections,
+    "detectable_format:multiple_sections": lambda answer, *, section_spliter, num_sections: (
+        len(re.findall(rf"{re.escape(section_spliter.strip())}\s?\d+", answer)) >= num_sections
+    ),
     "detectable_format:json_format": _json,
-    "detectable_format:title": _title,
+    "detectable_format:title": lambda answer: any(
+        title.lstrip("<").rstrip(">").strip() for title in re.findall(r"<<[^\n]+>>", answer)
+    ),
     "combination:two_responses": _two_responses,
-    "combination:repeat_prompt": _repeat_prompt,
-    "startend:end_checker": _end,
+    "combination:repeat_prompt": lambda answer, *, prompt_to_repeat: (
+        answer.strip().lower().startswith(prompt_to_repeat.strip().lower())
+    ),
+    "startend:end_checker": lambda answer, *, end_phrase: (
+        answer.strip().strip('"').lower().endswith(end_phrase.strip().lower())
+    ),
     "startend:quotation": _quotation,
-    "change_case:capital_word_frequency": _capital_words,
-    "change_case:english_capital": _capital,
-    "change_case:english_lowercase": _lowercase,
-    "punctuation:no_comma": _no_comma,
+    "change_case:capital_word_frequency": lambda answer, *, capital_frequency, capital_relation: _compares(
+        sum(map(str.isupper, treebank_tokens(answer))), capital_relation, capital_frequency
+    ),
+    "change_case:english_capital": lambda answer: answer.isupper() and _language(answer) in ("en", None),
+    "change_case:english_lowercase": lambda answer: answer.islower() and _language(answer) in ("en", None),
+    "punctuation:no_comma": lambda answer: "," not in answer,
 }
 """Instruction -> its check, called with an answer that is not blank and the instruction's arguments by name."""
 LANGUAGE_CHECKS = ("language:response_language", "change_case:english_capital", "change_case:english_lowercase")

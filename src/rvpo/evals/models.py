@@ -20,20 +20,16 @@ from typing import Any
 
 from rvpo.errors import ConfigError
 
-__all__ = [
-    "Answer",
-    "LocalModel",
-    "Question",
-    "Sampling",
-    "fingerprint",
-]
+__all__ = ["Answer", "LocalModel", "Question", "Sampling", "fingerprint", "native_text", "split_calls"]
 
 Prompt = str | Sequence[Mapping[str, object]]
 
+OPENING, CLOSING = "<tool_call>", "</tool_call>"
+"""Tags of a call in a local model's text, in the form of Hermes and Qwen."""
 ADAPTER = "adapter_config.json"
 WHOLE = 2**24
-"""Bytes up to which a file is hashed as a whole; of a larger one BLOCKS blocks of BLOCK bytes, evenly spread."""
-BLOCKS, BLOCK = 64, 2**16
+"""Bytes up to which a file is hashed as a whole; of a larger one PARTS parts of PART bytes, evenly spread."""
+PARTS, PART = 64, 2**16
 HASHED = (
     "*.safetensors", "pytorch_model*.bin", "adapter_model*", "*config.json", "tokenizer*", "chat_template*", "vocab*",
     "merges.txt",
@@ -53,7 +49,7 @@ class Question:
     """Chat messages, or a text that a local model continues as it is and an endpoint gets as the user's message."""
     seed: int
     tools: Sequence[Mapping[str, object]] = ()
-    """Functions that may be called, as in a chat request. Calls come back in the answer's text: `tool_text`."""
+    """Functions that may be called, as in a chat request. Calls come back in the answer's text: `native_text`."""
 
     @classmethod
     def of(cls, unit: str, repeat: int, prompt: Prompt, seed: int) -> "Question":
@@ -114,22 +110,14 @@ class LocalModel:
     """
 
     def __init__(self, folder: str | Path, *, device: str | None = None, dtype: str = "auto") -> None:
-        self.folder, self.dtype = Path(folder), dtype
+        self.folder, self.device, self.dtype = Path(folder), device, dtype
         self.is_adapter = (self.folder / ADAPTER).is_file()
         if not self.is_adapter and not (self.folder / "config.json").is_file():
             raise ConfigError(
                 f"a model folder has config.json or {ADAPTER}; {self.folder} has neither. A hub name must be "
                 "downloaded first, a model on a server needs its base URL, a training folder --checkpoints"
             )
-        self._device = device
         self._loaded: tuple[Any, Any] | None = None
-
-    @cached_property
-    def device(self) -> str:
-        """Where it runs."""
-        if self._device is not None:
-            return self._device
-        return "cuda" if import_module("torch").cuda.is_available() else "cpu"
 
     @cached_property
     def base(self) -> str | None:
@@ -137,10 +125,9 @@ class LocalModel:
         if not self.is_adapter:
             return None
         try:
-            named = json.loads((self.folder / ADAPTER).read_text())["base_model_name_or_path"]
+            return str(json.loads((self.folder / ADAPTER).read_text())["base_model_name_or_path"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ConfigError(f"{self.folder / ADAPTER} must name its base_model_name_or_path: {error!r}") from error
-        return str(named)
 
     @cached_property
     def weights(self) -> str:
@@ -148,88 +135,63 @@ class LocalModel:
         base = fingerprint(self.base) if self.base is not None and Path(self.base).is_dir() else ""
         return "-".join(filter(None, (fingerprint(self.folder), base)))
 
-    @property
-    def has_template(self) -> bool:
-        """Whether its tokenizer has a chat template."""
-        return bool(self._load()[1].chat_template)
-
     def close(self) -> None:
         """Give back the memory of the weights."""
         if self._loaded is not None:
             self._loaded = None
-            if self.device.startswith("cuda"):
-                import_module("torch").cuda.empty_cache()
+            import_module("torch").cuda.empty_cache()  # nothing without a GPU
 
     def answers(self, batch: Sequence[Question], sampling: Sampling) -> list[Answer]:
         """Return the answers to a batch of questions, in order."""
         model, tokenizer = self._load()
-        lengths = [len(ids) for ids in self._encode(tokenizer, batch, sampling).input_ids]
+        prompts = [self._token_ids(tokenizer, question, sampling) for question in batch]
         wanted, room = sampling.max_tokens, getattr(model.config, "max_position_embeddings", None)
-        fits = [room is None or length + wanted <= room for length in lengths]
-        kept = [question for question, is_fit in zip(batch, fits, strict=True) if is_fit]
-        drawn = iter(self._generate(model, tokenizer, kept, sampling) if kept else ())
+        kept = [place for place, ids in enumerate(prompts) if room is None or len(ids) + wanted <= room]
+        drawn = _drawn(model, tokenizer, [prompts[at] for at in kept], [batch[at].seed for at in kept], sampling)
+        answers = dict(zip(kept, drawn, strict=True))
+        no_room = "prompt of {} tokens leaves no room for {} of {}"
         return [
-            next(drawn)
-            if is_fit
-            else Answer(None, lost=f"prompt of {length} tokens leaves no room for {wanted} of {room}")
-            for is_fit, length in zip(fits, lengths, strict=True)
+            answers.get(place) or Answer(None, lost=no_room.format(len(ids), wanted, room))
+            for place, ids in enumerate(prompts)
         ]
 
-    def _encode(self, tokenizer: Any, batch: Sequence[Question], sampling: Sampling, **options: Any) -> Any:
-        """Return the token ids of the prompts: a text's own, or those of the chat template, as in TRL."""
-        texts = [question.prompt for question in batch if isinstance(question.prompt, str)]
-        if texts:
-            return tokenizer(texts, **options)
+    def _token_ids(self, tokenizer: Any, question: Question, sampling: Sampling) -> list[int]:
+        """Return the token ids of a prompt: a text's own, or those of the chat template, as in TRL.
+
+        A model without a template continues a single message of a user as a text.
+        """
+        prompt = question.prompt
+        match prompt:
+            case [{"role": "user", "content": str(text)}] if not tokenizer.chat_template:
+                prompt = text
+        if isinstance(prompt, str):
+            return list(tokenizer(prompt).input_ids)
         if not tokenizer.chat_template:
             raise ConfigError(f"{self.folder} has no chat template, and the prompts are chat messages; save one there")
-        if any(question.tools for question in batch) and "tools" not in str(tokenizer.chat_template):
+        if question.tools and "tools" not in str(tokenizer.chat_template):
             raise ConfigError(f"the chat template in {self.folder} knows no tools; choose another answer format")
-        texts = [
-            tokenizer.apply_chat_template(
-                list(question.prompt),
-                tools=list(question.tools) or None,
-                tokenize=False,
-                add_generation_prompt=True,
-                **sampling.template,
-            )
-            for question in batch
-        ]
-        return tokenizer(texts, add_special_tokens=False, **options)
-
-    def _generate(self, model: Any, tokenizer: Any, batch: Sequence[Question], sampling: Sampling) -> list[Answer]:
-        torch: Any = import_module("torch")
-        encoded = self._encode(tokenizer, batch, sampling, return_tensors="pt", padding=True).to(self.device)
-        seeds = [question.seed for question in batch]
-        choose = [SeededChoice(seeds, sampling)] if sampling.temperature > 0 else []
-        with torch.no_grad():
-            output = model.generate(
-                **encoded, do_sample=False, max_new_tokens=sampling.max_tokens, logits_processor=choose
-            )
-        drawn = output[:, encoded.input_ids.shape[1] :]
-        ends = _as_list(model.generation_config.eos_token_id)
-        answers = []
-        for ids, text in zip(drawn.tolist(), tokenizer.batch_decode(drawn, skip_special_tokens=True), strict=True):
-            end = next((place for place, token in enumerate(ids) if token in ends), None)
-            answers.append(Answer(text, len(ids) if end is None else end + 1, is_cut=end is None))
-        return answers
+        options = {"tokenize": False, "add_generation_prompt": True} | dict(sampling.template)
+        text = tokenizer.apply_chat_template(list(prompt), tools=list(question.tools) or None, **options)
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
 
     def _load(self) -> tuple[Any, Any]:
+        """Return model and tokenizer."""
         if self._loaded is None:
             try:
-                self._loaded = _load(self.folder, self.base, self.dtype, self.device)
+                self._loaded = _loaded(self.folder, self.base, self.dtype, self.device)
             except (OSError, ValueError, RuntimeError) as error:
                 raise ConfigError(f"cannot load the model in {self.folder}: {error}") from error
         return self._loaded
 
 
-def _load(folder: Path, base: str | None, dtype: str, device: str) -> tuple[Any, Any]:
+def _loaded(folder: Path, base: str | None, dtype: str, device: str | None) -> tuple[Any, Any]:
     """Return model and tokenizer; heavy, and so are the imports."""
     transformers: Any = import_module("transformers")
     from rvpo.llm.tokenizer import load_tokenizer
 
     transformers.utils.logging.disable_progress_bar()  # it would break the lines of whoever shows progress here
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
-    tokenizer = load_tokenizer(folder if base is None or has_tokenizer else base, padding_side="left")
+    tokenizer = load_tokenizer(folder if base is None or has_tokenizer else base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model = transformers.AutoModelForCausalLM.from_pretrained(folder if base is None else base, dtype=dtype)
@@ -241,11 +203,34 @@ def _load(folder: Path, base: str | None, dtype: str, device: str) -> tuple[Any,
     model.generation_config = transformers.GenerationConfig(
         eos_token_id=tokenizer.eos_token_id if ends is None else ends, pad_token_id=tokenizer.pad_token_id
     )
+    if device is None:
+        device = "cuda" if import_module("torch").cuda.is_available() else "cpu"
     return model.to(device).eval(), tokenizer
 
 
-def _as_list(value: int | list[int] | None) -> list[int]:
-    return [] if value is None else value if isinstance(value, list) else [value]
+def _drawn(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], seeds: Sequence[int], sampling: Sampling
+) -> list[Answer]:
+    """Return the answers to prompts of token ids, each drawn from its own seed."""
+    if not prompts:
+        return []
+    torch: Any = import_module("torch")
+    width, pad = max(map(len, prompts)), tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
+    choose = [SeededChoice(seeds, sampling)] if sampling.temperature > 0 else []
+    with torch.no_grad():
+        output = model.generate(
+            input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=sampling.max_tokens,
+            logits_processor=choose,
+        )[:, width:]  # fmt: skip
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    answers = []
+    for row, text in zip(output.tolist(), tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
+        end = next((place for place, token in enumerate(row) if token in ends), None)
+        answers.append(Answer(text, len(row) if end is None else end + 1, is_cut=end is None))
+    return answers
 
 
 class SeededChoice:
@@ -279,7 +264,7 @@ class SeededChoice:
 def fingerprint(folder: str | Path) -> str:
     """Return a hash of what answers depend on in a model's folder: weights, configuration, tokenizer, chat template.
 
-    Large files are sampled, 64 blocks of each: enough to tell training from no training, in milliseconds; not a
+    Large files are sampled, 64 parts of each: enough to tell training from no training, in milliseconds; not a
     checksum against a damaged disk.
     """
     files = sorted({file for pattern in HASHED for file in Path(folder).glob(pattern) if file.is_file()})
@@ -287,11 +272,40 @@ def fingerprint(folder: str | Path) -> str:
     for file in files:
         size = file.stat().st_size
         digest.update(f"{file.name} {size}\0".encode())
+        starts = [0] if size <= WHOLE else [part * (size - PART) // (PARTS - 1) for part in range(PARTS)]
         with file.open("rb") as stream:
-            if size <= WHOLE:
-                digest.update(stream.read())
-                continue
-            for block in range(BLOCKS):
-                stream.seek(block * (size - BLOCK) // (BLOCKS - 1))
-                digest.update(stream.read(BLOCK))
+            for start in starts:
+                stream.seek(start)
+                digest.update(stream.read(size if size <= WHOLE else PART))
     return digest.hexdigest()[:16]
+
+
+def split_calls(text: str) -> tuple[str, list[str]]:
+    """Return a text without its `<tool_call>` blocks, and what these hold; in linear time, whatever is left open.
+
+    >>> split_calls("Look: <tool_call>{}</tool_call>, <tool_call>")
+    ('Look: , <tool_call>', ['{}'])
+    """
+    outside, blocks, end = "", [], 0
+    while (start := text.find(OPENING, end)) >= 0 and (close := text.find(CLOSING, start)) >= 0:
+        outside += text[end:start]
+        blocks.append(text[start + len(OPENING) : close])
+        end = close + len(CLOSING)
+    return outside + text[end:], blocks
+
+
+def native_text(content: str, calls: Sequence[tuple[str, str]]) -> str:
+    """Return an answer's text followed by its tool calls, each as a `<tool_call>` block with name and arguments.
+
+    It is what a local model's own text has in the form of Hermes and Qwen. Arguments that are no JSON stay a text.
+    """
+    blocks = []
+    for name, arguments in calls:
+        try:
+            values = json.loads(arguments)
+        except (ValueError, RecursionError):
+            values = arguments
+        # No tag inside of a value may end the block.
+        call = json.dumps({"name": name, "arguments": values}, ensure_ascii=False).replace("<", "\\u003c")
+        blocks.append(f"<tool_call>\n{call}\n</tool_call>")
+    return "\n".join(([content] if content else []) + blocks)

@@ -16,32 +16,29 @@ from inspect_ai.model import (
     ChatCompletionChoice,
     ChatMessage,
     ChatMessageAssistant,
-    ChatMessageSystem,
     ChatMessageTool,
-    ChatMessageUser,
     GenerateConfig,
     ModelAPI,
     ModelOutput,
     ModelUsage,
     modelapi,
 )
-from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo, ToolParams
+from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
+from pydantic import TypeAdapter
 
-from rvpo.evals.models import Answer, LocalModel, Question, Sampling
-from rvpo.evals.tool_text import native_text, split_calls, with_text_arguments
+from rvpo.evals.models import Answer, LocalModel, Prompt, Question, Sampling, native_text, split_calls
 from rvpo.llm.client import ChatClient
 from rvpo.llm.config import ServerConfig
 from rvpo.llm.reply import Failure, Refusal
 
-__all__ = ["LocalAPI", "LostAnswerError", "ServerAPI", "chat_messages", "tool_infos"]
+__all__ = ["LocalAPI", "LostAnswerError", "ServerAPI", "chat_messages"]
 
 BATCH = 16
 SOON = 0.02
 """Seconds to wait for others to ask: what is asked together is answered together."""
-
-
-SERVER: Mapping[str, Any] = {"timeout": 600.0}
-"""How a server is asked where nothing else is said; the rest as `ServerConfig` has it."""
+TIMEOUT = 600.0
+"""Seconds for one call of a server where nothing else is said; the rest as `ServerConfig` has it."""
+MESSAGES: TypeAdapter[list[ChatMessage]] = TypeAdapter(list[ChatMessage])
 
 
 class LostAnswerError(RuntimeError):
@@ -64,14 +61,11 @@ class _API(ModelAPI):
         self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
     ) -> ModelOutput:
         """Return the answer as inspect has it. Raises LostAnswerError where there is none."""
-        default = Sampling()
-        sampling = Sampling(
-            default.temperature if config.temperature is None else config.temperature,
-            default.top_p if config.top_p is None else config.top_p,
-            default.max_tokens if config.max_tokens is None else config.max_tokens,
-            self.template,
+        names = ("temperature", "top_p", "max_tokens")
+        given = {name: value for name in names if (value := getattr(config, name)) is not None}
+        answer = await self.answer(
+            _question(input, tools, config.seed or 0), Sampling(**given, template=self.template)
         )
-        answer = await self.answer(_question(input, tools, config.seed or 0), sampling)
         if answer.text is None:
             raise LostAnswerError(answer.lost)
         calls = _tool_calls(answer.text) if tools else None
@@ -116,23 +110,16 @@ class LocalAPI(_API):
         while self._waiting:
             await asyncio.sleep(SOON)
             sampling = self._waiting[0][1]
-            batch = [one for one in self._waiting if one[1] == sampling][: self.batch_size]
-            self._waiting = [one for one in self._waiting if one not in batch]
+            batch = [entry for entry in self._waiting if entry[1] == sampling][: self.batch_size]
+            self._waiting = [entry for entry in self._waiting if entry not in batch]
+            questions = [question for question, _, _ in batch]
             try:
-                answers = await asyncio.to_thread(self._answers, [question for question, _, _ in batch], sampling)
+                answers: Sequence[Any] = await asyncio.to_thread(self.model.answers, questions, sampling)
             except Exception as error:
-                for _, _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
+                answers = [error] * len(batch)
             for (_, _, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
-                    future.set_result(answer)
-
-    def _answers(self, batch: Sequence[Question], sampling: Sampling) -> list[Answer]:
-        if not self.model.has_template:
-            batch = [_as_text(question) for question in batch]
-        return self.model.answers(batch, sampling)
+                    (future.set_exception if isinstance(answer, Exception) else future.set_result)(answer)
 
 
 @modelapi(name="rvpo-server")
@@ -147,7 +134,7 @@ class ServerAPI(_API):
     def __init__(self, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, **named)
         self.extra = _mapping(self.arguments.pop("extra", None))
-        settings = {**SERVER} | {"model": self.model_name, "base_url": self.base_url} | self.arguments
+        settings = {"timeout": TIMEOUT, "model": self.model_name, "base_url": self.base_url} | self.arguments
         self.client = ChatClient(ServerConfig(**settings))
         self._asking = 0
 
@@ -179,12 +166,11 @@ class ServerAPI(_API):
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         request: dict[str, Any] = {
             "model": self.model_name,
-            "messages": messages,
+            "messages": [_with_text_arguments(message) for message in messages],
             "temperature": sampling.temperature,
             "max_tokens": sampling.max_tokens,
         }
         if question.tools:
-            request["messages"] = [with_text_arguments(message) for message in messages]
             request["tools"] = list(question.tools)
         if sampling.temperature > 0:
             request["seed"] = question.seed
@@ -193,6 +179,15 @@ class ServerAPI(_API):
         if sampling.template:
             request["chat_template_kwargs"] = dict(sampling.template)
         return request | self.extra
+
+
+def _with_text_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message with the arguments of its calls as JSON text, as servers want them; templates want objects."""
+    calls = [
+        call | {"function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
+        for call in message.get("tool_calls", ())
+    ]
+    return dict(message) | ({"tool_calls": calls} if calls else {})
 
 
 def _mapping(value: object) -> dict[str, Any]:
@@ -209,25 +204,41 @@ def _question(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo], seed: 
     return Question(name, name, prompt, int.from_bytes(digest[:4], "big") >> 1, functions)
 
 
-def _as_text(question: Question) -> Question:
-    """Return a single message of a user as a text to be continued, for a model without a chat template."""
-    match question.prompt:
-        case [{"role": "user", "content": str(text)}]:
-            return Question(question.id, question.unit, text, question.seed)
-    return question
-
-
 def _as_dict(message: ChatMessage) -> dict[str, Any]:
     """Return a message as chat templates have it."""
-    found: dict[str, Any] = {"role": message.role, "content": message.text}
+    fields: dict[str, Any] = {"role": message.role, "content": message.text}
     if isinstance(message, ChatMessageAssistant) and message.tool_calls:
-        found["tool_calls"] = [
+        fields["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.function, "arguments": call.arguments}}
             for call in message.tool_calls
         ]
     if isinstance(message, ChatMessageTool):
-        found |= {"tool_call_id": message.tool_call_id, "name": message.function}
-    return found
+        fields |= {"tool_call_id": message.tool_call_id, "name": message.function}
+    return fields
+
+
+def chat_messages(prompt: Prompt) -> list[ChatMessage]:
+    """Return a prompt as inspect's messages."""
+    messages: Sequence[Mapping[str, Any]] = (
+        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    )
+    return MESSAGES.validate_python(
+        [
+            {
+                **message,
+                "role": "system" if message["role"] == "developer" else message["role"],
+                "function": message.get("name"),
+                "tool_calls": [{"id": call["id"]} | _function(call["function"]) for call in message["tool_calls"]]
+                if "tool_calls" in message
+                else None,
+            }
+            for message in messages
+        ]
+    )
+
+
+def _function(called: Mapping[str, Any]) -> dict[str, Any]:
+    return {"function": called["name"], "arguments": called["arguments"]}
 
 
 def _tool_calls(text: str) -> list[ToolCall] | None:
@@ -235,43 +246,8 @@ def _tool_calls(text: str) -> list[ToolCall] | None:
     calls = []
     for place, block in enumerate(split_calls(text)[1]):
         try:
-            said = json.loads(block)
-            calls.append(ToolCall(id=f"call_{place}", function=str(said["name"]), arguments=dict(said["arguments"])))
+            call = json.loads(block)
+            calls.append(ToolCall(id=f"call_{place}", function=str(call["name"]), arguments=dict(call["arguments"])))
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             calls.append(ToolCall(id=f"call_{place}", function="", arguments={}, parse_error=str(error)))
     return calls or None
-
-
-def chat_messages(prompt: str | Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
-    """Return a prompt as inspect's messages."""
-    if isinstance(prompt, str):
-        return [ChatMessageUser(content=prompt)]
-    kinds = {"user": ChatMessageUser, "system": ChatMessageSystem, "developer": ChatMessageSystem}
-    messages: list[ChatMessage] = []
-    for said in prompt:
-        if said["role"] == "assistant":
-            calls = [
-                ToolCall(id=call["id"], function=call["function"]["name"], arguments=call["function"]["arguments"])
-                for call in said.get("tool_calls", ())
-            ]
-            messages.append(ChatMessageAssistant(content=said["content"], tool_calls=calls or None))
-        elif said["role"] == "tool":
-            messages.append(
-                ChatMessageTool(
-                    content=said["content"], tool_call_id=said.get("tool_call_id"), function=said.get("name")
-                )
-            )
-        else:
-            messages.append(kinds[said["role"]](content=said["content"]))
-    return messages
-
-
-def tool_infos(tools: Sequence[Mapping[str, Any]]) -> list[ToolInfo]:
-    """Return functions of a chat request as inspect's tools."""
-    functions = [tool["function"] for tool in tools]
-    return [
-        ToolInfo(
-            name=one["name"], description=one["description"], parameters=ToolParams.model_validate(one["parameters"])
-        )
-        for one in functions
-    ]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rvpo.data.rows import Message, Place, messages_of
 from rvpo.errors import ConfigError
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, repeated, units_of, unknown_record
 from rvpo.evals.models import Answer, Question
 from rvpo.rewards.tool_calling import correctness_reward, format_reward
 
@@ -22,12 +22,6 @@ __all__ = ["Call", "build", "read_row", "record", "summarize"]
 HIGHEST = 3.0
 BOUNDS = {"format": (0.0, 1.0), "correctness": (-HIGHEST, HIGHEST)}
 OF_CALLS = {"correctness_of_calls": (-HIGHEST, HIGHEST), "correct_calls": (0.0, 1.0)}
-AGGREGATES = {
-    "format": "share of answers with the required form",
-    "correctness": "mean over all rows, -3 to 3; 0 on a row that calls no tool",
-    "correctness_of_calls": "mean over the rows that call a tool, -3 to 3",
-    "correct_calls": "share of the rows that call a tool whose calls are the expected ones",
-}
 
 
 class Call(NamedTuple):
@@ -65,9 +59,7 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     calls = dict(zip(units_of([(call.prompt, call.truth) for call in read]), read, strict=True))
     return Benchmark(
         name="rlla",
-        questions=[
-            Question.of(unit, repeat, call.prompt, seed) for unit, call in calls.items() for repeat in range(repeats)
-        ],
+        questions=repeated({unit: call.prompt for unit, call in calls.items()}, repeats, seed),
         score=per_answer(lambda question, answer: record(question, calls[question.unit], answer)),
         summarize=summarize,
         item_score="correctness",
@@ -88,5 +80,5 @@ def record(question: Question, call: Call, answer: Answer) -> Record:
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
     """Return the benchmark's part of a summary; see `rvpo.evals.benchmark.Benchmark`."""
-    scores = {name: mean_score(records, name) for name in AGGREGATES}
-    return {"headline": "correctness", "aggregates": AGGREGATES, "shown": list(scores), "scores": scores}
+    scores = {name: mean_score(records, name) for name in BOUNDS | OF_CALLS}
+    return {"headline": "correctness", "shown": list(scores), "scores": scores}

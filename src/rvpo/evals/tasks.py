@@ -4,15 +4,21 @@ Their parameters are the options of `rvpo eval` and inspect's `-T`. Data is the 
 .json, .parquet, .csv), a folder saved by `datasets`, or a name on the hub, of which `limit` rows of `split` are read.
 """
 
+from pathlib import Path
+
 from inspect_ai import Task, task
 
 from rvpo.data.files import raw_rows
+from rvpo.data.load import load_rubric_rows
+from rvpo.errors import ConfigError
 from rvpo.evals import bfcl as bfcl_cases
 from rvpo.evals import gpqa as gpqa_rows
 from rvpo.evals import healthbench as healthbench_rows
 from rvpo.evals import ifeval as ifeval_rows
 from rvpo.evals import rlla as rlla_rows
 from rvpo.evals.harness import as_task
+from rvpo.judging.config import JudgeConfig
+from rvpo.judging.judge import Judge
 
 __all__ = ["TASKS"]
 
@@ -24,16 +30,25 @@ def healthbench(
 ) -> Task:  # fmt: skip
     """HealthBench or any rubric rows with points, judged: --judge MODEL --judge-url URL, or --judge-config FILE.
 
-    `subset` is NAME=FILE, as hard=hard.jsonl: these rows are also scored by themselves.
+    `subset` is NAME=FILE, as hard=hard.jsonl: the rows of that file are also scored by themselves.
     """
-    from rvpo.data.load import load_rubric_rows
-
     rows = load_rubric_rows(data, split=split, limit=limit or None).rows
-    given = [subset] if isinstance(subset, str) else list(subset)
-    subsets = dict(healthbench_rows.named_subset(text) for text in given if text)
-    judging, about = healthbench_rows.judge_of(judge, judge_url, judge_config, judge_store)
+    files = [text.partition("=") for text in ([subset] if isinstance(subset, str) else subset) if text]
+    if wrong := ["".join(parts) for parts in files if not all(parts)]:
+        raise ConfigError(f"--subset takes NAME=FILE, as hard=hard.jsonl; got {wrong[0]!r}")
+    if not judge and not judge_config:
+        raise ConfigError("healthbench needs a judge: --judge MODEL --judge-url URL, or --judge-config FILE")
+    given = {"model": judge, "base_url": judge_url, "store": judge_store}
+    settings = {name: value for name, value in given.items() if value}
+    judging = Judge(JudgeConfig.from_file(Path(judge_config) if judge_config else None, settings))
     benchmark = healthbench_rows.build(
-        rows, judging, subsets=subsets, repeats=repeats, seed=seed, about=about, max_missing=judging.config.max_missing
+        rows,
+        judging,
+        subsets={name: {row["id"] for row in load_rubric_rows(file).rows} for name, _, file in files},
+        repeats=repeats,
+        seed=seed,
+        about=healthbench_rows.judge_about(judging),
+        max_missing=judging.config.max_missing,
     )
     return as_task(benchmark, temperature=1.0, max_tokens=2048)
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
@@ -11,6 +12,9 @@ from rvpo.llm.limits import MOST_MISSING
 from rvpo.llm.thoughts import TAGS
 
 __all__ = ["JudgeConfig"]
+
+STORE = "verdicts.sqlite"
+"""Where commands store replies: without a store, what was paid would be lost at the end."""
 
 CHOICES = {"structured_output": ("auto", "always", "never"), "lost_as": ("missing", "worst")}
 OWN_FIELDS = ("messages", "stream")
@@ -84,6 +88,26 @@ class JudgeConfig(ServerConfig):
             json.dumps(dict(self.extra), allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"extra must hold what JSON can: {error}") from None
+
+    @classmethod
+    def from_file(cls, file: Path | None, given: Mapping[str, Any]) -> "JudgeConfig":
+        """Return the settings of a command: those given before those of a YAML file; replies are stored in `STORE`.
+
+        Raises ConfigError for a file that cannot be read, and for an unknown or unfit setting.
+        """
+        import yaml
+
+        settings: object = {}
+        if file is not None:
+            try:
+                settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+            except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: bytes, no UTF-8
+                raise ConfigError(f"cannot read {file}: {error}") from error
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{file} must hold options of the judge, as 'model: NAME'")
+        return cls.from_mapping(
+            {"store": STORE} | {str(name): value for name, value in settings.items()} | dict(given)
+        )
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> "JudgeConfig":

@@ -13,7 +13,7 @@ A channel is a kind of criterion, such as "accuracy/dose". Definitions as in `rv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, repeated, units_of, unknown_record
 from rvpo.evals.models import Answer, Question
 from rvpo.stats import NEGLECTED, lowest_third
 from rvpo_lab.tasks.task import FULL, Row, Task, kind
@@ -23,14 +23,6 @@ __all__ = ["PROMPTS", "build", "record", "summarize"]
 PROMPTS = 128
 """Held-out prompts where no other number is asked for, as in the suite."""
 CHANNEL = "channel:"
-AGGREGATES = {
-    "prompt_mean": "mean over prompts of the mean value of a prompt's criteria",
-    "channel_mean": "mean over channels of their means over all prompts",
-    "lowest": "mean of the lowest third of the channels",
-    "neglected": f"share of channels with a mean below {NEGLECTED}",
-    "all_met": "share of prompts all of whose criteria have their full value",
-    "channel:NAME": "mean of a channel over all criteria of that kind",
-}
 
 
 def build(task: Task, *, number: int = PROMPTS, repeats: int = 1, seed: int = 0) -> Benchmark:
@@ -39,17 +31,15 @@ def build(task: Task, *, number: int = PROMPTS, repeats: int = 1, seed: int = 0)
     rows = dict(zip(units_of(drawn), drawn, strict=True))
     return Benchmark(
         name=task.name,
-        questions=[
-            Question.of(unit, repeat, row["prompt"], seed) for unit, row in rows.items() for repeat in range(repeats)
-        ],
-        score=per_answer(lambda asked, answer: record(asked, task, rows[asked.unit], answer)),
+        questions=repeated({unit: row["prompt"] for unit, row in rows.items()}, repeats, seed),
+        score=per_answer(lambda question, answer: record(question, task, rows[question.unit], answer)),
         summarize=summarize,
         item_score="prompt_mean",
         about={"repeats": repeats, "seed": seed},
     )
 
 
-def record(asked: Question, task: Task, row: Row, answer: Answer) -> Record:
+def record(question: Question, task: Task, row: Row, answer: Answer) -> Record:
     """Return the record of an answer: `values` by criterion, their mean, whether all are met, and channel by channel.
 
     Of a lost answer everything is missing.
@@ -60,13 +50,13 @@ def record(asked: Question, task: Task, row: Row, answer: Answer) -> Record:
         by_channel.setdefault(f"{CHANNEL}{kind(criterion)}", []).append(value)
     if answer.text is None:
         names = ["prompt_mean", "all_met", *by_channel]
-        return unknown_record(asked, dict.fromkeys(names, (0.0, 1.0))) | {"values": dict.fromkeys(graded)}
+        return unknown_record(question, dict.fromkeys(names, (0.0, 1.0))) | {"values": dict.fromkeys(graded)}
     scores = {
         "prompt_mean": sum(graded.values()) / len(graded),
         "all_met": float(min(graded.values()) >= FULL),
         **{name: sum(values) / len(values) for name, values in by_channel.items()},
     }
-    return {"id": asked.id, "unit": asked.unit, "scores": scores, "bounds": {}, "missing": 0, "values": graded}
+    return {"id": question.id, "unit": question.unit, "scores": scores, "bounds": {}, "missing": 0, "values": graded}
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
@@ -85,7 +75,7 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
         "all_met": mean_score(records, "all_met"),
         **channels,
     }
-    return {"headline": "prompt_mean", "aggregates": AGGREGATES, "shown": list(scores), "scores": scores}
+    return {"headline": "prompt_mean", "shown": list(scores), "scores": scores}
 
 
 def _channels(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
