@@ -218,7 +218,7 @@ def _derived(names: Sequence[str], head: Mapping[str, Sequence[Any]]) -> dict[st
     derived: dict[str, str] = {}
     for name in varied:
         others = [other for other in varied if other != name and other not in derived]
-        columns = np.array([values[other] for other in others])
+        columns = np.array([values[other] for other in others]).reshape(len(others), len(values[name]))
         for start, stop in _possible_parts(values[name], columns):
             if how := _equals(values[name], columns[start:stop]):
                 derived[name] = f"the {how} of {shown_names(others[start:stop])}"
