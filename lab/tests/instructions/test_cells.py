@@ -8,13 +8,15 @@ from rvpo.errors import ConfigError
 from rvpo_lab.cli.instructions import main
 from rvpo_lab.instructions.cells import TASK, Settings, cells
 from rvpo_lab.instructions.program import Pace, Workers, run_cells
-from rvpo_lab.instructions.table import at_distance, best_rate, curves, markdown, scores
+from rvpo_lab.instructions.table import best_rate, markdown
 from rvpo_lab.instructions.task import rows
 from rvpo_lab.instructions.train import train_cell
 from rvpo_lab.suite.cell_file import CellRecord, read_cell, write_cell
+from rvpo_lab.suite.distance import at_distance
 from rvpo_lab.suite.divergence import divergence
 from rvpo_lab.suite.folder import keep_settings, pack, read_cells
 from rvpo_lab.suite.plan import Cell
+from rvpo_lab.suite.results import score_curves
 
 SMALL = Settings(
     steps=3, prompts=2, rollouts=4, updates=2, tokens=10, evaluate_every=2, held_out=9, learning_rate=1e-3
@@ -186,10 +188,9 @@ def made_up(method, seed, ends, kl):
 
 def test_scores_by_hand():
     record = made_up("gdpo", 0, {"short": 0.2, "title": 0.4, "json": 0.9, "number": 0.1}, 0.5)
-    assert curves(record)["title"].tolist() == [0.0, 0.4]
-    measured = scores(record)
+    measured = score_curves(record)
     assert measured["mean"].tolist() == [0.0, pytest.approx(0.4)]
-    assert measured["lowest third"][-1] == pytest.approx(0.15)  # two of four kinds
+    assert measured["lowest"][-1] == pytest.approx(0.15)  # two of four kinds
     assert measured["neglected"].tolist() == [1.0, 0.5]
     # Half the way in KL is half the way between the evaluations.
     assert at_distance(record, 0.25)["mean"] == pytest.approx(0.2)

@@ -1,7 +1,6 @@
 """The methods on the task `instructions`, from stored cells, as Markdown: at equal steps and at equal distance.
 
-Held-out means are of kinds: a kind's mean over the prompts that have it. Runs are paired by their seed (same prompts,
-same order). The distance is the KL to the start, measured on held-out answers.
+Held-out means are of kinds: a kind's mean over the prompts that have it. `rvpo_lab.suite.distance` pairs and compares.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,66 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from rvpo.stats import NEGLECTED, lowest_third, paired_test
-from rvpo.text import interval, number, percent, plural, signed
+from rvpo.stats import NEGLECTED
 from rvpo.text import markdown_table as table
+from rvpo.text import number, percent, plural, signed
 from rvpo_lab.instructions.cells import METHODS
 from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.suite.compare import difference
+from rvpo_lab.suite.distance import MEASURES, Comparison, compare_at_distance, compare_at_end, end_of
 from rvpo_lab.suite.folder import read_cells
 from rvpo_lab.suite.foresight_page import paragraph
 from rvpo_lab.suite.plan import BASELINE, label
+from rvpo_lab.suite.results import means_of_channels, score_curves
 
-__all__ = ["best_rate", "curves", "markdown", "scores"]
+__all__ = ["best_rate", "markdown"]
 
 ENOUGH_SEEDS = 4
 """Seeds of a method before its differences are more than directions."""
-MEASURES = ("mean", "lowest third", "neglected")
-
-
-def curves(record: CellRecord) -> dict[str, np.ndarray]:
-    """Return kind -> its held-out mean at each evaluated step."""
-    values: dict[str, list[list[float]]] = {}
-    for (_, kind), at_steps in sorted(record.held_out.items()):
-        values.setdefault(kind, []).append(at_steps)
-    return {kind: np.mean(rows, axis=0) for kind, rows in values.items()}
-
-
-def scores(record: CellRecord) -> dict[str, np.ndarray]:
-    """Return measure -> its value at each evaluated step: over kinds mean, lowest third, share neglected."""
-    kinds = np.stack(list(curves(record).values()), axis=-1)
-    return {
-        "mean": kinds.mean(-1),
-        "lowest third": lowest_third(kinds),
-        "neglected": (kinds < NEGLECTED).mean(-1),
-    }
-
-
-def at_distance(record: CellRecord, kl: float) -> dict[str, float]:
-    """Return the measures where the run first is as far from its start as `kl` (nats a token), between evaluations
-    on the straight line."""
-    reached = np.maximum.accumulate(record.about["kl_per_token"])
-    after = int(np.argmax(reached >= kl))
-    before = max(after - 1, 0)
-    step = reached[after] - reached[before]
-    share = 1.0 if step == 0 else (kl - reached[before]) / step
-    return {name: float((1 - share) * v[before] + share * v[after]) for name, v in scores(record).items()}
-
-
-def _paired(records: Sequence[CellRecord], method: str) -> list[tuple[CellRecord, CellRecord]]:
-    """Return (method's, baseline's) runs of every seed that both have."""
-    own, baseline = (
-        {record.cell.seed: record for record in records if record.cell.contender == name}
-        for name in (method, BASELINE)
-    )
-    return [(own[seed], baseline[seed]) for seed in sorted(own.keys() & baseline.keys())]
-
-
-def _difference(pairs: Sequence[tuple[float, float]]) -> str:
-    if not pairs:
-        return number(float("nan"))
-    a, b = zip(*pairs, strict=True)
-    test = paired_test(a, b)
-    return interval(test.difference, test.low, test.high)
+DIFFERENCES = [f"{name} - GDPO" for name in MEASURES.values()]
 
 
 def _methods(records: Sequence[CellRecord]) -> list[str]:
@@ -77,37 +33,41 @@ def _methods(records: Sequence[CellRecord]) -> list[str]:
     return [*(name for name in METHODS if name in present), *(name for name in present if name not in METHODS)]
 
 
+def _differences(comparison: Comparison | None) -> list[str]:
+    return [difference(comparison.tests[name] if comparison else None) for name in MEASURES]
+
+
 def _at_equal_steps(records: Sequence[CellRecord]) -> str:
     rows = []
     for method in _methods(records):
         own = [record for record in records if record.cell.contender == method]
-        last = {name: float(np.mean([scores(record)[name][-1] for record in own])) for name in MEASURES}
+        ends = [end_of(record) for record in own]
+        levels = [number(float(np.mean([end[name] for end in ends])), 3) for name in MEASURES]
         kl = float(np.mean([record.about["kl_per_token"][-1] for record in own]))
-        pairs = [(scores(a), scores(b)) for a, b in _paired(records, method)]
-        differences = [
-            _difference([(a[name][-1], b[name][-1]) for a, b in pairs]) if method != BASELINE else number(float("nan"))
-            for name in MEASURES
-        ]
-        levels = [number(last[name], 3) for name in MEASURES]
-        rows.append([label(method), str(len(own)), *levels, number(kl, 3), *differences])
-    return table(["method", "seeds", *MEASURES, "KL a token", *[f"{name} - GDPO" for name in MEASURES]], rows)
+        compared = compare_at_end(records, method) if method != BASELINE else None
+        rows.append([label(method), str(len(own)), *levels, number(kl, 3), *_differences(compared)])
+    return table(["method", "seeds", *MEASURES.values(), "KL a token", *DIFFERENCES], rows)
 
 
 def _at_equal_distance(records: Sequence[CellRecord]) -> str:
-    rows = []
-    for method in _methods(records):
-        if method == BASELINE or not (paired := _paired(records, method)):
-            continue
-        distances = [min(max(record.about["kl_per_token"]) for record in pair) for pair in paired]
-        pairs = [tuple(at_distance(r, kl) for r in pair) for pair, kl in zip(paired, distances, strict=True)]
-        differences = [_difference([(a[name], b[name]) for a, b in pairs]) for name in MEASURES]
-        rows.append([label(method), str(len(pairs)), number(float(np.mean(distances)), 3), *differences])
-    return table(["method", "seeds", "KL a token", *[f"{name} - GDPO" for name in MEASURES]], rows)
+    compared = [(method, compare_at_distance(records, method)) for method in _methods(records) if method != BASELINE]
+    rows = [
+        [label(method), str(comparison.pairs), number(comparison.distance, 3), *_differences(comparison)]
+        for method, comparison in compared
+        if comparison
+    ]
+    return table(["method", "seeds", "KL a token", *DIFFERENCES], rows)
+
+
+def _curves(record: CellRecord) -> dict[str, np.ndarray]:
+    """Return kind -> its held-out mean at each evaluated step."""
+    means = means_of_channels(record)
+    return dict(zip(means.names, means.values.T, strict=True))
 
 
 def _kinds(records: Sequence[CellRecord]) -> str:
     """Return the table of every kind: its base rate, and its held-out mean at the end under each method."""
-    means = [(record.cell.contender, curves(record)) for record in records]
+    means = [(record.cell.contender, _curves(record)) for record in records]
     kinds = sorted({kind for _, of_run in means for kind in of_run})
     start = {kind: float(np.mean([of_run[kind][0] for _, of_run in means if kind in of_run])) for kind in kinds}
     methods, rows = _methods(records), []
@@ -128,7 +88,7 @@ def markdown(folder: Path) -> str:
     records = read_cells(folder)
     about, s = records[0].about, records[0].about["settings"]
     seeds = [sum(record.cell.contender == method for record in records) for method in _methods(records)]
-    start = float(np.mean([scores(record)["mean"][0] for record in records]))
+    start = float(np.mean([score_curves(record)["mean"][0] for record in records]))
     text = (
         f"{about['policy']}, {plural(len(records), 'run')}, {min(seeds)} to {max(seeds)} seeds a method; {s['steps']} "
         f"steps of {s['prompts']} prompts x {s['rollouts']} rollouts of at most {s['tokens']} tokens, "
@@ -151,7 +111,7 @@ def markdown(folder: Path) -> str:
 
 def best_rate(results: Mapping[float, CellRecord]) -> tuple[float, str]:
     """Return the learning rate with the highest held-out mean over the second half of the evaluations, and a table."""
-    means = {rate: scores(record)["mean"] for rate, record in sorted(results.items())}
+    means = {rate: score_curves(record)["mean"] for rate, record in sorted(results.items())}
     late = {rate: float(values[len(values) // 2 :].mean()) for rate, values in means.items()}
     rows = [
         [

@@ -15,19 +15,21 @@ from pathlib import Path
 import pandas as pd
 
 from rvpo.errors import ConfigError
-from rvpo.stats import NEGLECTED, PairedTest, Ratio, bootstrap_ratio, holm
+from rvpo.stats import NEGLECTED, PairedTest
 from rvpo.text import markdown_table, number, p_value, signed
 from rvpo_lab.suite.aim import KEPT, LOWEST, MEAN, Aim, hold_against_aim
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.claims import claims_tables
-from rvpo_lab.suite.compare import compare_runs, difference, paired_runs
+from rvpo_lab.suite.compare import compare_runs, difference
 from rvpo_lab.suite.first_passage import steps_table
 from rvpo_lab.suite.folder import read_cells
 from rvpo_lab.suite.foresight_page import foresight, paragraph
 from rvpo_lab.suite.late import LateCondition, read_conditions
+from rvpo_lab.suite.method_table import adjusted, lowest_by_task, others, ratio
 from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
 from rvpo_lab.suite.regressions import BANDS, change_by_band
 from rvpo_lab.suite.results import channel_means, prompt_scores, run_scores
+from rvpo_lab.suite.rivals import rivals_section
 from rvpo_lab.suite.task_tables import HEADS, task_tables
 
 __all__ = ["findings", "places", "refill", "sections"]
@@ -39,6 +41,7 @@ TITLES = {
     "aim": "The aim",
     "methods": "The lowest third, task by task",
     "steps": "Fewer steps",
+    "rivals": "Rivals on untouched seeds",
     "claims": "The paper's claims",
     "regressions": "What was met to begin with, and what was not",
     "late": "Late in training",
@@ -60,6 +63,7 @@ def sections(
     unseen: Sequence[int] = (),
     late: Path | None = None,
     candidates: Path | None = None,
+    rivals: Path | None = None,
 ) -> dict[str, str]:
     """Return the sections that the cells of a suite give, by name, without their titles.
 
@@ -71,6 +75,7 @@ def sections(
         unseen: seeds that nothing was chosen by; for them alone the aim is held as well.
         late: folder of suites, one for each condition (`rvpo_lab.suite.late`).
         candidates: suite in which candidates were tried.
+        rivals: suite of the newest published methods, on seeds of their own.
 
     Raises ConfigError if one of the other folders has no finished cells.
     """
@@ -78,8 +83,9 @@ def sections(
     makers: dict[str, Callable[[], str]] = {
         "runs": lambda: _opening(records, folder),
         "aim": lambda: _aim(runs, method, unseen),
-        "methods": lambda: _methods(runs),
+        "methods": lambda: lowest_by_task(runs),
         "steps": lambda: steps_table(records),
+        "rivals": lambda: rivals_section(rivals) if rivals else "",
         "claims": lambda: claims_tables(runs, means),
         "regressions": lambda: _regressions(change_by_band(means)),
         "late": lambda: _late(records, runs, late) if late else "",
@@ -175,11 +181,11 @@ def _aim_row(aim: Aim) -> list[str]:
     return [
         aim.task,
         f"{aim.lowest_a:.2f} / {aim.lowest_b:.2f}",
-        _ratio(aim.lowest),
+        ratio(aim.lowest),
         p_value(aim.p_value),
         p_value(aim.adjusted),
-        _ratio(aim.mean),
-        _ratio(aim.kept),
+        ratio(aim.mean),
+        ratio(aim.kept),
         str(aim.lowest.pairs),
         ", ".join(aim.missed) or "nothing",
     ]
@@ -194,50 +200,14 @@ def _pooled(runs: pd.DataFrame, method: str, opening: str) -> str:
     return f"{opening}, {pairs} pairs of a task and a seed, {label(method)} - GDPO: {shown or 'not known'}."
 
 
-def _others(runs: pd.DataFrame) -> list[str]:
-    """Return the methods but the baseline, in the order of the runs."""
-    return [method for method in dict.fromkeys(runs["method"]) if method != BASELINE]
-
-
-def _adjusted(tests: Sequence[PairedTest | None]) -> list[float]:
-    """Return Holm's p-values; NaN for tests that were not made."""
-    return list(holm([None if test is None else test.p_value for test in tests]))
-
-
-def _methods(runs: pd.DataFrame) -> str:
-    """Return the lowest third of every method on every task, relative to GDPO, and over all of them."""
-    methods, by_task = _others(runs), dict(list(runs.groupby("task", sort=False)))
-    level = runs[runs["method"] == BASELINE].groupby("task")["final_lowest"].mean()
-    rows = [["GDPO itself", *(number(level.get(task, math.nan)) for task in by_task), "", "", ""]]
-    tests = [compare_runs(runs, method, "final_lowest") for method in methods]
-    for method, test, p in zip(methods, tests, _adjusted(tests), strict=True):
-        ratios = [_lowest_ratio(of_task, method) for of_task in by_task.values()]
-        rows.append([label(method), *ratios, difference(test), p_value(p), str(test.pairs if test else 0)])
-    head = ["lowest third, times GDPO's", *map(str, by_task), "all: difference to GDPO", "p (Holm)", "pairs"]
-    return f"""{markdown_table(head, rows)}
-95 % intervals by bootstrap, of ratios over seeds, of the difference over pairs of a task and a seed; p of the
-difference by sign flips, Holm over the methods.
-"""
-
-
-def _ratio(means: Ratio) -> str:
-    """Return a ratio and its interval."""
-    return f"{number(means.value)} [{number(means.low)}, {number(means.high)}]"
-
-
-def _lowest_ratio(runs: pd.DataFrame, method: str) -> str:
-    pairs = paired_runs(runs, method, BASELINE, "final_lowest")
-    return _ratio(bootstrap_ratio(pairs["a"], pairs["b"])) if len(pairs) else "-"
-
-
 def _against_baseline(runs: pd.DataFrame) -> str:
-    methods = _others(runs)
+    methods = others(runs)
     tests = {(method, score): compare_runs(runs, method, score) for method in methods for score in COMPARED}
-    adjusted = dict(zip(tests, _adjusted(list(tests.values())), strict=True))
+    holms = dict(zip(tests, adjusted(list(tests.values())), strict=True))
     head = ["method - GDPO", "difference, 95 % interval", "d_z", "p", "p (Holm)", "pairs"]
     parts = []
     for score in COMPARED:
-        rows = [_comparison(label(method), tests[method, score], adjusted[method, score]) for method in methods]
+        rows = [_comparison(label(method), tests[method, score], holms[method, score]) for method in methods]
         when, _, name = score.partition("_")
         title = f"{HEADS[name]}, {when}" if name in HEADS else HEADS[score]
         parts.append(f"**{title}**\n\n{markdown_table(head, rows)}")
@@ -300,7 +270,7 @@ def _candidates(folder: Path) -> str:
     runs = run_scores(read_cells(folder))
     scores = ("final_lowest", "final_mean", "final_neglected")
     rows = []
-    for method in _others(runs):
+    for method in others(runs):
         tests = [compare_runs(runs, method, score) for score in scores]
         rows.append([label(method), *map(difference, tests), str(tests[1].pairs if tests[1] else 0)])
     tasks, seeds = sorted(set(runs["task"])), sorted(set(runs["seed"]))

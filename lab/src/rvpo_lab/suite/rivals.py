@@ -1,0 +1,171 @@
+"""The newest published methods beside GDPO, RVPO and the policy level, on seeds that no run had used before.
+
+The rule of the decision stands in docs/findings.md and was written before the first of these runs. Only whole seeds
+count, those of which every method has every task, so that a suite that is still running gives a fair table, too.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rvpo.stats import holm
+from rvpo.text import listed, markdown_table, number, p_value, plural
+from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.suite.compare import difference
+from rvpo_lab.suite.distance import MEASURES, Comparison, compare_at_distance, compare_at_end
+from rvpo_lab.suite.folder import read_cells
+from rvpo_lab.suite.foresight_page import paragraph
+from rvpo_lab.suite.method_table import lowest_by_task
+from rvpo_lab.suite.plan import BASELINE, label
+from rvpo_lab.suite.results import run_scores
+from rvpo_lab.tasks.catalog import TASKS
+
+__all__ = ["decision", "rivals_section", "whole_seeds"]
+
+HELD = "rvpo_policy"
+"""The contender that has the recommendation."""
+KNOWN = (BASELINE, "rvpo", HELD)
+PUBLISHED = {
+    "maxrl": "2602.02710",
+    "pow3r": "2605.20164",
+    "saw": "2606.07705",
+    "sa_mrpo": "2608.16072",
+    "dara": "2610.00574",
+}
+"""Numbers of arXiv, which rise with the date."""
+SEEDS = 8
+"""Seeds that the rule asks for, on each of `TASKS`."""
+SIGNIFICANT = 0.05
+ALL_RARE = "rising"
+"""The task in which all criteria are rare."""
+
+Compare = Callable[[Sequence[CellRecord], str, str], Comparison | None]
+
+
+def whole_seeds(records: Sequence[CellRecord]) -> list[CellRecord]:
+    """Return the records of the seeds of which every method has every task that occurs."""
+    tasks, methods = ({getattr(record.cell, name) for record in records} for name in ("task", "contender"))
+    seeds = [record.cell.seed for record in records]
+    return [record for record in records if seeds.count(record.cell.seed) == len(tasks) * len(methods)]
+
+
+def rivals_section(folder: Path) -> str:
+    """Return the section: what ran, tables at equal steps and at equal distance, and the decision.
+
+    Raises ConfigError if there are no finished cells.
+    """
+    found = read_cells(folder)
+    records = whole_seeds(found)
+    if not records:
+        return paragraph(f"Not known yet: no seed is whole, of {plural(len(found), 'cell')}.")
+    tasks, methods, seeds = _of(records, "task"), _of(records, "contender"), sorted(_of(records, "seed"))
+    runs = (
+        f"{plural(len(records), 'run')}: {plural(len(tasks), 'task')} x {plural(len(methods), 'method')} x "
+        f"{plural(len(seeds), 'seed')}, {listed([str(seed) for seed in seeds])}."
+    )
+    if left := len(found) - len(records):
+        runs += f" {plural(left, 'cell')} of seeds that are not whole are left out."
+    legend = (
+        "Differences over pairs of a task and a seed, 95 % by bootstrap; p by sign flips, that of a newcomer after "
+        "Holm's correction over the newcomers. KL a token: the mean distance from the start at which the method's "
+        "runs were compared; at equal distance it is the largest that both runs of a pair reached."
+    )
+    return "\n".join(
+        [
+            paragraph(runs),
+            lowest_by_task(run_scores(records)),
+            *(
+                f"{title}, against {label(baseline)}:\n\n{_differences(records, baseline, compare)}"
+                for title, compare in (("At equal steps", compare_at_end), ("At equal distance", compare_at_distance))
+                for baseline in (BASELINE, HELD)
+            ),
+            paragraph(legend),
+            paragraph(decision(records)),
+        ]
+    )
+
+
+def _of(records: Sequence[CellRecord], name: str) -> list[Any]:
+    """Return the tasks, contenders or seeds of cells, each once."""
+    return list(dict.fromkeys(getattr(record.cell, name) for record in records))
+
+
+def newcomers(records: Sequence[CellRecord]) -> list[str]:
+    """Return the contenders that want the recommendation, first publication first."""
+    names = [method for method in _of(records, "contender") if method not in KNOWN]
+    return sorted(names, key=lambda name: PUBLISHED.get(name, "9"))
+
+
+def _differences(records: Sequence[CellRecord], baseline: str, compare: Compare) -> str:
+    """Return every method's differences to a baseline as a table."""
+    methods = [method for method in _of(records, "contender") if method != baseline]
+    compared = {method: compare(records, method, baseline) for method in methods}
+    p_values = {name: _corrected(records, compared, name) for name in MEASURES}
+    rows = []
+    for method, comparison in compared.items():
+        if comparison:
+            cells = [
+                f"{difference(test)}, p {p_value(p_values[name].get(method, test.p_value))}"
+                for name, test in comparison.tests.items()
+            ]
+            rows.append([label(method), number(comparison.distance, 3), *cells, str(comparison.pairs)])
+    return markdown_table(["method", "KL a token", *MEASURES.values(), "pairs"], rows)
+
+
+def _corrected(
+    records: Sequence[CellRecord], compared: dict[str, Comparison | None], measure: str
+) -> dict[str, float]:
+    """Return the newcomers' p of a measure after Holm's correction over them."""
+    names = [name for name in newcomers(records) if compared.get(name)]
+    tests = [comparison.tests[measure] for name in names if (comparison := compared[name])]
+    return dict(zip(names, map(float, holm([test.p_value for test in tests])), strict=True))
+
+
+def decision(records: Sequence[CellRecord]) -> str:
+    """Return who has the recommendation by the rule: over all tasks, and where all criteria are rare."""
+    rare = [record for record in records if record.cell.task == ALL_RARE]
+    is_whole = len(_of(records, "seed")) >= SEEDS and set(_of(records, "task")) >= set(TASKS)
+    ahead, behind = _ahead(records), _behind(records)
+    equal = [name for name in newcomers(records) if name not in behind and name not in ahead]
+    sentences = [
+        f"{_names(ahead)} {'is' if len(ahead) == 1 else 'are'} ahead of {label(HELD)}: {label(ahead[0])} takes the "
+        "recommendation"
+        if ahead
+        else f"no newcomer is ahead of {label(HELD)}, which keeps the recommendation"
+    ]
+    sentences += [f"not shown to differ from it: {_names(equal)}"] if equal else []
+    sentences += [f"behind it: {_names(behind)}"] if behind else []
+    if rare:
+        first = _ahead(rare)
+        sentences.append(
+            f"where all criteria are rare (`{ALL_RARE}`), {_names(first) if first else 'none'} is ahead of it"
+        )
+    opening = "By the rule above, " if is_whole else "So far, which decides nothing before all seeds are whole, "
+    return opening + "; ".join(sentences) + "."
+
+
+def _names(methods: Sequence[str]) -> str:
+    return listed([label(method) for method in methods])
+
+
+def _shown(records: Sequence[CellRecord], measure: str, sign: int) -> list[str]:
+    """Return the newcomers whose difference to the holder in a measure is shown to have a sign."""
+    compared = {name: compare_at_end(records, name, HELD) for name in newcomers(records)}
+    p_values = _corrected(records, compared, measure)
+    return [
+        name
+        for name, comparison in compared.items()
+        if comparison and sign * comparison.tests[measure].difference > 0 and p_values[name] <= SIGNIFICANT
+    ]
+
+
+def _ahead(records: Sequence[CellRecord]) -> list[str]:
+    """Return the newcomers that take the recommendation, the highest lowest third first."""
+    lower = _shown(records, "mean", -1)
+    ahead = [name for name in _shown(records, "lowest", 1) if name not in lower]
+    scores = run_scores(records).groupby("method")["final_lowest"].mean()
+    return sorted(ahead, key=lambda name: -scores[name])
+
+
+def _behind(records: Sequence[CellRecord]) -> list[str]:
+    return _shown(records, "lowest", -1)
