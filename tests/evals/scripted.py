@@ -39,7 +39,7 @@ def run(benchmark: Benchmark, model, folder=None, **options):
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "items.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return options | summarized(benchmark.name, benchmark.item_score, benchmark.summarize, records)
+    return options | summarized(benchmark.name, benchmark.item_score, benchmark.summarize(records), records)
 
 
 def logged(benchmark: Benchmark, model, folder, *, label="", step=None, temperature=0.0, **options):

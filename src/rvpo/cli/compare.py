@@ -174,12 +174,12 @@ def _comparisons(groups: Groups, score: str, options: argparse.Namespace) -> lis
 
 def _texts_of(records: Mapping[str, Sequence[Sequence["Record"]]], tag: str) -> set[str]:
     """Return the texts of a tag that items of every name and seed have."""
-    found = [
+    texts = [
         {text for item in items for text in item.get("tags", {}).get(tag, ())}
         for seeds in records.values()
         for items in seeds
     ]
-    return set.intersection(*found)
+    return set.intersection(*texts)
 
 
 def _notes(groups: Groups, comparisons: Sequence["PairedComparison"], checkpoint: str) -> list[str]:
@@ -199,7 +199,9 @@ def _notes(groups: Groups, comparisons: Sequence["PairedComparison"], checkpoint
         from rvpo.evals.gpqa import apart_note, with_wilson
 
         scores = {name: with_wilson(logs[0].seeds[0], comparisons[0].score) for name, logs in groups.items()}
-        notes += [apart_note(one.name, one.baseline, scores) for one in comparisons if one.seeds == 1 and not one.part]
+        notes += [
+            apart_note(test.name, test.baseline, scores) for test in comparisons if test.seeds == 1 and not test.part
+        ]
     return notes
 
 

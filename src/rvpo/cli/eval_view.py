@@ -1,6 +1,6 @@
 """What `rvpo eval` shows of finished logs: scores with what is missing from them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rvpo.cli.laboratory import laboratory_command
-from rvpo.evals.benchmark import Record, mean_score, summarized
+from rvpo.evals.benchmark import mean_score, summarized
 from rvpo.evals.logs import Log
 from rvpo.text import NOTHING, number, span
 
@@ -21,27 +21,20 @@ COLUMN = 13
 """Room for a score in the table of several models."""
 
 Summary = Mapping[str, Any]
-Summarize = Callable[[Sequence[Record]], Mapping[str, Any]]
 
 
 def summary_of(log: Log) -> dict[str, Any]:
     """Return the summary of a log: by its benchmark's own rules, or the means of a foreign task's scores."""
     records = [record for seed in log.seeds for record in seed]
-    summarize = _summarize(log)
-    made = summarized(log.task, log.score or log.names[0], summarize, records)
-    return {"label": log.model, "step": log.step} | made | {"about": dict(log.settings)}
-
-
-def _summarize(log: Log) -> Summarize:
+    score = log.score or log.names[0]
     if log.is_own:
         module = import_module(OWN_MODULES[log.task]) if log.task in OWN_MODULES else laboratory_command("bench")
-        summarize: Summarize = module.summarize
-        return summarize
-    return lambda records: {
-        "headline": log.score or log.names[0],
-        "shown": log.names,
-        "scores": {name: mean_score(records, name) for name in log.names},
-    }
+        scores = module.summarize(records)
+    else:
+        scores = {name: mean_score(records, name) for name in log.names}
+        scores = {"headline": score, "shown": log.names, "scores": scores}
+    about = {"label": log.model, "step": log.step, "about": dict(log.settings)}
+    return about | summarized(log.task, score, scores, records)
 
 
 def print_summaries(summaries: Sequence[Summary], console: Console | None = None) -> None:
@@ -53,18 +46,21 @@ def print_summaries(summaries: Sequence[Summary], console: Console | None = None
             console.print(Text(f"{summary['label']}: {line}" if len(summaries) > 1 else line))
 
 
+def _table(title: str) -> Table:
+    return Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(title), title_justify="left")
+
+
 def _scores(summary: Summary) -> Table:
-    table = Table(box=SIMPLE_HEAD, title=Text(f"{summary['benchmark']}: {summary['label']}"), title_justify="left")
-    table.add_column("score")
+    table = _table(f"{summary['benchmark']}: {summary['label']}")
     has_clipped = any("unclipped" in summary["scores"][name] for name in summary["shown"])
+    table.add_column("score")
     for head in ("value", *(["unclipped"] if has_clipped else []), "95 % interval", "items", "missing"):
         table.add_column(head, justify="right")
     for name in summary["shown"]:
         entry = summary["scores"][name]
         unclipped = [number(entry.get("unclipped"), 3)] if has_clipped else []
-        missing = str(entry["missing"]) if entry["missing"] else NOTHING
-        shown = [number(entry["value"], 3), *unclipped, _range(entry["interval"]), str(entry["items"]), missing]
-        table.add_row(Text(name), *shown)
+        cells = [number(entry["value"], 3), *unclipped, _range(entry["interval"]), str(entry["items"])]
+        table.add_row(Text(name), *cells, str(entry["missing"] or NOTHING))
     return table
 
 
@@ -74,44 +70,46 @@ def _overview(summaries: Sequence[Summary], width: int) -> Table:
     widest = max(len(summary["label"]) for summary in summaries)
     headline, room = first["headline"], width - widest - len("0.000 to 0.000") - 4
     others = [name for name in first["shown"] if name != headline][: max(room // COLUMN - 1, 0)]
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(str(first["benchmark"])), title_justify="left")
+    table = _table(str(first["benchmark"]))
     table.add_column("model", no_wrap=True)
     for head in (headline, "95 % interval", *others):
         table.add_column(Text(head.replace("axis:", "").replace("_", " ")), justify="right", overflow="fold")
     for summary in summaries:
-        interval = _range(summary["scores"][headline]["interval"])
-        values = [number(summary["scores"].get(name, {}).get("value"), 3) for name in (headline, *others)]
-        table.add_row(Text(summary["label"]), values[0], interval, *values[1:])
+        value, *values = (number(summary["scores"].get(name, {}).get("value"), 3) for name in (headline, *others))
+        table.add_row(Text(summary["label"]), value, _range(summary["scores"][headline]["interval"]), *values)
     return table
 
 
 def notes(summary: Summary) -> list[str]:
     """Return what a reader of the scores must know: what is missing, what that could change, what was cut."""
-    headline = summary["headline"]
-    entry, answers, lines = summary["scores"][headline], summary["answers"], []
+    headline, answers, lines = summary["headline"], summary["answers"], []
+    entry, count = summary["scores"][headline], answers["asked"]
     if entry["missing"]:
-        asked = entry["missing"] + entry["items"]
-        share = f"{headline} is missing for {entry['missing']} of {asked} answers ({entry['missing'] / asked:.1%})"
-        ends = entry["bounds"]
+        total = entry["missing"] + entry["items"]
+        share = f"{headline} is missing for {entry['missing']} of {total} answers ({entry['missing'] / total:.1%})"
         kind = "unclipped mean" if "unclipped" in entry else "mean"
-        lines.append(share if ends is None else f"{share}; with them the {kind} is anywhere from {_range(ends)}")
-    verdicts = summary.get("verdicts")
-    if verdicts is not None and verdicts["missing"]:
-        lost = ", ".join(f"{count} {name}" for name, count in verdicts["outcomes"].items() if name in LOST)
+        ends = f"; with them the {kind} is anywhere from {_range(entry['bounds'])}" if entry["bounds"] else ""
+        lines.append(share + ends)
+    verdicts = summary.get("verdicts", {})
+    if verdicts.get("missing"):
+        lost = ", ".join(f"{number} {name}" for name, number in verdicts["outcomes"].items() if name in LOST)
         share = f"{verdicts['missing']} of {verdicts['asked']} verdicts ({verdicts['missing_share']:.1%})"
         lines.append(f"{share} are missing: {lost}")
     if answers["lost"]:
-        why = "; ".join(f"{count}: {reason}" for reason, count in answers["lost_because"].items())
-        lines.append(f"{answers['lost']} of {answers['asked']} answers are lost ({why})")
+        why = "; ".join(f"{number}: {reason}" for reason, number in answers["lost_because"].items())
+        lines.append(f"{answers['lost']} of {count} answers are lost ({why})")
     if summary.get("unparsed"):
-        lines.append(f"{summary['unparsed']} of {answers['asked']} answers name no letter, and count as wrong")
+        lines.append(f"{summary['unparsed']} of {count} answers name no letter, and count as wrong")
     if summary.get("malformed"):
         lines.append(f"{summary['malformed']} answers count as refusals that hold a call which cannot be read")
+    if summary.get("wrong_because"):
+        why = ", ".join(f"{number} {reason}" for reason, number in summary["wrong_because"].items())
+        lines.append(f"answers are wrong because of: {why}")
     left_out = summary.get("about", {}).get("settings", {}).get("rows_left_out")
     if left_out:
         lines.append(f"{left_out} rows without positive points were left out, as the official code does")
     if answers["cut_at_max_tokens"]:
-        lines.append(f"{answers['cut_at_max_tokens']} of {answers['asked']} answers were cut at max_tokens")
+        lines.append(f"{answers['cut_at_max_tokens']} of {count} answers were cut at max_tokens")
     return lines
 
 

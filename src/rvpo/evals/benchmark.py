@@ -127,19 +127,17 @@ def mean_score(records: Sequence[Record], name: str, *, seed: int = 0) -> dict[s
     `interval` the 95 % bootstrap interval of the mean over units (None with a single one), and `bounds` the lowest
     and the highest mean that the missing ones could still produce (None where a missing one has no bounds).
     """
-    given = [record for record in records if name in record["scores"]]
-    known = [record for record in given if record["scores"][name] is not None]
+    scored = [record for record in records if name in record["scores"]]
+    known = [record for record in scored if record["scores"][name] is not None]
     values = [float(record["scores"][name]) for record in known]
-    ends = [record.get("bounds", {}).get(name) for record in given if record["scores"][name] is None]
-    total = math.fsum(values)
+    ends = [record.get("bounds", {}).get(name) for record in scored if record["scores"][name] is None]
+    total, is_bounded = math.fsum(values), bool(scored) and None not in ends
     return {
         "value": total / len(values) if values else None,
         "interval": _interval(values, [record["unit"] for record in known], seed),
         "items": len(known),
         "missing": len(ends),
-        "bounds": None
-        if None in ends or not given
-        else [(total + sum(end[side] for end in ends)) / len(given) for side in (0, 1)],
+        "bounds": [(total + sum(end[side] for end in ends)) / len(scored) for side in (0, 1)] if is_bounded else None,
     }
 
 
@@ -151,28 +149,22 @@ def _interval(values: Sequence[float], units: Sequence[str], seed: int) -> list[
     return [interval.low, interval.high]
 
 
-def summarized(
-    name: str, item_score: str, summarize: Callable[[Sequence[Record]], Mapping[str, Any]], records: Sequence[Record]
-) -> dict[str, Any]:
-    """Return the summary of a benchmark's records: its own part, and what became of the answers.
+def summarized(name: str, item_score: str, scores: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
+    """Return the summary of a benchmark's records: its own part, `scores`, and what became of the answers.
 
     Of a record's answer are read `lost` (why, "" or absent for none), `is_cut` and `tokens`.
     """
     known = [record for record in records if not record.get("lost")]
     lost = Counter(record["lost"] for record in records if record.get("lost"))
-    return {
-        "benchmark": name,
-        "item_score": item_score,
-        "answers": {
-            "asked": len(records),
-            "units": len({record["unit"] for record in records}),
-            "lost": lost.total(),
-            "lost_because": dict(sorted(lost.items())),
-            "cut_at_max_tokens": sum(bool(record.get("is_cut")) for record in known),
-            "mean_tokens": sum(record.get("tokens", 0) for record in known) / len(known) if known else None,
-        },
-        **summarize(records),
+    answers = {
+        "asked": len(records),
+        "units": len({record["unit"] for record in records}),
+        "lost": lost.total(),
+        "lost_because": dict(sorted(lost.items())),
+        "cut_at_max_tokens": sum(bool(record.get("is_cut")) for record in known),
+        "mean_tokens": sum(record.get("tokens", 0) for record in known) / len(known) if known else None,
     }
+    return {"benchmark": name, "item_score": item_score, "answers": answers, **scores}
 
 
 def rank(summary: Mapping[str, Any]) -> float | None:

@@ -174,8 +174,8 @@ def _drawn(cases: list[dict[str, Any]], category: str, number: int | None, seed:
 
 
 def _questions(unit: str, setting: AskedCase, repeats: int, seed: int) -> list[Question]:
-    asked = setting.form.ask(setting.case, setting.category, turns_of(setting.case)[:1])
-    return [replace(question, tools=asked.tools) for question in repeated({unit: asked.prompt}, repeats, seed)]
+    request = setting.form.ask(setting.case, setting.category, turns_of(setting.case)[:1])
+    return [replace(question, tools=request.tools) for question in repeated({unit: request.prompt}, repeats, seed)]
 
 
 def record(question: Question, setting: AskedCase, answer: Answer) -> Record:

@@ -24,7 +24,7 @@ from rvpo.evals.models import split_calls
 from rvpo.llm.thoughts import without_thoughts
 from rvpo.rewards.tool_calling import read_calls
 
-__all__ = ["FORMS", "Asked", "Form", "Step", "Turn", "native_calls", "prompted_calls", "rlla_calls", "turns_of"]
+__all__ = ["FORMS", "Form", "Request", "Step", "Turn", "native_calls", "prompted_calls", "rlla_calls", "turns_of"]
 
 MOST_BITS = 4096
 """Of a whole number that arithmetic in an argument may give: 9 ** 9 ** 9 must not be worked out."""
@@ -91,7 +91,7 @@ class Turn:
     steps: list[Step] = field(default_factory=list)
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """What a model is given."""
 
     prompt: list[dict[str, Any]]
@@ -102,7 +102,7 @@ class Asked(NamedTuple):
 class Form:
     """A way of asking and of reading the answer."""
 
-    ask: Callable[[Case, str, Sequence[Turn]], Asked]
+    ask: Callable[[Case, str, Sequence[Turn]], Request]
     """Case, category, turns so far -> what the model is given."""
     read: Callable[[str, str], Calls]
     """Answer, language -> its calls; ValueError without any."""
@@ -131,7 +131,7 @@ def _known(case: Case, turns: Sequence[Turn]) -> list[Mapping[str, Any]]:
     return [*case["function"], *(function for turn in turns for function in turn.functions)]
 
 
-def _prompted(case: Case, category: str, turns: Sequence[Turn]) -> Asked:
+def _prompted(case: Case, category: str, turns: Sequence[Turn]) -> Request:
     """Return BFCL's prompted form: functions in its system prompt, results of calls as a user's message."""
     announce = _prompts().DEFAULT_USER_PROMPT_FOR_ADDITIONAL_FUNCTION_PROMPTING
     messages: list[dict[str, Any]] = []
@@ -147,10 +147,10 @@ def _prompted(case: Case, category: str, turns: Sequence[Turn]) -> Asked:
             messages += [{"role": "user", "content": repr(shown)}] if shown else []
     utils: Any = module("bfcl_eval.model_handler.utils")
     functions = documented(case["function"], category)
-    return Asked(utils.system_prompt_pre_processing_chat_model(messages, functions, category), [])
+    return Request(utils.system_prompt_pre_processing_chat_model(messages, functions, category), [])
 
 
-def _native(case: Case, category: str, turns: Sequence[Turn]) -> Asked:
+def _native(case: Case, category: str, turns: Sequence[Turn]) -> Request:
     """Return the form of native tool calling: functions as `tools`, results as messages of the role "tool"."""
     messages: list[dict[str, Any]] = []
     for turn in turns:
@@ -166,10 +166,10 @@ def _native(case: Case, category: str, turns: Sequence[Turn]) -> Asked:
                 called |= {"function": {"name": name, "arguments": values}}
                 message.setdefault("tool_calls", []).append(called)
                 messages.append({"role": "tool", "tool_call_id": called["id"], "name": name, "content": result})
-    return Asked(messages, tools(_known(case, turns), category))
+    return Request(messages, tools(_known(case, turns), category))
 
 
-def _rlla(case: Case, category: str, turns: Sequence[Turn]) -> Asked:
+def _rlla(case: Case, category: str, turns: Sequence[Turn]) -> Request:
     """Return RLLA's form: tools in its system prompt, the whole conversation in one message of the user."""
     listed = "\n".join(
         f"{number}. Name: {function['name']}\nDescription: {function['description']}\n"
@@ -192,7 +192,7 @@ def _rlla(case: Case, category: str, turns: Sequence[Turn]) -> Asked:
                 for call, result in zip(step.calls, step.results, strict=True)
             ]
             parts.append(step.text.strip() + (f"\n<obs> {json.dumps(results)} </obs>" if results else ""))
-    return Asked(
+    return Request(
         [
             {"role": "system", "content": "\n\n".join(system)},
             {"role": "user", "content": "**Dialogue Records History**\n" + "\n\n".join(parts)},

@@ -158,8 +158,8 @@ async def conversed(question: Question, setting: AskedCase, ask: Ask) -> Answer:
     tokens, is_cut = 0, False
     for place, turn in enumerate(turns):
         for _ in range(MOST_STEPS + 1):
-            asked = setting.form.ask(setting.case, setting.category, turns[: place + 1])
-            answer = await ask(replace(question, prompt=asked.prompt, tools=asked.tools))
+            request = setting.form.ask(setting.case, setting.category, turns[: place + 1])
+            answer = await ask(replace(question, prompt=request.prompt, tools=request.tools))
             tokens, is_cut = tokens + answer.tokens, is_cut or answer.is_cut
             if answer.text is None:
                 return Answer(None, tokens, is_cut, answer.lost)

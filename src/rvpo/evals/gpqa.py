@@ -178,8 +178,8 @@ def summarize(records: Sequence[Record]) -> dict[str, Any]:
 def with_wilson(records: Sequence[Record], name: str) -> dict[str, Any]:
     """Return what `mean_score` says of a share, with Wilson's interval, n the number of questions."""
     mean = mean_score(records, name)
-    asked = {record["unit"] for record in records if record["scores"].get(name) is not None}
-    return mean | {"interval": list(wilson(mean["value"], len(asked))) if asked else None}
+    units = {record["unit"] for record in records if record["scores"].get(name) is not None}
+    return mean | {"interval": list(wilson(mean["value"], len(units))) if units else None}
 
 
 def wilson(share: float, number: int, *, level: float = 0.95) -> tuple[float, float]:

@@ -82,7 +82,7 @@ def as_it_is() -> ScoreReducer:
 
 def _answers(benchmark: Benchmark) -> Solver:
     questions = {question.id: question for question in benchmark.questions}
-    asked = lost = 0
+    answered = lost = 0
 
     async def ask(question: Question) -> Answer:
         model = get_model()
@@ -98,12 +98,12 @@ def _answers(benchmark: Benchmark) -> Solver:
     @solver(name=f"{benchmark.name}_answers")
     def answers() -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
-            nonlocal asked, lost
+            nonlocal answered, lost
             answer = await benchmark.converse(questions[str(state.sample_id)], ask)
-            asked, lost = asked + 1, lost + (answer.text is None)
-            if too_many_so_far(lost, asked):
+            answered, lost = answered + 1, lost + (answer.text is None)
+            if too_many_so_far(lost, answered):
                 raise JudgeError(
-                    f"{lost} of {asked} answers were lost (the last one: {answer.lost}), more than "
+                    f"{lost} of {answered} answers were lost (the last one: {answer.lost}), more than "
                     f"{MOST_MISSING:.0%}; mend the cause, then give the same command again with --retry-missing"
                 )
             state.output = _output(str(state.model), answer)

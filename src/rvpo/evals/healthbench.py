@@ -74,17 +74,20 @@ def build(
     }
 
     prompts = {row["id"]: row["prompt"] for row in rows}
-    asked = lost = 0
+    verdicts = lost = 0
 
     async def score(question: Question, answer: Answer) -> Record:
-        nonlocal asked, lost
+        nonlocal verdicts, lost
         rubric, graded = rubrics[question.unit], None
         if answer.text is not None:
             (graded,) = await grader.grade_many([Item(prompts[question.unit], answer.text, rubric)])
-            asked, lost = asked + len(rubric), lost + sum(verdict.is_lost for verdict in graded.verdicts.values())
-            if too_many_so_far(lost, asked, max_missing):
+            verdicts, lost = (
+                verdicts + len(rubric),
+                lost + sum(verdict.is_lost for verdict in graded.verdicts.values()),
+            )
+            if too_many_so_far(lost, verdicts, max_missing):
                 raise JudgeError(
-                    f"{lost} of {asked} verdicts are missing, more than max_missing={max_missing:g}; look at the "
+                    f"{lost} of {verdicts} verdicts are missing, more than max_missing={max_missing:g}; look at the "
                     "judge's server, then give the same command again (the store has what was answered)"
                 )
         return record(question, rubric, tags[question.unit], graded)

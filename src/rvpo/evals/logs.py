@@ -97,18 +97,22 @@ def _inspect_log(path: Path) -> Log:
         raise ConfigError(f"cannot read {path}: {error}") from error
     if log.status != "success" or not log.samples:
         raise ConfigError(f"{path} is not finished: its status is {log.status!r}; go on with the command that made it")
-    samples = [(sample, _inspect_scores(sample)) for sample in log.samples]
-    names = list(dict.fromkeys(name for _, scored in samples for name in scored))
+    graded = [(sample, _inspect_scores(sample)) for sample in log.samples]
+    values = [(name, value) for _, scores in graded for name, value in scores.items()]
+    names = list(dict.fromkeys(name for name, value in values if _number(value) is not None))
     if not names:
         raise ConfigError(f"{path} has no scores: its status is {log.status!r}; score it with `inspect score`")
-    known = [(name, one) for _, scored in samples for name, one in scored.items() if one.value is not None]
-    binary = set(names) - {name for name, one in known if not one.is_letter}
     metadata = log.eval.metadata or {}
     model = metadata.get(MODEL, {})
     label, step = str(model.get("label") or log.eval.model), model.get("step")
     if OWN in metadata:
         return _own_log(path, log, metadata[OWN], label, step)
-    records = [_inspect_record(sample, scored, names, binary) for sample, scored in samples]
+    # A letter or a truth value lies between 0 and 1 where it is missing; of other numbers nothing is known.
+    plain = [(name, value) for name, value in values if isinstance(value, int | float | str) and value not in LETTERS]
+    unbounded = {
+        name for name, value in plain if not isinstance(value, bool) and not math.isnan(_number(value) or 0.0)
+    }
+    records = [_inspect_record(sample, scores, names, unbounded) for sample, scores in graded]
     first = names[0].partition("/")[0]
     only = names[0] if len([name for name in names if name.partition("/")[0] == first]) == 1 else ""
     generate = log.eval.model_generate_config.model_dump(exclude_none=True)
@@ -127,8 +131,7 @@ def _own_log(path: Path, log: Any, about: Mapping[str, Any], label: str, step: i
     records: list[Record] = []
     for sample in log.samples:
         for score in (sample.scores or {}).values():
-            tags = {name: _texts(value) for name, value in (sample.metadata or {}).items()}
-            records.append({**(score.metadata or {}), "scores": dict(score.value), "tags": tags})
+            records.append({**(score.metadata or {}), "scores": dict(score.value), "tags": _tags(sample.metadata)})
     order = {str(name): place for place, name in enumerate(log.eval.dataset.sample_ids or ())}
     records.sort(key=lambda record: order.get(record["id"], len(order)))  # not that in which they were finished
     configs = [log.plan.config, log.eval.model_generate_config]
@@ -153,84 +156,62 @@ def read_logs(folder: str | Path) -> list[Log]:
     return sorted(logs, key=lambda log: (str(log.path.parent), log.task, log.step is None, log.step or 0))
 
 
-@dataclass(frozen=True)
-class _Value:
-    value: float | None
-    is_letter: bool
-    """It was a letter or a truth value, so that a missing one lies between 0 and 1."""
-    bounds: Sequence[float] | None = None
-
-
-def _inspect_scores(sample: Any) -> dict[str, _Value]:
-    """Return every score of a sample as a number; None for what inspect calls unscored."""
-    found: dict[str, _Value] = {}
+def _inspect_scores(sample: Any) -> dict[str, Any]:
+    """Return every score of a sample as the log has it, by its name."""
+    scores: dict[str, Any] = {}
     for scorer, score in (sample.scores or {}).items():
-        bounds = (score.metadata or {}).get("bounds", {})
         parts = score.value if isinstance(score.value, Mapping) else {"": score.value}
-        for key, value in parts.items():
-            number = _number(value, bounds.get(key))
-            if number is not None:
-                found[f"{scorer}/{key}" if key else scorer] = number
-    return found
+        scores |= {f"{scorer}/{key}" if key else scorer: value for key, value in parts.items()}
+    return scores
 
 
-def _number(value: object, bounds: Sequence[float] | None = None) -> _Value | None:
-    """Return a score as a number, None for what is none: a text, a list."""
-    if isinstance(value, str):
-        return _Value(LETTERS[value], True) if value in LETTERS else _parsed(value)
-    if isinstance(value, bool):
-        return _Value(float(value), True)
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return _Value(None, False, bounds)
-    return _Value(float(value), False) if isinstance(value, int | float) else None
-
-
-def _parsed(text: str) -> _Value | None:
-    try:
-        return _number(float(text))
-    except ValueError:
-        return None
-
-
-def _inspect_record(sample: Any, scored: Mapping[str, _Value], names: Sequence[str], binary: set[str]) -> Record:
+def _inspect_record(sample: Any, scores: Mapping[str, Any], names: Sequence[str], unbounded: set[str]) -> Record:
     """Return the record of a sample; one that ended in an error lacks every score of the log."""
-    if sample.error is not None or not scored:
-        scored = dict.fromkeys(names, _Value(None, False))
-    asked = sample.input if isinstance(sample.input, str) else [[one.role, one.text] for one in sample.input]
-    bounds = {
-        name: list(value.bounds or UNIT_INTERVAL)
-        for name, value in scored.items()
-        if value.value is None and (value.bounds or name in binary)
-    }
-    tags = {name: _texts(value) for name, value in (sample.metadata or {}).items() if _texts(value)}
-    return _record(sample.id, sample.epoch, asked, {name: one.value for name, one in scored.items()}, bounds, tags)
+    if sample.error is not None or not scores:
+        scores = dict.fromkeys(names)
+    content = sample.input if isinstance(sample.input, str) else [[part.role, part.text] for part in sample.input]
+    record = _record(sample.id, sample.epoch, content, _numbers(scores), _tags(sample.metadata))
+    missing = [name for name, value in record["scores"].items() if value is None and name not in unbounded]
+    return record | {"bounds": dict.fromkeys(missing, UNIT_INTERVAL)}
+
+
+def _number(value: object) -> float | None:
+    """Return a score as a number, NaN where it is missing, None for what is none: a text, a list."""
+    if isinstance(value, str):
+        try:
+            return LETTERS[value] if value in LETTERS else float(value)
+        except ValueError:
+            return None
+    if value is None:
+        return math.nan
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
+    """Return those of some values that are numbers."""
+    return {name: number for name, value in values.items() if (number := _number(value)) is not None}
 
 
 def _record(
-    item: object,
-    repeat: object,
-    asked: object,
-    scores: dict[str, float | None],
-    bounds: Mapping[str, Sequence[float]] | None = None,
-    tags: Mapping[str, list[str]] | None = None,
+    item: object, repeat: object, content: object, scores: Mapping[str, float], tags: Mapping[str, list[str]]
 ) -> Record:
     """Return a record whose unit is the item's id with a hash of what was asked, where that is known."""
-    unit = str(item) if asked is None else f"{item} {_digest(asked)}"
-    missing = sum(value is None for value in scores.values())
-    return {"id": f"{unit}/{repeat}", "unit": unit, "scores": scores, "bounds": bounds or {}, "tags": tags or {}} | {
-        "missing": missing
-    }
-
-
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    unit = str(item) if content is None else f"{item} {digest}"
+    known = {name: None if math.isnan(value) else value for name, value in scores.items()}
+    missing = sum(value is None for value in known.values())
+    return {"id": f"{unit}/{repeat}", "unit": unit, "scores": known, "bounds": {}, "tags": tags, "missing": missing}
 
 
 def _texts(value: object) -> list[str]:
-    """Return the texts that a value of metadata files an item under: one, each of a list, none for anything else."""
+    """Return the texts that a value of metadata files an item under: itself, those of a list, none otherwise."""
     if isinstance(value, list | tuple):
-        return [str(one) for one in value if isinstance(one, str | int)]
+        return [str(part) for part in value if isinstance(part, str | int)]
     return [str(value)] if isinstance(value, str | int) and len(str(value)) <= 80 else []
+
+
+def _tags(values: Mapping[str, object] | None) -> dict[str, list[str]]:
+    return {name: texts for name, value in (values or {}).items() if (texts := _texts(value))}
 
 
 def _lm_eval_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> Log:
@@ -238,11 +219,10 @@ def _lm_eval_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> Log:
     records = []
     for place, row in enumerate(rows):
         suffix = f",{row['filter']}" if len(filters) > 1 else ""
-        values = {f"{name}{suffix}": _lm_value(row.get(name)) for name in row.get("metrics", ())}
-        scores = {name: value.value for name, value in values.items() if value is not None}
+        values = {f"{name}{suffix}": _lm_value(row[name]) for name in row.get("metrics", ()) if name in row}
         doc = row["doc"] if isinstance(row["doc"], Mapping) else {}
-        tags = {name: _texts(value) for name, value in doc.items() if _texts(value)}
-        records.append(_record(row["doc_id"], place, row.get("doc_hash") or row["doc"], scores, tags=tags))
+        content = row.get("doc_hash") or row["doc"]
+        records.append(_record(row["doc_id"], place, content, _numbers(values), _tags(doc)))
     names = list(dict.fromkeys(name for record in records for name in record["scores"]))
     if not names:
         raise ConfigError(f"{path} has no metric with one number a sample; it names {rows[0].get('metrics')}")
@@ -250,11 +230,10 @@ def _lm_eval_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> Log:
     return Log(path, task, path.parent.name, (records,), names[0] if len(names) == 1 else "", {"task": task})
 
 
-def _lm_value(value: object) -> _Value | None:
+def _lm_value(value: Any) -> object:
     """Return a metric of a sample; of a list, as IFEval's of instructions, the mean."""
-    if isinstance(value, list) and value and all(isinstance(one, int | float) for one in value):
-        value = sum(value) / len(value)
-    return None if value is None else _number(value)
+    is_list = isinstance(value, list) and value and all(isinstance(part, int | float) for part in value)
+    return sum(value) / len(value) if is_list else value
 
 
 def _plain_log(path: Path, rows: Sequence[Mapping[str, Any]], id_column: str | None) -> Log:
@@ -272,11 +251,11 @@ def _plain_log(path: Path, rows: Sequence[Mapping[str, Any]], id_column: str | N
     for place, row in enumerate(rows):
         if row.get(name) is None:
             raise ConfigError(f"{path}, row {place + 1}: {name!r} is absent or empty")
-        values = {key: _number(row.get(key)) for key in scores}
-        known = {key: None if value is None else value.value for key, value in values.items()}
-        tags = {key: _texts(row.get(key)) for key in columns if key not in scores and _texts(row.get(key))}
+        values = {key: row.get(key) for key in columns}
+        numbers = {key: math.nan if (number := _number(values[key])) is None else number for key in scores}
+        tags = _tags({key: values[key] for key in columns if key not in scores})
         repeat = next((row[key] for key in REPEATS if key in row), place)
-        seeds.setdefault(row.get(SEED), []).append(_record(row[name], repeat, None, known, tags=tags))
+        seeds.setdefault(row.get(SEED), []).append(_record(row[name], repeat, None, numbers, tags))
     main = "score" if "score" in scores else scores[0] if len(scores) == 1 else ""
     ordered = sorted(seeds, key=lambda seed: (str(type(seed)), seed))
     return Log(path, "", path.stem, tuple(seeds[seed] for seed in ordered), main, {})
@@ -284,8 +263,8 @@ def _plain_log(path: Path, rows: Sequence[Mapping[str, Any]], id_column: str | N
 
 def _is_score(values: Iterable[object]) -> bool:
     """Return whether a column has numbers or truth values only, some of which may be absent."""
-    given = [value for value in values if value not in (None, "")]
-    return bool(given) and all(_number(value) is not None for value in given)
+    present = [value for value in values if value not in (None, "")]
+    return bool(present) and all(_number(value) is not None for value in present)
 
 
 def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
