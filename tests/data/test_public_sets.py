@@ -6,10 +6,13 @@ No text of a real row stands here: what is expected is computed from the files.
 import json
 from collections import Counter
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rvpo import ConfigError
 from rvpo.data import load_rubric_rows, write_rows
+from rvpo.integrations.trl.rows import TRAINING_FORMATS
 from rvpo.judging.criteria import Rubric
 from rvpo.judging.scores import healthbench_score
 
@@ -155,3 +158,98 @@ def test_a_healthbench_value_of_the_wrong_type_is_an_error(tmp_path, change, mes
 def test_a_repeated_id_of_the_data_set_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match=r"line 2, key 'id': must be unique, but 'abc-1' is the id of .*line 1"):
         load_rubric_rows(jsonl(tmp_path / "rows.jsonl", ORIGINAL, ORIGINAL))
+
+
+PROFESSIONAL = {
+    "id": "p-1",
+    "conversation": {"messages": [{"role": "user", "content": "Dose?"}]},
+    "rubric_items": [{"criterion_text": "Gives a dose.", "points": 7}, {"criterion_text": "Guesses.", "points": -3}],
+    "use_case": "consult",
+    "type": "good_faith",
+    "difficulty": "typical",
+    "specialty": "cardiology",
+    "physician_response": "5 mg.",
+    "canary_string": "made up",
+}
+
+
+def test_healthbench_professional(tmp_path):
+    """Its card has the conversation as a list of messages, its file as an object that holds it."""
+    listed = PROFESSIONAL | {"id": "p-2", "conversation": PROFESSIONAL["conversation"]["messages"]}
+    loaded = load_rubric_rows(jsonl(tmp_path / "professional.jsonl", PROFESSIONAL, listed))
+    first, second = loaded.rows
+    assert loaded.format == "healthbench_professional"
+    assert first["prompt"] == second["prompt"] == [{"role": "user", "content": "Dose?"}]
+    assert (first["id"], first["reference"]) == ("p-1", "5 mg.")
+    assert first["tags"] == ["use_case:consult", "type:good_faith", "difficulty:typical", "specialty:cardiology"]
+    assert [(criterion["text"], criterion["points"], criterion["polarity"]) for criterion in first["rubric"]] == [
+        ("Gives a dose.", 7.0, "positive"),
+        ("Guesses.", -3.0, "negative"),
+    ]
+
+
+def rubrichub():
+    tags = [
+        {"verifier": "llm", "function": "", "parameters": {}},
+        {"verifier": "rule", "function": "CommaChecker", "parameters": {"at_most": None}},
+    ]
+    texts = (("Names the cause.", 8), ("Has no comma.", 5))
+    criteria = [
+        {"criterion": text, "points": points, "tags": of} for (text, points), of in zip(texts, tags, strict=True)
+    ]
+    return {
+        "prompt": [{"role": "user", "content": "Why?"}],
+        "ability": "Instruction_Following",
+        "data_source": "Instruction_Following",
+        "Rubrics": [{"criterion": text, "points": points} for text, points in texts],
+        "reward_model": {"ground_truth": "", "style": "rubric", "rubrics": criteria},
+        "extra_info": {"index": 0},
+    }
+
+
+@pytest.mark.parametrize("is_parquet", [False, True])
+def test_rubrichub(tmp_path, is_parquet):
+    raw = rubrichub()
+    if is_parquet:  # as it is published
+        file = str(tmp_path / "rurbichub_v1_Science.parquet")
+        pq.write_table(pa.Table.from_pylist([raw]), file)
+    else:
+        file = jsonl(tmp_path / "rows.jsonl", raw)
+    loaded = load_rubric_rows(file)
+    assert loaded.format == "rubrichub"
+    (row,) = loaded.rows
+    assert (row["prompt"], row["tags"]) == (raw["prompt"], ["ability:Instruction_Following"])
+    assert [(criterion["text"], criterion["points"], criterion["tags"]) for criterion in row["rubric"]] == [
+        ("Names the cause.", 8.0, ["llm"]),
+        ("Has no comma.", 5.0, ["rule"]),
+    ]
+
+
+@pytest.mark.parametrize(("left_out", "tags"), [("Rubrics", [["llm"], ["rule"]]), ("reward_model", [[], []])])
+def test_rubrichub_with_one_copy_of_its_criteria(tmp_path, left_out, tags):
+    raw = {key: value for key, value in rubrichub().items() if key != left_out}
+    loaded = load_rubric_rows(jsonl(tmp_path / "rows.jsonl", raw))
+    assert loaded.format == "rubrichub"
+    assert [criterion["tags"] for criterion in loaded.rows[0]["rubric"]] == tags
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (PROFESSIONAL | {"rubric_items": [{"criterion_text": "x"}]}, r"'rubric_items\[0\].points': must be a finite"),
+        (PROFESSIONAL | {"conversation": 3}, "'conversation': must be a list, got 3"),
+        (
+            rubrichub() | {"reward_model": {"rubrics": [{"criterion": "x", "points": "8"}]}},
+            r"'Rubrics\[0\].points': must be a finite",
+        ),
+        (rubrichub() | {"ability": 3}, "'ability': must be text, got 3"),
+    ],
+)
+def test_a_value_of_the_wrong_type_in_the_newer_sets_is_an_error(tmp_path, row, message):
+    with pytest.raises(ConfigError, match=r"rows\.jsonl, line 1, key " + message):
+        load_rubric_rows(jsonl(tmp_path / "rows.jsonl", row))
+
+
+def test_evaluation_sets_are_not_trained_on():
+    assert "rubrichub" in TRAINING_FORMATS
+    assert not {"healthbench", "healthbench_professional"} & set(TRAINING_FORMATS)

@@ -5,7 +5,7 @@ No file is held in memory as a whole, whatever its size: parquet and csv come in
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from rvpo.audit.verifiers import flattened
 from rvpo.errors import ConfigError
 from rvpo.text import listed, shown
 
@@ -137,11 +138,26 @@ def _jsonl(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[RowBa
     with file.open(encoding="utf-8-sig") as lines:
         numbered = enumerate(lines, 1)
         while chunk := list(islice(numbered, rows)):
-            objects = {number: _object(line, file, number) for number, line in chunk if not line.isspace()}
-            wanted = dict.fromkeys(name for row in objects.values() for name in row) if names is None else names
+            objects = [
+                (number, row)
+                for number, line in chunk
+                if not line.isspace()
+                for row in _rollouts(_object(line, file, number), file, number)
+            ]
+            wanted = dict.fromkeys(name for _, row in objects for name in row) if names is None else names
             if objects:
-                columns = {name: [row.get(name) for row in objects.values()] for name in wanted}
-                yield RowBatch(columns, len(objects), file, list(objects))
+                columns = {name: [row.get(name) for _, row in objects] for name in wanted}
+                yield RowBatch(columns, len(objects), file, [number for number, _ in objects])
+
+
+def _rollouts(row: dict[str, Any], file: Path, number: int) -> list[Mapping[str, Any]]:
+    """Return the rollouts of a line: one, but for the episodes of verifiers."""
+    try:
+        return flattened(row)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{file.name}, line {number} looks like an episode of verifiers and cannot be read as one: {error!r}"
+        ) from error
 
 
 def _object(line: str, file: Path, number: int) -> dict[str, Any]:

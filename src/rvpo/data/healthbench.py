@@ -1,8 +1,14 @@
-"""HealthBench (Arora et al., arXiv 2505.08775; openai/healthbench, MIT): rubrics written by physicians.
+"""HealthBench, HealthBench Professional and RubricHub: rubrics of criteria with points.
 
-The original JSON Lines have prompt, rubrics [{criterion, points, tags}], example_tags, prompt_id and
-ideal_completions_data; conversions for verl put the rubrics into reward_model and leave the rest out.
-Evaluation data: never to be trained on.
+- HealthBench (Arora et al., arXiv 2505.08775; openai/healthbench, MIT), written by physicians: JSON Lines of prompt,
+  rubrics [{criterion, points, tags}], example_tags, prompt_id and ideal_completions_data; conversions for verl put the
+  rubrics into reward_model and leave the rest out. Evaluation data: never to be trained on.
+- HealthBench Professional (arXiv 2604.27470; openai/healthbench-professional, 525 rows): id, conversation {messages},
+  rubric_items [{criterion_text, points}], use_case, type, difficulty, specialty, physician_response. Evaluation data,
+  too. Fields as its card and readers of the rows describe them.
+- RubricHub (Li et al., arXiv 2601.08430; sojuL/RubricHub_v1, Apache-2.0), folder RuRL: prompt, Rubrics and the same in
+  reward_model.rubrics [{criterion, points, tags {verifier, function, parameters}}], ability, data_source. Fields as
+  the graders published with it read them.
 """
 
 from collections.abc import Mapping
@@ -21,7 +27,7 @@ from rvpo.data.rows import (
 )
 from rvpo.judging.criteria import Criterion
 
-__all__ = ["AXES", "healthbench_rubrics", "read_healthbench"]
+__all__ = ["AXES", "healthbench_rubrics", "read_healthbench", "read_professional", "read_rubrichub"]
 
 AXES = ("accuracy", "completeness", "context_awareness", "communication_quality", "instruction_following")
 AXIS = "axis:"
@@ -67,4 +73,57 @@ def _criterion(item: object, place: Place, index: int) -> Criterion:
         points=points,
         polarity=polarity_of(points),
         tags=(*axes, *(tag for tag in tags if not tag.startswith(AXIS))),
+    )
+
+
+def read_professional(raw: Mapping[str, Any], place: Place) -> Draft:
+    """Return the draft of a raw row of HealthBench Professional: its criteria have no tags.
+
+    Use case, type, difficulty and specialty are the example's tags, as "COLUMN:VALUE"; the physician's response is the
+    reference. Raises ConfigError for a value of the wrong type.
+    """
+    conversation = raw.get("conversation")
+    if isinstance(conversation, Mapping):
+        conversation = conversation.get("messages")
+    items = items_of(raw.get("rubric_items"), place, "rubric_items")
+    values = {key: optional_text(raw.get(key), place, key) for key in ("use_case", "type", "difficulty", "specialty")}
+    return Draft(
+        prompt=messages_of(conversation, place, "conversation"),
+        criteria=tuple(
+            _plain(item, place, f"rubric_items[{at}]", at, "criterion_text") for at, item in enumerate(items)
+        ),
+        id=optional_text(raw.get("id"), place, "id"),
+        reference=optional_text(raw.get("physician_response"), place, "physician_response"),
+        tags=tuple(f"{key}:{value}" for key, value in values.items() if value is not None),
+    )
+
+
+def read_rubrichub(raw: Mapping[str, Any], place: Place) -> Draft:
+    """Return the draft of a raw row of RubricHub.
+
+    Criteria are tagged "llm" or "rule", by which its own graders check them: what a rule checks there is a text for
+    the judge here, like all others. The domain is the example's tag. Raises ConfigError for a value of the wrong type.
+    """
+    tagged = healthbench_rubrics(raw)
+    items = items_of(raw.get("Rubrics") if tagged is None else tagged, place, "Rubrics")
+    domain = optional_text(raw.get("ability"), place, "ability")
+    return Draft(
+        prompt=messages_of(raw.get("prompt"), place, "prompt"),
+        criteria=tuple(_plain(item, place, f"Rubrics[{at}]", at, "criterion") for at, item in enumerate(items)),
+        tags=() if domain is None else (f"ability:{domain}",),
+    )
+
+
+def _plain(item: object, place: Place, key: str, index: int, text: str) -> Criterion:
+    """Return a criterion of points and a text; tagged by its verifier, if it names one."""
+    given = mapping_of(item, place, key)
+    points = number_of(given.get("points"), place, f"{key}.points")
+    tags = given.get("tags")
+    verifier = tags.get("verifier") if isinstance(tags, Mapping) else None
+    return Criterion(
+        id=f"c{index + 1}",
+        text=optional_text(given.get(text), place, f"{key}.{text}") or "",
+        points=points,
+        polarity=polarity_of(points),
+        tags=(verifier,) if isinstance(verifier, str) and verifier else (),
     )

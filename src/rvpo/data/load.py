@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.data.files import RawRow, raw_rows
-from rvpo.data.healthbench import healthbench_rubrics, read_healthbench
+from rvpo.data.healthbench import healthbench_rubrics, read_healthbench, read_professional, read_rubrichub
 from rvpo.data.plain import read_plain
 from rvpo.data.rar import POLARITY_RULES, default_rule, read_rar
 from rvpo.data.researchrubrics import read_researchrubrics
@@ -24,6 +24,8 @@ Reader = Callable[[Mapping[str, Any], Place], Draft]
 
 READERS: dict[str, Reader] = {
     "healthbench": read_healthbench,
+    "healthbench_professional": read_professional,
+    "rubrichub": read_rubrichub,
     "researchrubrics": read_researchrubrics,
     "plain": read_plain,
 }
@@ -106,6 +108,10 @@ def guess_format(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         columns = row.keys()
         if columns >= {"question", "rubric"} and _keys_of_first(row["rubric"]) >= {"description", "weight"}:
             return "rar"
+        if columns >= {"conversation", "rubric_items"}:
+            return "healthbench_professional"
+        if "prompt" in columns and ("Rubrics" in columns or _has_tags_of_rubrichub(row)):
+            return "rubrichub"
         if "prompt" in columns and _keys_of_first(healthbench_rubrics(row)) >= {"criterion", "points"}:
             return "healthbench"
         if columns >= {"prompt", "rubrics"} and _keys_of_first(row["rubrics"]) >= {"criterion", "weight"}:
@@ -116,6 +122,13 @@ def guess_format(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         f"cannot guess the format of {name} from its columns {sorted(map(str, rows[0]))}; expected prompt and rubric "
         f"(plain), question and rubric (rar), or prompt and rubrics; give one of {', '.join(FORMATS)} as the format"
     )
+
+
+def _has_tags_of_rubrichub(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row's criteria name their verifier in an object, where HealthBench has a list of tags."""
+    items = healthbench_rubrics(row)
+    first = items[0] if isinstance(items, list) and items else None
+    return isinstance(first, Mapping) and isinstance(first.get("tags"), Mapping)
 
 
 def _keys_of_first(items: object) -> set[str]:

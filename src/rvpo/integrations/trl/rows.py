@@ -11,7 +11,7 @@ from rvpo.errors import ConfigError, unknown_name
 
 __all__ = ["TRAINING_FORMATS", "load_rows"]
 
-TRAINING_FORMATS = tuple(name for name in FORMATS if name != "healthbench")
+TRAINING_FORMATS = tuple(name for name in FORMATS if not name.startswith("healthbench"))
 """Formats of rubric data sets that may be trained on: HealthBench is for evaluation."""
 
 
