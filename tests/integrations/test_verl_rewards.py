@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ RUBRIC = [
     {"id": "rest", "text": "says rest", "points": 5.0, "polarity": "positive", "tags": ["accuracy", "essential"]},
     {"id": "ice", "text": "says ice", "points": -1.0, "polarity": "negative", "tags": ["pitfall"]},
 ]
+NAN = float("nan")
 CALL = '<think> x </think>\n<tool_call>\n{"name": "weather", "parameters": {"city": "Oslo"}}\n</tool_call>'
 
 
@@ -155,3 +157,53 @@ def test_verls_own_data_set_reads_the_rows(tmp_path):
     assert row["raw_prompt"] == [{"role": "user", "content": "question 1"}]
     assert json.loads(row["reward_model"]["ground_truth"]) == [one | {} for one in Rubric.from_rows(RUBRIC).to_rows()]
     assert json.loads(row["extra_info"]["prompt"]) == row["raw_prompt"]
+
+
+@pytest.fixture
+def dead_groups(monkeypatch):
+    """(metric, group -> scores of its answers) -> the groups that verl's own filter drops.
+
+    What the function reads from the queue is put in its place; the rest is verl's.
+    """
+    pytest.importorskip("verl")
+    import rvpo.integrations.verl.plugin  # noqa: F401
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # engines that are not installed
+        from verl.trainer.ppo.v1 import replay_buffer
+
+    def dropped(metric, groups):
+        stored = {f"{uid}_{index}_0": row for uid, rows in groups.items() for index, row in enumerate(rows)}
+
+        def fetched(keys, partition_id, select_fields):
+            assert select_fields == ["extra_fields"]
+            return {"extra_fields": [{"reward_extra_info": stored[key]} for key in keys]}
+
+        monkeypatch.setattr(replay_buffer.tq, "kv_batch_get", fetched)
+        buffer = replay_buffer.ReplayBuffer(
+            "sync", {}, None, "drop", {}, refill_fn=lambda number: None, filter_groups_metric=metric
+        )
+        buffer.partitions["train"] = {key: {} for key in stored}
+        buffer.finished_keys["train"] = set(groups)
+        return buffer._dapo_filtered_keys("train")[0]
+
+    return dropped
+
+
+def test_verls_group_filter_sees_every_channel_by_their_pattern(dead_groups):
+    def scores(*channels):
+        return [
+            verl_rewards.with_pattern({"score": form + call, "format": form, "call": call}) for form, call in channels
+        ]
+
+    groups = {
+        "equal": scores((1.0, 0.1), (1.0, 0.1), (1.0, 0.1)),
+        "trade": scores((1.0, 0.0), (0.0, 1.0), (1.0, 0.0)),  # one sum, two channels that differ
+        "live": scores((1.0, 0.0), (1.0, 1.0), (0.0, 0.0)),
+        "missing": scores((1.0, NAN), (1.0, NAN), (1.0, NAN)),
+    }
+    assert dead_groups("score", {name: groups[name] for name in ("equal", "trade", "live")}) >= {"trade"}
+    assert dead_groups("pattern", groups) == {"equal", "missing"}
+    rubrics = [verl_rewards.with_pattern({"score": 0.5, "rubric": json.dumps({"a": a, "b": 1 - a})}) for a in (0, 1)]
+    assert dead_groups("pattern", {"rubric": rubrics}) == set()
+    assert dead_groups("score", {"rubric": rubrics}) == {"rubric"}

@@ -17,6 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from rvpo.errors import ConfigError
 from rvpo.integrations.verl.config import plain
@@ -26,10 +27,25 @@ if TYPE_CHECKING:
     from rvpo.judging.config import JudgeConfig
     from rvpo.judging.judge import Judge
 
-__all__ = ["judge_config", "rubric", "tool_calling"]
+__all__ = ["judge_config", "rubric", "tool_calling", "with_pattern"]
 
 _JUDGES: dict[str, "Judge"] = {}
 """The judges of this process, by their settings: connections, counts and the store's cache outlive a call."""
+
+
+def with_pattern(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return scores of an answer with one more, `pattern`: a whole number, equal for equal values of every channel.
+
+    verl's group filter drops groups in which one score is the same throughout. `algorithm.filter_groups.metric=score`
+    drops a group whose answers differ on channels but not in their sum; with `metric=pattern` a group counts as dead
+    only if no channel tells its answers apart. `score` has no part in it, a missing value equals a missing value.
+
+    >>> first, second = ({"score": 1.0, "format": form, "correct": 1.0 - form} for form in (0.0, 1.0))
+    >>> with_pattern(first)["pattern"] == with_pattern(second)["pattern"]
+    False
+    """
+    channels = {name: None if value != value else value for name, value in scores.items() if name != "score"}
+    return {**scores, "pattern": crc32(json.dumps(channels, sort_keys=True).encode())}
 
 
 def tool_calling(data_source: str, solution_str: str, ground_truth: str, **kwargs: Any) -> dict[str, float]:
