@@ -49,6 +49,15 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         },
     )
 
+    tracker_metrics: str = field(
+        default="short",
+        metadata={
+            "help": "What W&B, TensorBoard, trackio and the terminal get of the channels' metrics: short (mean, "
+            "weight and dead by channel, the average of every kind; of more than 20 channels the ten lowest and ten "
+            "highest means by rank, and channels.csv in the output folder has all), or all (channels/NAME/KIND)."
+        },
+    )
+
     resample_dead: int = field(
         default=0,
         metadata={
@@ -98,6 +107,8 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         super().__post_init__()
         self._check_trls_advantages()
         self._check_resampling()
+        if self.tracker_metrics not in ("short", "all"):
+            raise ConfigError(f"tracker_metrics must be short or all, got {self.tracker_metrics!r}")
 
     def _check_resampling(self) -> None:
         """Raise ConfigError for resampling out of its domain, without effect, or of groups on two processes."""

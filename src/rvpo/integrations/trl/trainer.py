@@ -52,6 +52,7 @@ from rvpo.integrations.trl.resampling import (
     neglected_channels,
     plan_refill,
 )
+from rvpo.integrations.trl.trackers import ShortMetrics
 from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
 from rvpo.rewards.declarations import channel_names, check_channels
 
@@ -68,6 +69,7 @@ class RVPOMixin:
     # What is used of GRPOTrainer.
     args: RVPOConfig
     accelerator: Any
+    callback_handler: Any
     model: Any
     num_generations: int
     num_generations_eval: int
@@ -101,6 +103,8 @@ class RVPOMixin:
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self.reward_func_names = different_names(self.reward_func_names)
         self._check_channels()
+        if self.args.tracker_metrics == "short":
+            self.callback_handler.callbacks.insert(0, ShortMetrics())
         if self.args.resample_dead and not hasattr(self.train_dataset, "__getitem__"):
             raise ConfigError("resample_dead draws prompts by their place in the data set, which a stream has not")
 
