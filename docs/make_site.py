@@ -43,8 +43,9 @@ def main(words: list[str]) -> int:
         text = source.read_text(encoding="utf-8")
         name = OTHERS.get(source.name, source.name)
         (PAGES / name).write_text(linked(text, source.parent, address), encoding="utf-8")
-    for picture in (ROOT / "docs").glob("*.svg"):
-        shutil.copy(picture, PAGES)
+    for picture in (ROOT / "docs").iterdir():
+        if picture.suffix in (".svg", ".webp"):
+            shutil.copy(picture, PAGES)
     names = public_names()
     (PAGES / "reference.md").write_text(reference(names), encoding="utf-8")
     (PAGES / "options.md").write_text(options(), encoding="utf-8")

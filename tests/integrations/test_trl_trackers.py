@@ -110,7 +110,7 @@ def test_other_words_are_refused(tmp_path):
 
 @pytest.mark.skipif(find_spec("trackio") is None, reason="trackio is not installed")
 def test_trackio_has_the_short_metrics(build, tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))  # read when it is imported
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path)
     build([tags(3)], max_steps=2, report_to="trackio", project="tags").train()
     with sqlite3.connect(tmp_path / "tags.db") as database:
         logged = [json.loads(row) for (row,) in database.execute("SELECT metrics FROM metrics")]

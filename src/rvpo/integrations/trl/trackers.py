@@ -39,7 +39,7 @@ class ShortMetrics(TrainerCallback):
     def __init__(self) -> None:
         self._averages: dict[str, dict[str, float]] = {}
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Put the short metrics in the place of those by channel; write the table if that leaves channels out."""
         found: dict[str, dict[str, dict[str, float]]] = {}
         for key in list(logs):
