@@ -562,3 +562,31 @@ def test_a_folder_of_tables_is_read_in_order_of_numbers(tmp_path):
         table(tmp_path, columns(seed=part), f"part-{part}.parquet")
     assert [file.stem for file in open_log(tmp_path).files] == ["part-1", "part-2", "part-10"]
     assert audit_log(tmp_path, **QUICK).rollouts == 144
+
+
+# --- Memory --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group_rows", [3, 8, 20, 100])
+def test_batches_have_one_size_whatever_the_row_groups(tmp_path, group_rows):
+    written = pa.table({"a": list(range(43)), "b": [f"text {index}" for index in range(43)]})
+    pq.write_table(written, tmp_path / "log.parquet", row_group_size=group_rows)
+    batches = list(read_batches(tmp_path / "log.parquet", ["b", "a"], rows=8))
+    assert [batch.size for batch in batches] == [8, 8, 8, 8, 8, 3]
+    assert [number for batch in batches for number in batch.numbers] == list(range(1, 44))
+    for name in ("a", "b"):
+        assert [value for batch in batches for value in batch.columns[name].to_pylist()] == written[name].to_pylist()
+
+
+def test_row_groups_that_were_read_are_not_kept(tmp_path):
+    """Each row group has 2 MB, which nothing compresses."""
+    rows, groups = 2**13, 12
+    draw = np.random.default_rng(0)
+    log = tmp_path / "log.parquet"
+    texts = pa.array([draw.bytes(125).hex() for _ in range(rows * groups)])
+    pq.write_table(pa.table({"completion": texts}), log, row_group_size=rows)
+    del texts
+    before = pa.total_allocated_bytes()
+    held = [pa.total_allocated_bytes() - before for _ in read_batches(log, None)]
+    assert len(held) == groups
+    assert max(held) < log.stat().st_size / 2

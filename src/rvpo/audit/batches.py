@@ -1,6 +1,7 @@
 """Rows of a file, a batch at a time: parquet, csv, tsv, jsonl. What cannot be read is one `ConfigError`.
 
-No file is held in memory as a whole, whatever its size: parquet and csv come in arrow batches, jsonl line by line.
+No file is held in memory as a whole: csv comes in blocks, jsonl line by line, parquet by row group, of which arrow
+holds the compressed bytes.
 """
 
 import json
@@ -95,13 +96,33 @@ def _parquet(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[Row
     with pq.ParquetFile(file, buffer_size=2**20) as table:
         known = _distinct(table.schema_arrow.names, file)
         wanted = known if names is None else [name for name in names if name in known]
-        for batch in table.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
+        for batch in _of_equal_size(table, wanted, rows):
             numbers = range(first, first + batch.num_rows)
-            if batch.num_rows:
-                yield RowBatch(
-                    dict(zip(batch.schema.names, batch.columns, strict=True)), batch.num_rows, file, numbers
-                )
+            yield RowBatch(dict(zip(batch.schema.names, batch.columns, strict=True)), batch.num_rows, file, numbers)
             first = numbers.stop
+
+
+def _of_equal_size(table: pq.ParquetFile, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield `rows` rows at a time, whatever the row groups, which are read one by one.
+
+    One reader over all row groups keeps the compressed bytes of those that it has read: in the end the whole file.
+    """
+    waiting: list[pa.RecordBatch] = []
+    missing = rows
+    for group in range(table.num_row_groups):
+        for part in table.iter_batches(batch_size=rows, columns=names, use_threads=False, row_groups=[group]):
+            while part.num_rows >= missing:
+                yield _joined([*waiting, part.slice(0, missing)])
+                part, waiting, missing = part.slice(missing), [], rows
+            if part.num_rows:
+                waiting.append(part)
+                missing -= part.num_rows
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(parts: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    return parts[0] if len(parts) == 1 else pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
 
 
 def _distinct(names: list[str], file: Path) -> list[str]:

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TEXTS = ["Beautiful is better than", "Simple is better than", "Flat is better than", "Now is better than"] * 5
@@ -42,30 +43,57 @@ trl.GRPOTrainer = Trainer
 """
 
 
+SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "moe_intermediate_size": 8,
+    "num_local_experts": 4,
+    "num_experts": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+}
+"""Of every model; each kind takes those that it knows."""
+LANGUAGE_MODELS = {
+    "tiny-Qwen2ForCausalLM-2.5": "qwen2",
+    "tiny-Qwen3ForCausalLM": "qwen3",
+    "tiny-Qwen3MoeForCausalLM": "qwen3_moe",
+    "tiny-LlamaForCausalLM-3.2": "llama",
+    "tiny-MistralForCausalLM-0.2": "mistral",
+    "tiny-Gemma2ForCausalLM": "gemma2",
+    "tiny-Cohere2ForCausalLM": "cohere2",
+    "tiny-Glm4MoeForCausalLM": "glm4_moe",
+    "tiny-GptOssForCausalLM": "gpt_oss",
+}
+REWARD_MODELS = {
+    "tiny-Qwen2ForSequenceClassification-2.5": "qwen2",
+    "tiny-Qwen3ForSequenceClassification": "qwen3",
+    "tiny-LlamaForSequenceClassification-3.2": "llama",
+}
+
+
 def make_models(folder: Path) -> None:
     """Write small random models, by the names that the tests have for those on the hub."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     from rvpo_lab.tasks.policy import byte_tokenizer
 
     # Byte-level, as what loads a Qwen2 tokenizer in transformers 5 takes it for one.
     tokenizer = byte_tokenizer([*TEXTS, *WORDS, "user assistant system"], 320, chat_template=TEMPLATE)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        num_key_value_heads=2,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-        **sizes,
-    )
-    for name, kind in (
-        ("tiny-Qwen2ForCausalLM-2.5", Qwen2ForCausalLM),
-        ("tiny-Qwen2ForSequenceClassification-2.5", Qwen2ForSequenceClassification),
+    tokens = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    for models, kind, options in (
+        (LANGUAGE_MODELS, AutoModelForCausalLM, {}),
+        (REWARD_MODELS, AutoModelForSequenceClassification, {"num_labels": 1}),
     ):
-        config.num_labels = 1
-        kind(config).save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
+        for name, architecture in models.items():
+            known = vars(AutoConfig.for_model(architecture))
+            sizes = {size: value for size, value in SIZES.items() if size in known}
+            config = AutoConfig.for_model(architecture, vocab_size=len(tokenizer), **sizes, **tokens, **options)
+            kind.from_config(config).save_pretrained(folder / name)
+            tokenizer.save_pretrained(folder / name)
 
 
 def make_data(folder: Path) -> None:
@@ -107,7 +135,11 @@ def main(checkout: str, *words: str) -> int:
         make_models(folder / "trl-internal-testing")
         make_data(folder / "trl-internal-testing" / "zen")
         (folder / "peer_classes.py").write_text(CLASSES)
-        stock, ours = (outcomes(Path(checkout), folder, classes, list(words)) for classes in ("stock", "ours"))
+        with ThreadPoolExecutor() as pool:
+            runs = [
+                pool.submit(outcomes, Path(checkout), folder, classes, list(words)) for classes in ("stock", "ours")
+            ]
+        stock, ours = (run.result() for run in runs)
     for title, of_classes in (("TRL's classes", stock), ("ours", ours)):
         counts = {outcome: list(of_classes.values()).count(outcome) for outcome in sorted(set(of_classes.values()))}
         print(title, counts)
