@@ -1,7 +1,8 @@
 """Write build/docs, the pages of the documentation site, and build it: python docs/make_site.py [serve].
 
-The pages are those of docs/, the README, CHANGELOG and CONTRIBUTING, with links as the site needs them; a reference
-entry for every name of docs/api.md; and the options of `rvpo train` from the parser that its configurations make.
+The pages are those of docs/, the README, CHANGELOG and CONTRIBUTING, with links as the site needs them; the scripts of
+examples/; a reference entry for every name of docs/api.md; and the options of `rvpo train` from the parser that its
+configurations make.
 Exit status 1: a warning, a dead link, or a public name without an entry.
 """
 
@@ -21,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES, SITE = ROOT / "build" / "docs", ROOT / "build" / "site"
 OTHERS = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 """Pages outside docs/, and what they are called on the site."""
+SCRIPTS = ("train_two_rewards", "train_with_judge", "audit_exports")
+"""Of examples/, on one page."""
 
 
 class FencedDoctests(griffe.Extension):
@@ -49,6 +52,7 @@ def main(words: list[str]) -> int:
     names = public_names()
     (PAGES / "reference.md").write_text(reference(names), encoding="utf-8")
     (PAGES / "options.md").write_text(options(), encoding="utf-8")
+    (PAGES / "examples.md").write_text(scripts(), encoding="utf-8")
     zensical = [sys.executable, "-m", "zensical"]
     if words == ["serve"]:
         return subprocess.call([*zensical, "serve"], cwd=ROOT)
@@ -79,6 +83,25 @@ def linked(text: str, folder: Path, address: str) -> str:
         return f"]({path}{'#' * bool(anchor)}{anchor})"
 
     return re.sub(r"\]\(([^)\s]+)\)", target, text)
+
+
+def scripts() -> str:
+    """Return the page of scripts to copy: what the first line of each says, then all of it."""
+    lines = ["# Scripts to copy", "", "Each runs as it stands in a clone.", ""]
+    for name in SCRIPTS:
+        code = (ROOT / "examples" / f"{name}.py").read_text(encoding="utf-8")
+        title, _, text = code.removeprefix('"""').partition("\n")[0].partition(". ")
+        lines += [
+            f"## {title.removesuffix('.')}",
+            "",
+            text,
+            "",
+            f'```python title="examples/{name}.py"',
+            code,
+            "```",
+            "",
+        ]
+    return "\n".join(lines)
 
 
 def public_names() -> list[str]:

@@ -95,14 +95,15 @@ def test_a_scalar_reward_declares_range_and_weight_and_stays_the_same_function()
     assert declaration(reward) == Declaration((), Channel("", (-3, 3), 0.5), is_vector=False)
 
 
-def test_a_vector_reward_gives_names_the_common_range_and_weight_and_keeps_channels_as_they_are():
+def test_a_vector_reward_gives_names_range_and_weight_and_channels_a_range_if_they_have_none():
     own = Channel("concise", range=(0, 10), weight=2.0)
 
-    @vector_reward("correct", own, range=(0, 1), weight=0.5)
+    @vector_reward("correct", own, Channel("kind", weight=3.0), range=(0, 1), weight=0.5)
     def graded(completions):
         return []
 
-    assert declaration(graded) == Declaration((Channel("correct", (0, 1), 0.5), own), Channel("", (0, 1), 0.5), True)
+    named = (Channel("correct", (0, 1), 0.5), own, Channel("kind", (0, 1), 3.0))
+    assert declaration(graded) == Declaration(named, Channel("", (0, 1), 0.5), True)
 
 
 @pytest.mark.parametrize("decorator", [scalar_reward, vector_reward])

@@ -127,15 +127,20 @@ def vector_reward(
     """Declare that a reward function (or class with `__call__`) returns several channels per completion.
 
     With channel names or `Channel`s the return is, per completion, a sequence of their values in order or a
-    mapping from name to value (an absent name is missing). Without, it is a mapping. `range`, `weight` and
-    `only_if` with `otherwise` hold for channels that are no `Channel` of their own.
+    mapping from name to value (an absent name is missing). Without, it is a mapping. `range` holds for channels that
+    have none of their own, `weight` and `only_if` with `otherwise` for those that are no `Channel`.
 
     With `scope="group"` each call gets the rollouts of one prompt, all of them, from whatever process: for rewards
     that compare answers, as pairwise judges, rankings and measures of diversity do. Then the lists that a call gets,
     and what it returns, have one entry for each rollout of the group.
     """
     template = Channel("", range, weight, only_if, otherwise)
-    named = tuple(replace(template, name=c) if isinstance(c, str) else c for c in channels)
+    named = tuple(
+        replace(template, name=channel)
+        if isinstance(channel, str)
+        else replace(channel, range=range if channel.range is None else channel.range)
+        for channel in channels
+    )
     if len({channel.name for channel in named}) < len(named):
         raise RewardError(f"channel names must differ, got {[channel.name for channel in named]}")
     in_order({name: rule for channel in named for name, rule in channel.rules.items()})
