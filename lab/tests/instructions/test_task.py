@@ -2,6 +2,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+from tiny import tiny_policy
+
+from rvpo.cli.main import main
 from rvpo.rewards.declarations import declaration
 from rvpo_lab.instructions.task import FEWEST, KINDS, MOST, describe, grade, instructions_reward, rows
 from rvpo_lab.instructions.topics import HELD_OUT, TRAINING
@@ -48,3 +52,21 @@ def test_grade_is_the_reward():
     assert list(grade(row, "Some answer.")) == kinds
     assert all(describe(kind) for kind in kinds)
     assert set(kinds) <= set(KINDS)
+
+
+def test_rvpo_eval_scores_what_the_task_grades(tmp_path, monkeypatch):
+    log_module = pytest.importorskip("inspect_ai.log")
+    monkeypatch.chdir(tmp_path)
+    tiny_policy("policy")
+    assert main(["eval", "rvpo/instructions", "--model", "policy", "--prompts", "6", "--max-tokens", "12"]) == 0
+    (file,) = tmp_path.glob("results/instructions/policy/*.eval")
+    samples = log_module.read_eval_log(str(file)).samples
+    by_prompt = {row["prompt"][0]["content"]: row for row in rows(6, 0, held_out=True)}
+    assert {sample.input[0].text for sample in samples} == set(by_prompt)
+    for sample in samples:
+        graded = grade(by_prompt[sample.input[0].text], sample.output.completion)
+        (score,) = sample.scores.values()
+        assert score.value["prompt_mean"] == pytest.approx(sum(graded.values()) / len(graded))
+        assert {name: value for name, value in score.value.items() if name.startswith("channel:")} == {
+            f"channel:{kind}": value for kind, value in graded.items()
+        }

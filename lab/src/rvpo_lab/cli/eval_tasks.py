@@ -1,4 +1,4 @@
-"""The embedded tasks as tasks of inspect, which `rvpo eval` takes by name."""
+"""The laboratory's tasks as tasks of inspect, which `rvpo eval` takes by name."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,14 +7,15 @@ from inspect_ai import task as inspect_task
 
 from rvpo.errors import ConfigError
 from rvpo.evals.harness import as_task
+from rvpo_lab.instructions.task import INSTRUCTIONS
 from rvpo_lab.tasks.benchmark import PROMPTS, build
 from rvpo_lab.tasks.catalog import TASKS
-from rvpo_lab.tasks.task import Task
+from rvpo_lab.tasks.task import GradedTask
 
 __all__ = ["BENCHMARKS"]
 
 
-def _as_inspects(task: Task) -> Callable[..., Any]:
+def _as_inspects(task: GradedTask) -> Callable[..., Any]:
     @inspect_task(name=task.name)
     def embedded(prompts: int = PROMPTS, repeats: int = 1, seed: int = 0) -> Any:
         if prompts < 1:
@@ -22,10 +23,12 @@ def _as_inspects(task: Task) -> Callable[..., Any]:
         benchmark = build(task, number=prompts, repeats=repeats, seed=seed)
         return as_task(benchmark, temperature=1.0, max_tokens=task.max_completion_length)
 
-    embedded.__doc__ = f"Embedded task: {task.summary}; --prompts held-out prompts."
+    embedded.__doc__ = f"{task.summary.capitalize()}; --prompts held-out prompts."
     made: Callable[..., Any] = embedded
     return made
 
 
-BENCHMARKS: Mapping[str, Callable[..., Any]] = {name: _as_inspects(task) for name, task in TASKS.items()}
+BENCHMARKS: Mapping[str, Callable[..., Any]] = {
+    task.name: _as_inspects(task) for task in (*TASKS.values(), INSTRUCTIONS)
+}
 """The tasks by name; `rvpo eval` finds them in the module of `rvpo bench`."""

@@ -14,8 +14,9 @@ from typing import Any
 from rvpo.rewards.declarations import vector_reward
 from rvpo_lab.instructions.kinds import KINDS, TOPIC_WORDS, compatible
 from rvpo_lab.instructions.topics import HELD_OUT, REQUESTS, TRAINING
+from rvpo_lab.tasks.task import GradedTask
 
-__all__ = ["FEWEST", "KINDS", "MOST", "describe", "grade", "instructions_reward", "rows"]
+__all__ = ["FEWEST", "INSTRUCTIONS", "KINDS", "MOST", "describe", "grade", "instructions_reward", "rows"]
 
 FEWEST, MOST = 5, 9
 """Instructions of a prompt."""
@@ -93,3 +94,13 @@ def instructions_reward(
 def _text(completion: Any) -> str:
     """Return the text of a completion: itself, or the content of its last chat message."""
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
+
+
+INSTRUCTIONS = GradedTask(
+    name="instructions",
+    summary="requests with 5 to 9 verifiable instructions",
+    rows=rows,
+    grade=grade,
+    max_completion_length=96,  # as where it is trained
+)
+"""The task as `rvpo eval` takes it."""

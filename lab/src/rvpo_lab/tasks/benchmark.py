@@ -1,4 +1,4 @@
-"""The embedded tasks (`rvpo_lab.tasks.catalog`) as benchmarks: held-out prompts, graded exactly, nothing downloaded.
+"""The laboratory's tasks as benchmarks: held-out prompts, graded exactly, nothing downloaded.
 
     prompt_mean    mean over prompts of the mean value of a prompt's criteria, in [0, 1]
     channel_mean   mean over channels of their means over all prompts (`mean` of the suite's tables)
@@ -16,7 +16,7 @@ from typing import Any
 from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, repeated, units_of, unknown_record
 from rvpo.evals.models import Answer, Question
 from rvpo.stats import NEGLECTED, lowest_third
-from rvpo_lab.tasks.task import FULL, Row, Task, kind
+from rvpo_lab.tasks.task import FULL, GradedTask, Row, kind
 
 __all__ = ["PROMPTS", "build", "record", "summarize"]
 
@@ -25,7 +25,7 @@ PROMPTS = 128
 CHANNEL = "channel:"
 
 
-def build(task: Task, *, number: int = PROMPTS, repeats: int = 1, seed: int = 0) -> Benchmark:
+def build(task: GradedTask, *, number: int = PROMPTS, repeats: int = 1, seed: int = 0) -> Benchmark:
     """Return a task as a benchmark of `number` held-out prompts, drawn, as the answers are, by the seed."""
     drawn = task.rows(number, seed, held_out=True)
     rows = dict(zip(units_of(drawn), drawn, strict=True))
@@ -39,7 +39,7 @@ def build(task: Task, *, number: int = PROMPTS, repeats: int = 1, seed: int = 0)
     )
 
 
-def record(question: Question, task: Task, row: Row, answer: Answer) -> Record:
+def record(question: Question, task: GradedTask, row: Row, answer: Answer) -> Record:
     """Return the record of an answer: `values` by criterion, their mean, whether all are met, and channel by channel.
 
     Of a lost answer everything is missing.

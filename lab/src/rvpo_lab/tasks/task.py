@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
-__all__ = ["FULL", "Row", "Task", "axis", "is_held_out", "kind"]
+__all__ = ["FULL", "GradedTask", "Row", "Task", "axis", "is_held_out", "kind"]
 
 Row = Mapping[str, Any]
 
@@ -15,27 +15,33 @@ FULL = 1.0 - 1e-6
 HELD_OUT_SHARE = 8
 
 
-@dataclass(frozen=True)
-class Task:
-    """Prompts from a seed, a judge for training, an exact grader, and the author whom the policy first imitates."""
+@dataclass(frozen=True, kw_only=True)
+class GradedTask:
+    """Prompts from a seed and an exact grader."""
 
     name: str
     summary: str
     """One line for tables."""
+    rows: Callable[..., list[dict[str, Any]]]
+    """(number, seed, held_out=False) -> rows with `prompt` and what the rewards need."""
+    grade: Callable[[Row, str], dict[str, float]]
+    """(row, answer) -> criterion -> value in [0, 1], higher is better: exact, whatever the judge of training says."""
+    max_completion_length: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(GradedTask):
+    """A graded task with a judge for training and the author whom the policy first imitates."""
+
     policy: str
     """Name of the warm start; tasks that share it differ in prompts or judge only."""
     tokenizer: Callable[[], Any]
     pairs: Callable[[int, int], list[tuple[str, str]]]
     """(number, seed) -> (prompt, answer) pairs for the warm start, none of them held out."""
-    rows: Callable[..., list[dict[str, Any]]]
-    """(number, seed, held_out=False) -> rows with `prompt` and what the rewards need."""
     reward_funcs: Sequence[str]
     """The judge of training, as `rvpo train` names rewards."""
-    grade: Callable[[Row, str], dict[str, float]]
-    """(row, answer) -> criterion -> value in [0, 1], higher is better: exact, whatever the judge of training says."""
     describe: Callable[[str], str]
     """Criterion -> the sentence that a reader sees."""
-    max_completion_length: int = 32
 
 
 @lru_cache(4096)
