@@ -65,7 +65,7 @@ def answers(rng: np.random.Generator, number: int) -> Pairs:
 
 def one_test(sample: Sample, number: int, draws: int) -> Callable[[np.random.Generator], bool]:
     def found(rng: np.random.Generator) -> bool:
-        return is_found(paired_test(*sample(rng, number), seed=int(rng.integers(2**31)), draws=draws))
+        return is_found(paired_test(*sample(rng, number), seed=int(rng.integers(2**31)), draws=draws, mid_p=True))
 
     return found
 

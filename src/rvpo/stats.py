@@ -122,6 +122,7 @@ def paired_test(
     draws: int = 10_000,
     blocks: Labels | None = None,
     level: float = 0.95,
+    mid_p: bool = False,
 ) -> PairedTest:
     """Compare paired scores: is `difference = mean(a) - mean(b)` more than chance?
 
@@ -143,6 +144,8 @@ def paired_test(
         draws: number of random flips and of bootstrap draws.
         blocks: a label per pair, for example the training seed that the pair comes from.
         level: coverage of the interval, in (0, 1).
+        mid_p: random flips that tie with what was observed count half (Lancaster 1961). Of right and wrong answers
+            many do, and counting them in full finds differences in 2.5 to 4.5 % of pairs without any, not in 5 %.
 
     Raises:
         ConfigError: unequal lengths, no complete pair, infinite scores, draws or level out of their domain.
@@ -155,7 +158,7 @@ def paired_test(
     units, rng = grouped.means, np.random.default_rng(seed)
     # Differences that are equal on paper differ by the rounding of the scores: no spread, and ties in the flips.
     rounding = 1e-12 * float(np.nanmax(np.abs([first, second])))
-    p_value = _sign_flip_p(units, rng, draws, rounding)
+    p_value = _sign_flip_p(units, rng, draws, rounding, mid_p)
     low, high = _percentiles(grouped, rng, draws, level)
     return PairedTest(
         difference=float(units.mean()),
@@ -298,16 +301,21 @@ def _grouped(values: Float[np.ndarray, " n"], blocks: Labels | None) -> Blocks:
     return Blocks(kept[np.argsort(codes, kind="stable")], np.cumsum(sizes) - sizes, sizes)
 
 
-def _sign_flip_p(units: Float[np.ndarray, " U"], rng: np.random.Generator, draws: int, rounding: float) -> float:
-    """Return the two-sided p-value of the units' sum under random signs; ties count as hits."""
+def _sign_flip_p(
+    units: Float[np.ndarray, " U"], rng: np.random.Generator, draws: int, rounding: float, mid_p: bool
+) -> float:
+    """Return the two-sided p-value of the units' sum under random signs; ties count as hits, or random ones half."""
     observed = abs(units.sum()) - units.size * rounding
     if units.size <= EXACT_UNITS:
         flips = np.arange(2**units.size)[:, None] >> np.arange(units.size) & 1
         return float(np.mean(np.abs((2 * flips - 1) @ units) >= observed))
-    hits = 0
+    hits = 0.0
     for rows in _chunks(draws, units.size):
         flips = rng.integers(0, 2, size=(rows, units.size), dtype=np.int8)
-        hits += int(np.sum(np.abs((2 * flips - 1) @ units) >= observed))
+        sums = np.abs((2 * flips - 1) @ units)
+        hits += float(np.sum(sums >= observed))
+        if mid_p and observed > 0:  # no difference at all has p = 1
+            hits -= float(np.sum((sums >= observed) & (sums <= observed + 2 * units.size * rounding))) / 2
     return (1 + hits) / (1 + draws)
 
 

@@ -80,6 +80,21 @@ def test_seeds_are_blocks_as_in_paired_test():
     assert one.cautions == ["3 seeds allow no p-value below 0.25"]
 
 
+def test_right_and_wrong_answers_have_mcnemars_mid_p():
+    binom = pytest.importorskip("scipy.stats").binom
+    gained, lost, same = 24, 11, 65  # items that one of two models has right, and those that both have
+    first, second = (
+        result([0.0] * gained + [1.0] * (lost + same)),
+        result([1.0] * gained + [0.0] * lost + [1.0] * same),
+    )
+    (made,) = compare({"a": [first], "b": [second]}, "s", draws=200_000)
+    expected = 2 * binom.sf(gained, gained + lost, 0.5) + binom.pmf(gained, gained + lost, 0.5)
+    assert made.test.p_value == pytest.approx(expected, abs=0.002)
+    assert 2 * binom.sf(gained - 1, gained + lost, 0.5) - expected > 0.01  # without halving the ties
+    (equal,) = compare({"a": [first], "b": [first]}, "s")
+    assert equal.test.p_value == 1.0
+
+
 def test_p_values_are_corrected_over_all_comparisons():
     groups = {"a": [result(LOW)], "b": [result(HIGH)], "c": [result(LOW)]}
     against = compare(groups, "s")

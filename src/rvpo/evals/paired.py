@@ -213,6 +213,7 @@ def _compared(
         [mine.value for _, mine, _ in pairs],
         [its.value for _, _, its in pairs],
         blocks=[seed for seed, _, _ in pairs] if seeds > 1 else None,
+        mid_p=seeds == 1,
         **options,
     )
     bounds = _bounds(pairs, seeds)
