@@ -1,6 +1,7 @@
 """`rvpo train`: what it writes, prints and returns, in real runs of a tiny policy and with input that is wrong."""
 
 import json
+import shutil
 import signal
 import sys
 from importlib.metadata import version
@@ -386,6 +387,18 @@ def test_wrong_input_is_one_line_and_status_2(project, capsys, words, message):
     assert message in ours[0]
     assert said[-1] == ours[0]
     assert "Traceback" not in "\n".join(said)
+
+
+def test_a_wrong_channel_is_refused_before_the_weights_are_loaded(project, capsys):
+    """A model without its file of weights gets as far as its tokenizer."""
+    shutil.copytree(project / "policy", project / "hollow", ignore=shutil.ignore_patterns("*.safetensors"))
+    words = ["train", "--config", "run.yaml", "--model_name_or_path", "hollow"]
+    for option in ("channel_weights", "channel_ranges", "channel_conditions"):
+        value = {"channel_weights": 2.0, "channel_ranges": [0, 1], "channel_conditions": "mention >= 1"}[option]
+        assert main([*words, f"--{option}", json.dumps({"brevty_reward": value})]) == 2
+        assert "brevty_reward" in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(OSError, match="safetensors"):
+        main([*words, "--channel_weights", '{"brevity_reward": 2.0}'])
 
 
 def test_an_error_of_the_users_own_reward_is_not_hidden(project):

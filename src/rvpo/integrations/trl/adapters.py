@@ -1,6 +1,7 @@
 """Reward functions as TRL calls them, and what they returned as channels."""
 
 import inspect
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,12 +10,14 @@ from typing import Any
 
 from torch import nn
 
-from rvpo.errors import RewardError
+from rvpo.core.methods import find_method
+from rvpo.errors import ConfigError, RewardError
+from rvpo.integrations.method_config import MethodConfig
 from rvpo.integrations.trl.group_rewards import Batch, score_groups
 from rvpo.rewards.channels import Returned, check_rows, check_scalars
-from rvpo.rewards.declarations import Channel, Declaration, declaration
+from rvpo.rewards.declarations import Channel, Declaration, channel_names, check_channels, declaration
 
-__all__ = ["RewardAdapter", "different_names"]
+__all__ = ["RewardAdapter", "check_adapters", "check_before_loading", "different_names"]
 
 Row = dict[str, float]
 Scalars = list[float]
@@ -34,6 +37,11 @@ class RewardAdapter:
         self._first = 0
         self._of_all: Sequence[float | Row] | None = None
         """What it returned for those of all processes, of a reward that sees groups."""
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The channels that it declares; of an open vector reward the one that they are all like."""
+        return self.declares.channels or (self.declares.template,)
 
     @property
     def is_asynchronous(self) -> bool:
@@ -121,6 +129,49 @@ def _environment(function: Any) -> Any:
     names = getattr(getattr(function, "__code__", None), "co_varnames", ())
     is_trls = str(getattr(function, "__module__", "")).startswith("trl.") and "_env_type" in names
     return function.__defaults__[0] if is_trls and function.__defaults__ else None
+
+
+def check_before_loading(reward_funcs: Any, config: MethodConfig) -> None:
+    """Check names and ranges, as `check_adapters`, of rewards that TRL is given, before it loads a model.
+
+    A reward model has its name from its own configuration: then the check waits for TRL.
+    """
+    functions = list(reward_funcs) if isinstance(reward_funcs, list | tuple) else [reward_funcs]
+    if all(callable(function) and not isinstance(function, nn.Module) for function in functions):
+        names = different_names([_name(function) for function in functions])
+        check_adapters([*map(RewardAdapter, functions, names)], config)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    """Return the name that TRL gives a reward function."""
+    while isinstance(function, partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def check_adapters(adapters: Sequence[RewardAdapter], config: MethodConfig) -> None:
+    """Raise RewardError or ConfigError for names and ranges that cannot be used, before anything is generated."""
+    ranges, weights = config.mapping("channel_ranges") or {}, config.mapping("channel_weights") or {}
+    # Names that an environment's rewards have are known with the first batch.
+    is_open = any(adapter.is_open for adapter in adapters)
+    functions = [(adapter.name, adapter.declares) for adapter in adapters]
+    if is_open:
+        check_channels(functions)
+    else:
+        check_channels(functions, ranges, weights, config.rules())
+    without = [
+        name
+        for adapter in adapters
+        for name, channel in zip(channel_names(adapter.name, adapter.declares), adapter.channels, strict=True)
+        if not adapter.is_open and channel.range is None and name not in ranges
+    ]
+    if without and find_method(config.method).needs_range:
+        example = json.dumps({name: [0, 1] for name in without})
+        raise ConfigError(
+            f"method {config.method!r} compares channels by their ranges, and {without} declare none: set the "
+            f"lowest and highest value, channel_ranges={example} for rewards between 0 and 1 (or with "
+            f"@scalar_reward(range=...) above the function); on the command line --channel_ranges '{example}'"
+        )
 
 
 def different_names(names: Sequence[str]) -> list[str]:

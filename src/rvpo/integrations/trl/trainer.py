@@ -40,7 +40,7 @@ from rvpo.integrations.checkpoints import (
     save_state,
     what_is_broken,
 )
-from rvpo.integrations.trl.adapters import RewardAdapter, different_names
+from rvpo.integrations.trl.adapters import RewardAdapter, check_adapters, check_before_loading, different_names
 from rvpo.integrations.trl.config import RVPOConfig, without_accelerator
 from rvpo.integrations.trl.group_rewards import gather_batch
 from rvpo.integrations.trl.resampling import (
@@ -54,7 +54,6 @@ from rvpo.integrations.trl.resampling import (
 )
 from rvpo.integrations.trl.trackers import ShortMetrics
 from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
-from rvpo.rewards.declarations import channel_names, check_channels
 
 # TRL is first imported by the configuration, behind the check of its version.
 import torch  # isort: skip
@@ -96,13 +95,17 @@ class RVPOMixin:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         _check_base(type(self))
-        super().__init__(*_with_config(type(self).__name__, args, kwargs), **kwargs)
+        args = _with_config(type(self).__name__, args, kwargs)
+        given = args[2] if len(args) > 2 else kwargs["args"]
+        if kwargs.get("environment_factory") is None:  # an environment may bring rewards of its own
+            check_before_loading(args[1] if len(args) > 1 else kwargs.get("reward_funcs"), given)
+        super().__init__(*args, **kwargs)
         self._schedule = self.args.schedule()
         self._returned = []
         self._channel_state = ChannelState()
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self.reward_func_names = different_names(self.reward_func_names)
-        self._check_channels()
+        check_adapters(self._adapters(), self.args)
         if self.args.tracker_metrics == "short":
             self.callback_handler.callbacks.insert(0, ShortMetrics())
         if self.args.resample_dead and not hasattr(self.train_dataset, "__getitem__"):
@@ -111,34 +114,9 @@ class RVPOMixin:
     def _adapters(self) -> list[RewardAdapter]:
         return [RewardAdapter(*pair) for pair in zip(self.reward_funcs, self.reward_func_names, strict=True)]
 
-    def _check_channels(self) -> None:
-        """Raise RewardError or ConfigError for names and ranges that cannot be used, before anything is generated."""
-        ranges, weights = self.args.mapping("channel_ranges") or {}, self.args.mapping("channel_weights") or {}
-        adapters = self._adapters()
-        # Names that an environment's rewards have are known with the first batch.
-        is_open = any(adapter.is_open for adapter in adapters)
-        functions = [(a.name, a.declares) for a in adapters]
-        if is_open:
-            check_channels(functions)
-        else:
-            check_channels(functions, ranges, weights, self.args.rules())
-        without = [
-            name
-            for a in adapters
-            for name, channel in zip(channel_names(a.name, a.declares), _channels(a), strict=True)
-            if not a.is_open and channel.range is None and name not in ranges
-        ]
-        if without and find_method(self.args.method).needs_range:
-            example = json.dumps({name: [0, 1] for name in without})
-            raise ConfigError(
-                f"method {self.args.method!r} compares channels by their ranges, and {without} declare none: set the "
-                f"lowest and highest value, channel_ranges={example} for rewards between 0 and 1 (or with "
-                f"@scalar_reward(range=...) above the function); on the command line --channel_ranges '{example}'"
-            )
-
     def _settings(self) -> dict[str, Any]:
         """Return what a checkpoint of this run holds for those who resume it."""
-        channels = {a.name: [[*astuple(c)] for c in _channels(a)] for a in self._adapters()}
+        channels = {a.name: [[*astuple(c)] for c in a.channels] for a in self._adapters()}
         return self.args.settings() | {"channels": channels}
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, *rest: Any, **kwargs: Any) -> Any:
@@ -411,10 +389,6 @@ def _put_last(column: MutableSequence[float], values: Sequence[float]) -> None:
 
 def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
-
-
-def _channels(adapter: RewardAdapter) -> tuple[Any, ...]:
-    return adapter.declares.channels or (adapter.declares.template,)
 
 
 def _with_config(trainer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
