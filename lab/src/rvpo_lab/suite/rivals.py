@@ -123,22 +123,20 @@ def _corrected(
 
 def decision(records: Sequence[CellRecord]) -> str:
     """Return who has the recommendation by the rule: over all tasks, and where all criteria are rare."""
-    rare = [record for record in records if record.cell.task == ALL_RARE]
     is_whole = len(_of(records, "seed")) >= SEEDS and set(_of(records, "task")) >= set(TASKS)
-    ahead, behind = _ahead(records), _behind(records)
-    equal = [name for name in newcomers(records) if name not in behind and name not in ahead]
-    sentences = [
-        f"{_names(ahead)} {'is' if len(ahead) == 1 else 'are'} ahead of {label(HELD)}: {label(ahead[0])} takes the "
-        "recommendation"
-        if ahead
-        else f"no newcomer is ahead of {label(HELD)}, which keeps the recommendation"
-    ]
+    ahead, equal, behind = _standing(records)
+    verb = "is" if len(ahead) == 1 else "are"
+    sentences = [f"no newcomer is ahead of {label(HELD)}, which keeps the recommendation"]
+    if ahead:
+        takes = f"{label(ahead[0])} takes the recommendation"
+        sentences = [f"{_names(ahead)} {verb} ahead of {label(HELD)}: {takes}"]
     sentences += [f"not shown to differ from it: {_names(equal)}"] if equal else []
     sentences += [f"behind it: {_names(behind)}"] if behind else []
-    if rare:
-        first = _ahead(rare)
+    if rare := [record for record in records if record.cell.task == ALL_RARE]:
+        first = _standing(rare)[0]
+        verb = "are" if len(first) > 1 else "is"
         sentences.append(
-            f"where all criteria are rare (`{ALL_RARE}`), {_names(first) if first else 'none'} is ahead of it"
+            f"where all criteria are rare (`{ALL_RARE}`), {_names(first) if first else 'none'} {verb} ahead of it"
         )
     opening = "By the rule above, " if is_whole else "So far, which decides nothing before all seeds are whole, "
     return opening + "; ".join(sentences) + "."
@@ -148,24 +146,20 @@ def _names(methods: Sequence[str]) -> str:
     return listed([label(method) for method in methods])
 
 
-def _shown(records: Sequence[CellRecord], measure: str, sign: int) -> list[str]:
-    """Return the newcomers whose difference to the holder in a measure is shown to have a sign."""
+def _standing(records: Sequence[CellRecord]) -> tuple[list[str], list[str], list[str]]:
+    """Return the newcomers ahead of the holder, the highest lowest third first, those not shown to differ, and those
+    behind it."""
     compared = {name: compare_at_end(records, name, HELD) for name in newcomers(records)}
-    p_values = _corrected(records, compared, measure)
-    return [
-        name
-        for name, comparison in compared.items()
-        if comparison and sign * comparison.tests[measure].difference > 0 and p_values[name] <= SIGNIFICANT
-    ]
 
+    def shown(measure: str, sign: int) -> list[str]:
+        p_values = _corrected(records, compared, measure)
+        return [
+            name
+            for name, comparison in compared.items()
+            if comparison and sign * comparison.tests[measure].difference > 0 and p_values[name] <= SIGNIFICANT
+        ]
 
-def _ahead(records: Sequence[CellRecord]) -> list[str]:
-    """Return the newcomers that take the recommendation, the highest lowest third first."""
-    lower = _shown(records, "mean", -1)
-    ahead = [name for name in _shown(records, "lowest", 1) if name not in lower]
+    higher, lower_mean, behind = shown("lowest", 1), shown("mean", -1), shown("lowest", -1)
     scores = run_scores(records).groupby("method")["final_lowest"].mean()
-    return sorted(ahead, key=lambda name: -scores[name])
-
-
-def _behind(records: Sequence[CellRecord]) -> list[str]:
-    return _shown(records, "lowest", -1)
+    ahead = sorted((name for name in higher if name not in lower_mean), key=lambda name: -scores[name])
+    return ahead, [name for name in compared if name not in (*ahead, *behind)], behind
