@@ -82,7 +82,30 @@ trainer = GRPOTrainer(
 )
 trainer.train()
 """
-    policy = mentions.tiny_policy(tmp_path / "policy")
+    logged = run_script(script.replace(old, new), tmp_path)
+    assert 0 <= logged["channels/mention_reward/mean"] <= 1
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_the_script_of_its_section_on_training_runs(tmp_path):
+    """As it stands, but for the model and a run of one step on a CPU."""
+    script = re.findall(r"^```python\n(.+?)^```", README.split("## Train")[1], re.MULTILINE | re.DOTALL)[0]
+    short = """use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", disable_tqdm=True,
+        per_device_train_batch_size=4, num_generations=4, max_completion_length=4, max_steps=1, logging_steps=1,
+        dataloader_pin_memory=False, save_strategy="no", """
+    for as_written, here in (
+        ('"Qwen/Qwen2.5-1.5B-Instruct"', "model, processing_class=tokenizer"),
+        ("RVPOConfig(output_dir", f"RVPOConfig({short} output_dir"),
+    ):
+        assert script.count(as_written) == 1
+        script = script.replace(as_written, here)
+    logged = run_script(script, tmp_path)
+    assert (logged["channels/helpful/mean"], logged["channels/concise/missing"]) == (pytest.approx(0.9), 1.0)
+
+
+def run_script(script, folder):
+    """Run a script that makes a trainer, with a tiny model in its namespace; return what its one step logged."""
+    policy = mentions.tiny_policy(folder / "policy")
     names = {
         "model": str(policy),
         "brevity": mentions.brevity_reward,
@@ -90,7 +113,7 @@ trainer.train()
         "dataset": Dataset.from_list(mentions.prompts(4, seed=1)),
         "tokenizer": load_tokenizer(policy),
     }
-    with contextlib.chdir(tmp_path):
-        exec(compile(script.replace(old, new), "script", "exec"), names)  # code of this test
+    with contextlib.chdir(folder):
+        exec(compile(script, "script", "exec"), names)  # code of this repository
     (logged,) = [row for row in names["trainer"].state.log_history if "rvpo/k" in row]
-    assert 0 <= logged["channels/mention_reward/mean"] <= 1
+    return logged
