@@ -11,6 +11,7 @@ from typing import Any
 
 from rvpo.data.files import RawRow, raw_rows
 from rvpo.data.healthbench import healthbench_rubrics, read_healthbench, read_professional, read_rubrichub
+from rvpo.data.instructions import read_instructions
 from rvpo.data.plain import read_plain
 from rvpo.data.rar import POLARITY_RULES, default_rule, read_rar
 from rvpo.data.researchrubrics import read_researchrubrics
@@ -25,6 +26,7 @@ Reader = Callable[[Mapping[str, Any], Place], Draft]
 READERS: dict[str, Reader] = {
     "healthbench": read_healthbench,
     "healthbench_professional": read_professional,
+    "ifbench": read_instructions,
     "rubrichub": read_rubrichub,
     "researchrubrics": read_researchrubrics,
     "plain": read_plain,
@@ -108,6 +110,8 @@ def guess_format(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
         columns = row.keys()
         if columns >= {"question", "rubric"} and _keys_of_first(row["rubric"]) >= {"description", "weight"}:
             return "rar"
+        if columns >= {"prompt", "instruction_id_list", "kwargs"}:
+            return "ifbench"
         if columns >= {"conversation", "rubric_items"}:
             return "healthbench_professional"
         if "prompt" in columns and ("Rubrics" in columns or _has_tags_of_rubrichub(row)):
