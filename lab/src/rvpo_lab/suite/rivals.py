@@ -54,16 +54,16 @@ def rivals_section(folder: Path) -> str:
 
     Raises ConfigError if there are no finished cells.
     """
-    found = read_cells(folder)
-    records = whole_seeds(found)
+    finished = read_cells(folder)
+    records = whole_seeds(finished)
     if not records:
-        return paragraph(f"Not known yet: no seed is whole, of {plural(len(found), 'cell')}.")
+        return paragraph(f"Not known yet: no seed is whole, of {plural(len(finished), 'cell')}.")
     tasks, methods, seeds = _of(records, "task"), _of(records, "contender"), sorted(_of(records, "seed"))
     runs = (
         f"{plural(len(records), 'run')}: {plural(len(tasks), 'task')} x {plural(len(methods), 'method')} x "
         f"{plural(len(seeds), 'seed')}, {listed([str(seed) for seed in seeds])}."
     )
-    if left := len(found) - len(records):
+    if left := len(finished) - len(records):
         runs += f" {plural(left, 'cell')} of seeds that are not whole are left out."
     legend = (
         "Differences over pairs of a task and a seed, 95 % by bootstrap; p by sign flips, that of a newcomer after "
