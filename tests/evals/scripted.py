@@ -21,19 +21,24 @@ class Scripted:
         return reply if isinstance(reply, Answer) else Answer(reply, tokens=len(reply.split()))
 
 
+async def asked_once(question, ask):
+    return await ask(question)
+
+
 def run(benchmark: Benchmark, model, folder=None, **options):
     """The summary of a benchmark whose answers are scored as they come; `items.jsonl` has its records."""
 
     async def scored(question):
-        answer = await benchmark.converse(question, model.answer)
+        answer = await (benchmark.converse or asked_once)(question, model.answer)
         told = {"tokens": answer.tokens, "is_cut": answer.is_cut, "lost": answer.lost if answer.text is None else ""}
-        return await benchmark.score(question, answer) | told
+        made = benchmark.score(question, answer)
+        return (await made if asyncio.iscoroutine(made) else made) | told
 
     async def all_of_it():
         try:
             return await asyncio.gather(*map(scored, benchmark.questions))
         finally:
-            await benchmark.close()
+            await (benchmark.close() if benchmark.close else asyncio.sleep(0))
 
     records = asyncio.run(all_of_it())
     if folder is not None:

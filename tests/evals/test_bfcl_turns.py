@@ -231,20 +231,21 @@ class Served:
         return await self.api.answer(question, Sampling(temperature=0.0))
 
 
-def asked(form, server, categories=("multi_turn",)):
-    return run(bfcl.build(answer_format=form, categories=categories), Served(server))
+def asked(form, server, categories=("multi_turn",), folder=None):
+    return run(bfcl.build(answer_format=form, categories=categories), Served(server), folder)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_model_that_makes_the_expected_calls_is_right(form, few):
+def test_a_model_that_makes_the_expected_calls_is_right(form, few, tmp_path):
     with ToolServer(form, few) as server:
-        summary = asked(form, server)
+        summary = asked(form, server, folder=tmp_path)
     assert summary["scores"]["accuracy"]["value"] == 1.0
     assert summary["wrong_because"] == {}
     # Each turn with calls takes two answers, one without takes one.
     steps = sum(2 if turn else 1 for case in few for turn in case["truth"])
     assert len(server.bodies) == steps
-    assert summary["answers"]["mean_tokens"] == 7 * steps / 4
+    records = map(json.loads, (tmp_path / "items.jsonl").read_text().splitlines())
+    assert sum(record["tokens"] for record in records) == 7 * steps
     if form == "native":
         assert all(body["tools"] for body in server.bodies)
         said_so_far = max((body["messages"] for body in server.bodies), key=len)

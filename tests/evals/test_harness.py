@@ -6,7 +6,7 @@ import pytest
 
 from evals.scripted import Scripted, logged, record, run
 from rvpo.errors import ConfigError
-from rvpo.evals.benchmark import Benchmark, mean_score, per_answer, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, mean_score, scored, units_of, unknown_record
 from rvpo.evals.logs import differences, read_log, read_logs
 from rvpo.evals.models import Answer, Question
 
@@ -14,8 +14,7 @@ from rvpo.evals.models import Answer, Question
 def length(question, answer):
     if answer.text is None:
         return unknown_record(question, {"length": (0.0, 10.0)})
-    scores = {"length": float(len(answer.text))}
-    return {"id": question.id, "unit": question.unit, "scores": scores, "bounds": {}, "missing": 0}
+    return scored(question, {"length": float(len(answer.text))})
 
 
 def benchmark(number=10, repeats=1, **about):
@@ -29,7 +28,7 @@ def benchmark(number=10, repeats=1, **about):
         questions=[
             Question.of(f"q{at}", repeat, f"prompt {at}", 0) for at in range(number) for repeat in range(repeats)
         ],
-        score=per_answer(length),
+        score=length,
         summarize=summarize,
         item_score="length",
         about=about,

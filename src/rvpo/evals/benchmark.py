@@ -5,7 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rvpo.evals.models import Answer, Prompt, Question
@@ -17,10 +17,10 @@ __all__ = [
     "Record",
     "best_checkpoint",
     "mean_score",
-    "per_answer",
     "questions_digest",
     "rank",
     "repeated",
+    "scored",
     "summarized",
     "units_of",
     "unknown_record",
@@ -33,17 +33,8 @@ Record = dict[str, Any]
 """A scored answer: `id`, `unit`, `scores` (name -> number, None for missing), `bounds` (name -> lowest and highest
 value of a missing score), `missing` (how many parts were lost that asking again could bring), and the benchmark's own.
 """
-Score = Callable[[Question, Answer], Awaitable[Record]]
+Score = Callable[[Question, Answer], Record | Awaitable[Record]]
 Ask = Callable[[Question], Awaitable[Answer]]
-
-
-async def nothing() -> None:
-    """Do nothing: most benchmarks hold no connections."""
-
-
-async def asked_once(question: Question, ask: Ask) -> Answer:
-    """Ask the model once: most questions are one prompt."""
-    return await ask(question)
 
 
 @dataclass(frozen=True)
@@ -61,9 +52,9 @@ class Benchmark:
     """The name in a record's `scores` that comparisons use."""
     about: Mapping[str, Any]
     """What results depend on beside the questions: judge, prompts, seeds."""
-    converse: Callable[[Question, Ask], Awaitable[Answer]] = asked_once
+    converse: Callable[[Question, Ask], Awaitable[Answer]] | None = None
     """A question and what asks the model -> the answer, where a question is more than one prompt."""
-    close: Callable[[], Awaitable[None]] = nothing
+    close: Callable[[], Awaitable[None]] | None = None
     """Gives back what the scoring holds on the running loop; called whenever nothing is being scored."""
 
 
@@ -87,37 +78,22 @@ def repeated(prompts: Mapping[str, Prompt], repeats: int, seed: int) -> list[Que
 
 
 def questions_digest(questions: Sequence[Question]) -> str:
-    """Return a hash of all questions: their ids, prompts and seeds, and tools where there are any."""
-    contents = [
-        [
-            question.id,
-            question.prompt if isinstance(question.prompt, str) else list(question.prompt),
-            question.seed,
-            *([list(question.tools)] if question.tools else []),
-        ]
-        for question in questions
-    ]
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()[:16]
+    """Return a hash of all questions: their ids, prompts, seeds and tools."""
+    return hashlib.sha256(json.dumps([asdict(question) for question in questions]).encode()).hexdigest()[:16]
 
 
-def per_answer(score: Callable[[Question, Answer], Record]) -> Score:
-    """Return a benchmark's `score` from a function that waits for nothing."""
+def scored(
+    question: Question, scores: Mapping[str, float | None], bounds: Mapping[str, Any] | None = None, **own: Any
+) -> Record:
+    """Return the record of an answer that came back; `own` is what the benchmark adds."""
+    identity = {"id": question.id, "unit": question.unit}
+    return {**identity, "scores": dict(scores), "bounds": dict(bounds or {}), "missing": 0, **own}
 
-    async def score_answer(question: Question, answer: Answer) -> Record:
-        return score(question, answer)
 
-    return score_answer
-
-
-def unknown_record(question: Question, bounds: Mapping[str, tuple[float, float]]) -> Record:
+def unknown_record(question: Question, bounds: Mapping[str, tuple[float, float]], **own: Any) -> Record:
     """Return the record of a lost answer: every score in `bounds` is missing, and lies between its two ends."""
-    return {
-        "id": question.id,
-        "unit": question.unit,
-        "scores": dict.fromkeys(bounds),
-        "bounds": {name: list(ends) for name, ends in bounds.items()},
-        "missing": 1,
-    }
+    ends = {name: list(pair) for name, pair in bounds.items()}
+    return scored(question, dict.fromkeys(bounds), ends, **own) | {"missing": 1}
 
 
 def mean_score(records: Sequence[Record], name: str, *, seed: int = 0) -> dict[str, Any]:
@@ -127,17 +103,19 @@ def mean_score(records: Sequence[Record], name: str, *, seed: int = 0) -> dict[s
     `interval` the 95 % bootstrap interval of the mean over units (None with a single one), and `bounds` the lowest
     and the highest mean that the missing ones could still produce (None where a missing one has no bounds).
     """
-    scored = [record for record in records if name in record["scores"]]
-    known = [record for record in scored if record["scores"][name] is not None]
+    relevant = [record for record in records if name in record["scores"]]
+    known = [record for record in relevant if record["scores"][name] is not None]
     values = [float(record["scores"][name]) for record in known]
-    ends = [record.get("bounds", {}).get(name) for record in scored if record["scores"][name] is None]
-    total, is_bounded = math.fsum(values), bool(scored) and None not in ends
+    ends = [record.get("bounds", {}).get(name) for record in relevant if record["scores"][name] is None]
+    total, is_bounded = math.fsum(values), bool(relevant) and None not in ends
     return {
         "value": total / len(values) if values else None,
         "interval": _interval(values, [record["unit"] for record in known], seed),
         "items": len(known),
         "missing": len(ends),
-        "bounds": [(total + sum(end[side] for end in ends)) / len(scored) for side in (0, 1)] if is_bounded else None,
+        "bounds": [(total + sum(end[side] for end in ends)) / len(relevant) for side in (0, 1)]
+        if is_bounded
+        else None,
     }
 
 
@@ -152,17 +130,14 @@ def _interval(values: Sequence[float], units: Sequence[str], seed: int) -> list[
 def summarized(name: str, item_score: str, scores: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     """Return the summary of a benchmark's records: its own part, `scores`, and what became of the answers.
 
-    Of a record's answer are read `lost` (why, "" or absent for none), `is_cut` and `tokens`.
+    Of a record's answer are read `lost` (why, "" or absent for none) and `is_cut`.
     """
-    known = [record for record in records if not record.get("lost")]
     lost = Counter(record["lost"] for record in records if record.get("lost"))
     answers = {
         "asked": len(records),
-        "units": len({record["unit"] for record in records}),
         "lost": lost.total(),
         "lost_because": dict(sorted(lost.items())),
-        "cut_at_max_tokens": sum(bool(record.get("is_cut")) for record in known),
-        "mean_tokens": sum(record.get("tokens", 0) for record in known) / len(known) if known else None,
+        "cut_at_max_tokens": sum(bool(record.get("is_cut")) for record in records if not record.get("lost")),
     }
     return {"benchmark": name, "item_score": item_score, "answers": answers, **scores}
 

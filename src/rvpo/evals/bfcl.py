@@ -28,7 +28,7 @@ from statistics import NormalDist, variance
 from typing import Any
 
 from rvpo.errors import ConfigError, unknown_name
-from rvpo.evals.benchmark import Ask, Benchmark, Record, mean_score, per_answer, repeated, unknown_record
+from rvpo.evals.benchmark import Ask, Benchmark, Record, mean_score, repeated, scored, unknown_record
 from rvpo.evals.bfcl_forms import FORMS, turns_of
 from rvpo.evals.bfcl_library import VERSION, check_calls, language_of, load_cases, require
 from rvpo.evals.bfcl_turns import AskedCase, check_transcript, conversed, read_transcript
@@ -138,7 +138,7 @@ def build(
         questions=[
             question for unit, setting in settings.items() for question in _questions(unit, setting, repeats, seed)
         ],
-        score=per_answer(lambda question, answer: record(question, settings[question.unit], answer)),
+        score=lambda question, answer: record(question, settings[question.unit], answer),
         summarize=summarize,
         item_score="accuracy",
         about={
@@ -181,15 +181,14 @@ def _questions(unit: str, setting: AskedCase, repeats: int, seed: int) -> list[Q
 def record(question: Question, setting: AskedCase, answer: Answer) -> Record:
     """Return the record of an answer: 1 or 0, its category, and `why` it is wrong (None if it is right)."""
     names = ("accuracy", CATEGORY + setting.category)
-    about = {"category": setting.category}
+    category = setting.category
     if answer.text is None:
-        return unknown_record(question, dict.fromkeys(names, (0.0, 1.0))) | about | {"why": None}
+        return unknown_record(question, dict.fromkeys(names, (0.0, 1.0)), category=category, why=None)
     why = _why_wrong(setting, answer.text)
-    scores = dict.fromkeys(names, float(why is None))
-    identity = {"id": question.id, "unit": question.unit}
     is_attempt = bool(setting.form.attempt.search(without_thoughts(answer.text)))
-    malformed = why is None and "irrelevance" in setting.category and is_attempt
-    return identity | {"scores": scores, "bounds": {}, "missing": 0} | about | {"why": why, "malformed": malformed}
+    malformed = why is None and "irrelevance" in category and is_attempt
+    scores = dict.fromkeys(names, float(why is None))
+    return scored(question, scores, category=category, why=why, malformed=malformed)
 
 
 def _why_wrong(setting: AskedCase, text: str) -> str | None:

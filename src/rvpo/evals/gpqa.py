@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, scored, unknown_record
 from rvpo.evals.models import Answer, Question
 from rvpo.llm.thoughts import without_thoughts
 
@@ -133,7 +133,7 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     return Benchmark(
         name="gpqa",
         questions=questions,
-        score=per_answer(lambda question, answer: record(question, shown[question.id], answer)),
+        score=lambda question, answer: record(question, shown[question.id], answer),
         summarize=summarize,
         item_score="accuracy",
         about={
@@ -148,19 +148,12 @@ def record(question: Question, choice: Choice, answer: Answer) -> Record:
     """Return the record of an answer: 1 or 0, and None as `accuracy_of_parsed` where no letter can be read."""
     names = ["accuracy", *([f"domain:{choice.domain}"] if choice.domain else [])]
     if answer.text is None:
-        return unknown_record(question, dict.fromkeys([*names, "accuracy_of_parsed"], (0.0, 1.0))) | {"letter": None}
+        return unknown_record(question, dict.fromkeys([*names, "accuracy_of_parsed"], (0.0, 1.0)), letter=None)
     letter = parse_letter(answer.text)
     correct = float(letter in choice.correct)
     scores = dict.fromkeys(names, correct) | {"accuracy_of_parsed": None if letter is None else correct}
     bounds = {"accuracy_of_parsed": [0.0, 1.0]} if letter is None else {}
-    return {
-        "id": question.id,
-        "unit": question.unit,
-        "scores": scores,
-        "bounds": bounds,
-        "missing": 0,
-        "letter": letter,
-    }
+    return scored(question, scores, bounds, letter=letter)
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:

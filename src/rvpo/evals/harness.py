@@ -7,7 +7,7 @@ missing, with the bounds between which its scores lie.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -99,7 +99,8 @@ def _answers(benchmark: Benchmark) -> Solver:
     def answers() -> Solver:
         async def solve(state: TaskState, generate: Generate) -> TaskState:
             nonlocal answered, lost
-            answer = await benchmark.converse(questions[str(state.sample_id)], ask)
+            question = questions[str(state.sample_id)]
+            answer = await (benchmark.converse(question, ask) if benchmark.converse else ask(question))
             answered, lost = answered + 1, lost + (answer.text is None)
             if too_many_so_far(lost, answered):
                 raise JudgeError(
@@ -147,10 +148,11 @@ def _scores(benchmark: Benchmark) -> Scorer:
             answer = _answer(state.output)
             scoring += 1
             try:
-                record = await benchmark.score(questions[str(state.sample_id)], answer)
+                made = benchmark.score(questions[str(state.sample_id)], answer)
+                record = await made if isinstance(made, Awaitable) else made
             finally:
                 scoring -= 1
-                if not scoring:
+                if not scoring and benchmark.close is not None:
                     await benchmark.close()
             rest = {key: value for key, value in record.items() if key != "scores"}
             outcome = {"tokens": answer.tokens, "is_cut": answer.is_cut, "lost": answer.lost}

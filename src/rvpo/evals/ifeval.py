@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, repeated, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, repeated, scored, units_of, unknown_record
 from rvpo.evals.ifeval_checks import CHECKS, LANGUAGE_CHECKS, RELATIONS, loose_variants
 from rvpo.evals.models import Answer, Question
 from rvpo.llm.thoughts import without_thoughts
@@ -82,7 +82,7 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     return Benchmark(
         name="ifeval",
         questions=repeated(prompts, repeats, seed),
-        score=per_answer(lambda question, answer: record(question, items[question.unit], answer)),
+        score=lambda question, answer: record(question, items[question.unit], answer),
         summarize=summarize,
         item_score="prompt_strict",
         about={"repeats": repeats, "seed": seed},
@@ -93,22 +93,12 @@ def record(question: Question, item: Instructed, answer: Answer) -> Record:
     """Return the record of an answer: the prompt's scores, and `instructions`, [name, strict, loose] of each."""
     names = [name for name, _ in item.instructions]
     if answer.text is None:
-        lost = unknown_record(question, dict.fromkeys(("prompt_strict", "prompt_loose"), (0.0, 1.0)))
-        return lost | {"instructions": [[name, None, None] for name in names]}
+        bounds = dict.fromkeys(SCORES[:2], (0.0, 1.0))
+        return unknown_record(question, bounds, instructions=[[name, None, None] for name in names])
     pairs = followed(item, answer.text)
-    return {
-        "id": question.id,
-        "unit": question.unit,
-        "scores": {
-            "prompt_strict": float(all(strict for strict, _ in pairs)),
-            "prompt_loose": float(all(loose for _, loose in pairs)),
-        },
-        "bounds": {},
-        "missing": 0,
-        "instructions": [
-            [name, float(strict), float(loose)] for name, (strict, loose) in zip(names, pairs, strict=True)
-        ],
-    }
+    strict, loose = (float(all(verdicts)) for verdicts in zip(*pairs, strict=True))
+    instructions = [[name, *map(float, pair)] for name, pair in zip(names, pairs, strict=True)]
+    return scored(question, {"prompt_strict": strict, "prompt_loose": loose}, instructions=instructions)
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from rvpo.data.rows import Message, Place, messages_of
 from rvpo.errors import ConfigError
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, repeated, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, repeated, scored, units_of, unknown_record
 from rvpo.evals.models import Answer, Question
 from rvpo.rewards.tool_calling import correctness_reward, format_reward
 
@@ -60,7 +60,7 @@ def build(rows: Sequence[tuple[Place, Mapping[str, Any]]], *, repeats: int = 1, 
     return Benchmark(
         name="rlla",
         questions=repeated({unit: call.prompt for unit, call in calls.items()}, repeats, seed),
-        score=per_answer(lambda question, answer: record(question, calls[question.unit], answer)),
+        score=lambda question, answer: record(question, calls[question.unit], answer),
         summarize=summarize,
         item_score="correctness",
         about={"repeats": repeats, "seed": seed},
@@ -75,7 +75,7 @@ def record(question: Question, call: Call, answer: Answer) -> Record:
     scores = {"format": format_reward([answer.text], [call.truth])[0], "correctness": correctness}
     if call.calls_a_tool:
         scores |= {"correctness_of_calls": correctness, "correct_calls": float(correctness >= HIGHEST)}
-    return {"id": question.id, "unit": question.unit, "scores": scores, "bounds": {}, "missing": 0}
+    return scored(question, scores)
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:

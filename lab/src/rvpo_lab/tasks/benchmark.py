@@ -13,7 +13,7 @@ A channel is a kind of criterion, such as "accuracy/dose". Definitions as in `rv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, per_answer, repeated, units_of, unknown_record
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, repeated, scored, units_of, unknown_record
 from rvpo.evals.models import Answer, Question
 from rvpo.stats import NEGLECTED, lowest_third
 from rvpo_lab.tasks.task import FULL, GradedTask, Row, kind
@@ -32,7 +32,7 @@ def build(task: GradedTask, *, number: int = PROMPTS, repeats: int = 1, seed: in
     return Benchmark(
         name=task.name,
         questions=repeated({unit: row["prompt"] for unit, row in rows.items()}, repeats, seed),
-        score=per_answer(lambda question, answer: record(question, task, rows[question.unit], answer)),
+        score=lambda question, answer: record(question, task, rows[question.unit], answer),
         summarize=summarize,
         item_score="prompt_mean",
         about={"repeats": repeats, "seed": seed},
@@ -50,13 +50,13 @@ def record(question: Question, task: GradedTask, row: Row, answer: Answer) -> Re
         by_channel.setdefault(f"{CHANNEL}{kind(criterion)}", []).append(value)
     if answer.text is None:
         names = ["prompt_mean", "all_met", *by_channel]
-        return unknown_record(question, dict.fromkeys(names, (0.0, 1.0))) | {"values": dict.fromkeys(graded)}
+        return unknown_record(question, dict.fromkeys(names, (0.0, 1.0)), values=dict.fromkeys(graded))
     scores = {
         "prompt_mean": sum(graded.values()) / len(graded),
         "all_met": float(min(graded.values()) >= FULL),
         **{name: sum(values) / len(values) for name, values in by_channel.items()},
     }
-    return {"id": question.id, "unit": question.unit, "scores": scores, "bounds": {}, "missing": 0, "values": graded}
+    return scored(question, scores, values=graded)
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:
