@@ -18,13 +18,13 @@ def scores():
     return np.random.default_rng(0).integers(0, 2, size=(GROUPS, ROLLOUTS, 2)).astype(float)
 
 
-def episode(group, rollout, *, work="train", agent="solver", trainable=True, **rewards):
+def episode(group, rollout, **rewards):
     """An episode as verifiers 0.4.0 writes it, without what is not read; null values are left out there."""
     question = {"type": "Task", "data": {"idx": group, "prompt": f"question {group}"}, "key": f"key {group}"}
     trace = {
         "version": 1,
         "task": question,
-        "agent": {"config": {"model": "m"}, "name": agent, "trainable": trainable},
+        "agent": {"config": {"model": "m"}, "name": "solver", "trainable": True},
         "nodes": [
             {"message": {"role": "user", "content": f"question {group}"}, "sampled": False},
             {"message": {"role": "assistant", "content": f"answer {rollout}"}, "sampled": True},
@@ -33,7 +33,7 @@ def episode(group, rollout, *, work="train", agent="solver", trainable=True, **r
         "metrics": {"num_turns": 1.0},
         "ok": True,
     }
-    run = {"type": "train", "id": "r", "work": {"type": work, "step": group // 2}}
+    run = {"type": "train", "id": "r", "work": {"type": "train", "step": group // 2}}
     return {"id": "e", "env": {"id": "math"}, "task": question, "run": run, "ok": True, "traces": [trace]}
 
 
@@ -42,18 +42,23 @@ def lines(file, rows):
     return file
 
 
-def test_named_rewards_of_traces_are_channels(tmp_path):
+def traces(file, rewards):
+    """Write the episode of every rollout; `rewards` says its rewards from its two scores, group and rollout."""
     met = scores()
-    rows = [
-        episode(p, g, correct=(met[p, g, 0], 1.0), style=(met[p, g, 1], 0.5))
-        for p in range(GROUPS)
-        for g in range(ROLLOUTS)
-    ]
-    file = lines(tmp_path / "traces.jsonl", rows)
+    places = [(p, g) for p in range(GROUPS) for g in range(ROLLOUTS)]
+    return lines(file, [episode(p, g, **rewards(*met[p, g], p, g)) for p, g in places])
+
+
+def both(correct, style, *place):
+    return {"correct": (correct, 1.0), "style": (style, 0.5)}
+
+
+def test_named_rewards_of_traces_are_channels(tmp_path):
+    file = traces(tmp_path / "traces.jsonl", both)
     result = audit_log(file, **QUICK)
     assert [channel.name for channel in result.channels] == ["correct", "style"]
     # As they were scored: the weights are in what the run maximised, their weighted sum.
-    np.testing.assert_allclose([channel.mean.value for channel in result.channels], met.mean(axis=(0, 1)))
+    np.testing.assert_allclose([channel.mean.value for channel in result.channels], scores().mean(axis=(0, 1)))
     assert (result.groups, result.rollouts, result.steps) == (GROUPS, GROUPS * ROLLOUTS, (0, 5))
     assert "advantage that the run used: reward, standardised in its group as GRPO does" in open_log(file).reading()
     assert result.reference == "logged"
@@ -62,66 +67,45 @@ def test_named_rewards_of_traces_are_channels(tmp_path):
 
 def test_the_weighted_sum_is_what_the_run_maximised(tmp_path):
     """A reward of weight 0 is watched only: the logged advantage pushes the other one alone."""
-    met = scores()
-    rows = [
-        episode(p, g, correct=(met[p, g, 0], 2.0), style=(met[p, g, 1], 0.0))
-        for p in range(GROUPS)
-        for g in range(ROLLOUTS)
-    ]
-    result = audit_log(lines(tmp_path / "traces.jsonl", rows), **QUICK)
-    alone = audit_log(
-        lines(tmp_path / "alone.jsonl", [episode(p, g, correct=(met[p, g, 0], 1.0), style=(met[p, g, 1], 1.0))
-                                         for p in range(GROUPS) for g in range(ROLLOUTS)]),
-        rewards=["correct"], **QUICK,
-    )  # fmt: skip
-    under = result.channel("correct").forecasts
-    assert under["logged"].change.value == pytest.approx(alone.channel("correct").forecasts["gdpo"].change.value)
+    watched = traces(tmp_path / "traces.jsonl", lambda c, s, *_: {"correct": (c, 2.0), "style": (s, 0.0)})
+    under = audit_log(watched, **QUICK).channel("correct").forecasts
+    alone = (
+        audit_log(traces(tmp_path / "alone.jsonl", both), rewards=["correct"], **QUICK).channel("correct").forecasts
+    )
+    assert under["logged"].change.value == pytest.approx(alone["gdpo"].change.value)
 
 
 def test_a_reward_that_was_not_scored_is_missing(tmp_path):
-    met = scores()
-    rows = [
-        episode(p, g, correct=(met[p, g, 0], 1.0), **({"style": (met[p, g, 1], 1.0)} if g else {}))
-        for p in range(GROUPS)
-        for g in range(ROLLOUTS)
-    ]
-    result = audit_log(lines(tmp_path / "traces.jsonl", rows), **QUICK)
+    def without_the_first_style(correct, style, p, g):
+        return {"correct": (correct, 1.0), **({"style": (style, 1.0)} if g else {})}
+
+    result = audit_log(traces(tmp_path / "traces.jsonl", without_the_first_style), **QUICK)
     assert result.channel("style").missing.value == 0.25
     assert result.channel("correct").missing.value == 0.0
 
 
 def test_only_trained_agents_count_and_each_is_a_group_of_its_own(tmp_path):
-    met = scores()
-    rows = []
-    for p in range(GROUPS):
-        for g in range(ROLLOUTS):
-            rewards = {"correct": (met[p, g, 0], 1.0), "style": (met[p, g, 1], 1.0)}
-            joined = episode(p, g, **rewards)
-            for agent, trainable in (("critic", True), ("judge", False)):
-                joined["traces"] += episode(p, g, agent=agent, trainable=trainable, **rewards)["traces"]
-            rows.append(joined)
-    result = audit_log(lines(tmp_path / "traces.jsonl", rows), **QUICK)
+    file = traces(tmp_path / "traces.jsonl", both)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        (trace,) = row["traces"]
+        for agent, trainable in (("critic", True), ("judge", False)):
+            row["traces"].append(trace | {"agent": {"name": agent, "trainable": trainable}})
+    result = audit_log(lines(file, rows), **QUICK)
     assert (result.groups, result.rollouts) == (2 * GROUPS, 2 * GROUPS * ROLLOUTS)
 
 
 def test_episodes_of_evaluations_are_kept_apart(tmp_path):
-    met = scores()
-    rows = [
-        episode(p, g, work="eval" if p < 3 else "train", correct=(met[p, g, 0], 1.0), style=(met[p, g, 1], 1.0))
-        for p in range(GROUPS)
-        for g in range(ROLLOUTS)
-    ]
-    assert audit_log(lines(tmp_path / "traces.jsonl", rows), **QUICK).groups == GROUPS - 3
+    file = traces(tmp_path / "traces.jsonl", both)
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows[: 3 * ROLLOUTS]:
+        row["run"]["work"]["type"] = "eval"
+    assert audit_log(lines(file, rows), **QUICK).groups == GROUPS - 3
 
 
 def test_names_of_rewards_that_are_names_of_columns(tmp_path):
-    met = scores()
-    rows = [
-        episode(p, g, step=(met[p, g, 0], 1.0), reward=(met[p, g, 1], 1.0))
-        for p in range(GROUPS)
-        for g in range(ROLLOUTS)
-    ]
-    result = audit_log(lines(tmp_path / "traces.jsonl", rows), **QUICK)
+    file = traces(tmp_path / "traces.jsonl", lambda c, s, *_: {"step": (c, 1.0), "reward": (s, 1.0)})
+    result = audit_log(file, **QUICK)
     assert [channel.name for channel in result.channels] == ["step (named)", "reward (named)"]
     assert result.groups == GROUPS
 
