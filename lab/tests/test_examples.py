@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rvpo.cli.main import main
 from rvpo.rewards.tool_calling import correctness_reward, format_reward
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,25 @@ def test_the_quickstart_trains_compares_and_reports(tmp_path):
     for method in ("grpo", "gdpo", "rvpo", "rvpo_policy"):
         log = (tmp_path / "out" / "runs" / f"rubric-{method}-0" / "metrics.jsonl").read_text().splitlines()
         assert "channels/rubric_reward/accuracy/mean" in json.loads(log[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["quickstart", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["quickstart", "--warm-start-steps", "-1"], "warm_start_steps must be at least 0, got -1"),
+        (["quickstart", "--out", "file"], "cannot write file/suite.json"),
+        (["bench", "neglect", "--num-generations", "1"], "num_generations must be at least 2, got 1"),
+        (["bench", "neglect", "--hidden-size", "0"], "hidden_size must be at least 1, got 0"),
+    ],
+)
+def test_wrong_settings_of_a_suite_are_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rvpo: error: ")
+    assert message in line
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rvpo.errors import ConfigError
+from rvpo.files import write_whole
 from rvpo_lab.suite.cell_file import CellRecord, about_cells, cell_of, read_file, write_file
 from rvpo_lab.suite.plan import CONTENDERS, Cell
 from rvpo_lab.tasks.catalog import TASKS
@@ -104,7 +105,7 @@ def read_settings(folder: Path, kind: "type[S]") -> "S":
 
 
 def keep_settings(folder: Path, settings: "DataclassInstance") -> None:
-    """Write the settings into a new suite's folder; raise ConfigError if it holds cells of other settings."""
+    """Write the settings into a new suite's folder; ConfigError for cells of other settings, or no folder."""
     wanted = asdict(settings)
     if is_suite(folder):
         kept = asdict(read_settings(folder, type(settings)))
@@ -116,5 +117,4 @@ def keep_settings(folder: Path, settings: "DataclassInstance") -> None:
                 f"{folder} holds cells of other settings ({', '.join(different)}); choose another folder with --out"
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / SETTINGS_FILE).write_text(json.dumps(wanted, indent=2) + "\n")
+    write_whole(folder / SETTINGS_FILE, json.dumps(wanted, indent=2) + "\n")

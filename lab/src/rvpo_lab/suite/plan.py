@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rvpo.core.methods import METHODS, find_method
@@ -103,6 +103,14 @@ class SuiteSettings:
     """Updates on each batch of rollouts; the first is on-policy, so clipping acts from the second on."""
     epsilon: float = 0.2
     """Range of the policy ratio beyond which it is clipped."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for counts that no run can have."""
+        least = {"num_generations": 2, "warm_start_steps": 0}
+        counts = [name for name, value in asdict(self).items() if isinstance(value, int)]
+        if wrong := [name for name in counts if getattr(self, name) < least.get(name, 1)]:
+            name = wrong[0]
+            raise ConfigError(f"{name} must be at least {least.get(name, 1)}, got {getattr(self, name)}")
 
 
 OPTIONS = {
