@@ -22,7 +22,7 @@ from typing import Any
 from rvpo.data.healthbench import AXES
 from rvpo.data.rows import RubricRow
 from rvpo.errors import ConfigError, JudgeError
-from rvpo.evals.benchmark import Benchmark, Record, mean_score, repeated
+from rvpo.evals.benchmark import Benchmark, Record, mean_score, repeated, scored
 from rvpo.evals.models import Answer, Question
 from rvpo.judging.criteria import Rubric
 from rvpo.judging.grading import Graded, Grader, Item
@@ -81,10 +81,8 @@ def build(
         rubric, graded = rubrics[question.unit], None
         if answer.text is not None:
             (graded,) = await grader.grade_many([Item(prompts[question.unit], answer.text, rubric)])
-            verdicts, lost = (
-                verdicts + len(rubric),
-                lost + sum(verdict.is_lost for verdict in graded.verdicts.values()),
-            )
+            verdicts += len(rubric)
+            lost += sum(verdict.is_lost for verdict in graded.verdicts.values())
             if too_many_so_far(lost, verdicts, max_missing):
                 raise JudgeError(
                     f"{lost} of {verdicts} verdicts are missing, more than max_missing={max_missing:g}; look at the "
@@ -96,8 +94,8 @@ def build(
         "repeats": repeats,
         "seed": seed,
         "rows_left_out": len(every) - len(rubrics),
-        "rubrics": _digest(rubrics),
-        "subsets": _digests(subsets),
+        "rubrics": _digest({name: rubric.to_rows() for name, rubric in rubrics.items()}),
+        "subsets": {name: _digest(sorted(ids)) for name, ids in subsets.items()},
     }
     return Benchmark(
         name="healthbench",
@@ -122,13 +120,8 @@ def judge_about(judge: Judge) -> dict[str, Any]:
     return {"judge": settings, "prompts": {"judge": judge.prompt.digest[:16]}}
 
 
-def _digest(rubrics: Mapping[str, Rubric]) -> str:
-    rows = {name: rubric.to_rows() for name, rubric in rubrics.items()}
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _digests(subsets: Subsets) -> dict[str, str]:
-    return {name: hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:16] for name, ids in subsets.items()}
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _check(rubrics: Mapping[str, Rubric], subsets: Subsets) -> None:
@@ -170,37 +163,24 @@ def example_scores(
             scores[name] = healthbench_score(part, known)
             if scores[name] is None:
                 bounds[name] = ends
-    for tag in tags:
-        _copy("overall", tag, scores, bounds)
-        if tag.startswith("subset:"):
-            _copy(CONSENSUS, f"{tag} {CONSENSUS}", scores, bounds)
+    sources = dict.fromkeys(tags, "overall")
+    sources |= {f"{tag} {CONSENSUS}": CONSENSUS for tag in tags if tag.startswith("subset:")}
+    scores |= {name: scores[source] for name, source in sources.items() if source in scores}
+    bounds |= {name: bounds[source] for name, source in sources.items() if source in bounds}
     return scores, bounds
-
-
-def _copy(source: str, name: str, scores: dict[str, Any], bounds: dict[str, Any]) -> None:
-    for values in (scores, bounds):
-        if source in values:
-            values[name] = values[source]
 
 
 def record(question: Question, rubric: Rubric, tags: Sequence[str], graded: Graded | None) -> Record:
     """Return the record of an answer; None for `graded`: there was no answer, and every verdict is missing."""
     met = {criterion.id: None for criterion in rubric} if graded is None else graded.met()
     scores, bounds = example_scores(rubric, met, tags)
-    outcomes = (
-        Counter({"unanswered": len(rubric)})
-        if graded is None
-        else Counter(str(verdict.outcome) for verdict in graded.verdicts.values())
+    verdicts = (
+        ["unanswered"] * len(rubric) if graded is None else [verdict.outcome for verdict in graded.verdicts.values()]
     )
-    return {
-        "id": question.id,
-        "unit": question.unit,
-        "scores": scores,
-        "bounds": {name: list(ends) for name, ends in bounds.items()},
-        "missing": sum(verdict is None for verdict in met.values()),
-        "verdicts": met,
-        "outcomes": dict(sorted(outcomes.items())),
-    }
+    outcomes = dict(sorted(Counter(map(str, verdicts)).items()))
+    ends = {name: list(pair) for name, pair in bounds.items()}
+    missing = {"missing": sum(verdict is None for verdict in met.values())}
+    return scored(question, scores, ends, verdicts=met, outcomes=outcomes) | missing
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:

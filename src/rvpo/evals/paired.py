@@ -234,26 +234,19 @@ def _bounds(pairs: Sequence[tuple[int, UnitScore, UnitScore]], seeds: int) -> tu
 
 def to_json(comparisons: Sequence[PairedComparison]) -> list[dict[str, Any]]:
     """Return comparisons as JSON has them: None for what is no number."""
-    return [
-        {
-            **{key: value for key, value in asdict(comparison).items() if key != "test"},
-            **{key: value if _is_finite(value) else None for key, value in asdict(comparison.test).items()},
-            "verdict": comparison.verdict,
-            "sentence": comparison.sentence,
-            "cautions": comparison.cautions,
-        }
-        for comparison in comparisons
-    ]
-
-
-def _is_finite(value: object) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
+    rows = []
+    for comparison in comparisons:
+        row = asdict(comparison)
+        test = row.pop("test").items()
+        row |= {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in test}
+        row |= {key: getattr(comparison, key) for key in ("verdict", "sentence", "cautions")}
+        rows.append(row)
+    return rows
 
 
 def heads(level: float) -> list[str]:
     """Return the names of the columns of `cells`."""
-    interval = f"{100 * level:g} % interval"
-    return ["", "difference", interval, "p (Holm)", "p", "effect size", "items", "verdict"]
+    return ["", "difference", f"{100 * level:g} % interval", "p (Holm)", "p", "effect size", "items", "verdict"]
 
 
 def cells(comparison: PairedComparison) -> list[str]:
