@@ -11,7 +11,7 @@ from inspect_ai.tool import ToolInfo, ToolParams
 import rvpo.evals.registry  # noqa: F401
 from rvpo.errors import ConfigError
 from rvpo.evals.models import LocalModel, Question, Sampling
-from rvpo.evals.providers import LostAnswerError, _as_dict, _tool_calls, chat_messages
+from rvpo.evals.providers import LostAnswerError, _as_dict, _question, _tool_calls, chat_messages
 from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
 WORDS = ["red", "green", "blue", "black", "white"]
@@ -29,6 +29,16 @@ def generated(folder, prompts, config, **options):
         return api, await asyncio.gather(*asked, return_exceptions=True)
 
     return asyncio.run(all_of_them())
+
+
+def test_every_turn_of_a_conversation_has_a_seed_of_its_own():
+    turns = ["<user> hi </user>", "<user> hi </user>\n<response> hello </response>\n<user> more </user>"]
+    prompts = [
+        chat_messages([{"role": "system", "content": "s"}, {"role": "user", "content": text}]) for text in turns
+    ]
+    first, second = (_question(prompt, [], 0).seed for prompt in prompts)
+    assert first != second
+    assert first == _question(prompts[0], [], 0).seed != _question(prompts[0], [], 1).seed
 
 
 def test_messages_go_there_and_back():

@@ -195,11 +195,11 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def _question(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo], seed: int) -> Question:
-    """Return messages as a question; its seed depends on the run's, the sample, its epoch and the turn."""
+    """Return messages as a question; its seed depends on the run's, the sample, its epoch and what was said so far."""
     prompt = [_as_dict(message) for message in messages]
     active = sample_active()
-    name = f"{active.sample.id}/{active.epoch}" if active is not None else json.dumps(prompt)
-    digest = hashlib.sha256(f"{seed} {name} {len(prompt)}".encode()).digest()
+    name = f"{active.sample.id}/{active.epoch}" if active is not None else ""
+    digest = hashlib.sha256(f"{seed} {name} {json.dumps(prompt)}".encode()).digest()
     functions = [{"type": "function", "function": tool.model_dump(exclude_none=True)} for tool in tools]
     return Question(name, name, prompt, int.from_bytes(digest[:4], "big") >> 1, functions)
 
