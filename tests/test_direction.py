@@ -108,7 +108,7 @@ def test_a_folder_imports_only_what_lies_below_it(folder, allowed):
         ("wind_tunnel", {"core", "stats"}, {"method_text"}),
         ("paper_tables", {"data", "evals", "text"}, set()),
         ("tasks", {"evals", "rewards", "stats"}, set()),
-        ("suite", {"audit", "core", "integrations", "report", "stats", "text"}, {"method_text", "tasks"}),
+        ("suite", {"audit", "core", "files", "integrations", "report", "stats", "text"}, {"method_text", "tasks"}),
         ("report", {"report", "stats", "text"}, {"suite", "tasks"}),
         ("instructions", {"core", "integrations", "llm", "report", "rewards", "stats", "text"}, {"suite", "tasks"}),
     ],
