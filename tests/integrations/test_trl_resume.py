@@ -293,3 +293,17 @@ def test_ctrl_c_saves_and_tells_a_command_that_resumes(policy, rows, tmp_path, m
     assert steps == list(range(1, stopped + 3))
     assert history[steps.index(stopped + 1)]["rvpo/k"] == pytest.approx(0.5 + 1.5 * stopped / (stopped + 2))
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_run_goes_on_with_the_prompts_of_its_later_epochs(build, tmp_path):
+    """Two steps an epoch; TRL alone begins a resumed run's first epoch with the order of prompts of its very first."""
+    options = {"per_device_train_batch_size": 32, "max_steps": 5, "save_strategy": "steps", "save_steps": 1}
+    whole = build([graders.sure_warm], folder=tmp_path / "whole", **options)
+    whole.train()
+    prompts = [generation["prompts"] for generation in whole.generations]
+    assert len({tuple(sorted(set(prompts[step] + prompts[step + 1]))) for step in (0, 2)}) == 1
+    assert len({tuple(of_step) for of_step in prompts}) == 5
+    for step in (1, 2, 3):
+        resumed = build([graders.sure_warm], folder=tmp_path / f"from{step}", **options)
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
+        assert [generation["prompts"] for generation in resumed.generations] == prompts[step:], step

@@ -42,6 +42,7 @@ from rvpo.integrations.checkpoints import (
 )
 from rvpo.integrations.trl.adapters import RewardAdapter, check_adapters, check_before_loading, different_names
 from rvpo.integrations.trl.config import RVPOConfig, without_accelerator
+from rvpo.integrations.trl.epochs import repeatable_epochs
 from rvpo.integrations.trl.group_rewards import gather_batch
 from rvpo.integrations.trl.resampling import (
     Snapshot,
@@ -321,6 +322,9 @@ class RVPOMixin:
         if self.args.should_save:
             save_state(folder, self._channel_state, self._settings())
             _delete_older(self, folder.parent)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        return repeatable_epochs(super()._get_train_sampler(*args, **kwargs))  # type: ignore[misc]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if self.args.device.type == "cpu":
