@@ -1,8 +1,10 @@
 """`rvpo train`: what it writes, prints and returns, in real runs of a tiny policy and with input that is wrong."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 from importlib.metadata import version
 
@@ -111,6 +113,9 @@ def test_a_run_from_yaml_writes_the_model_the_metrics_and_a_table(project, capsy
         row = next(line for line in out.splitlines() if line.startswith(f"│ {channel.removesuffix('_reward')} "))
         assert f"{entries[-1][f'channels/{channel}/mean']:.3f}" in row
     assert "run: run" in out
+    card = (project / "run" / "README.md").read_text()
+    assert "trained with RVPO, a method introduced in" in card
+    assert "fine-tuned version of `policy`" in card
 
 
 def test_the_command_line_comes_before_yaml_and_config_may_be_one_word(project):
@@ -315,6 +320,32 @@ def test_a_signal_ends_the_step_and_saves(project, monkeypatch, capsys, number, 
     said = capsys.readouterr()
     assert "--resume_from_checkpoint last --output_dir run" in said.out
     assert "once more stops at once" in said.err
+
+
+def test_a_run_that_is_killed_leaves_its_settings_and_log_for_a_report(project):
+    judge = json.dumps({"model": "m", "base_url": "http://me:secret@127.0.0.1:1/v1"})
+    changed = ["--reward_funcs", "my_rewards.signalling", "--max_steps", "9", "--method", "gdpo"]
+    command = [sys.executable, "-m", "rvpo.cli.main", "train", "--config", "run.yaml", *changed]
+    killed = subprocess.run(
+        [*command, "--judge", judge, "--hub_token", "secret"],
+        env=os.environ | {"TEST_SIGNALS": str(int(signal.SIGKILL)), "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    folder = project / "run"
+    kept = (folder / "run.json").read_text()
+    settings = json.loads(kept)["settings"]
+    assert (settings["method"], settings["model_name_or_path"], settings["learning_rate"]) == ("gdpo", "policy", 1e-3)
+    assert "secret" not in kept
+    (line,) = (folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["step"] == 1
+    (folder / "metrics.jsonl").write_text(f'{line}\n{{"rvpo/k": 1.0, "st')  # killed while it wrote
+    assert main(["report", "run"]) == 0
+    assert "1 logged step, 1 to 1: gdpo, policy, rows.jsonl, step 1 of 9" in (folder / "report.html").read_text()
+    card = (folder / "README.md").read_text()
+    assert "trained with the method gdpo of rvpo.\n" in card
+    assert "montero2026rvpo" not in card
 
 
 def test_a_second_ctrl_c_stops_at_once(project, monkeypatch):

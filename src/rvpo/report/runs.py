@@ -21,7 +21,7 @@ __all__ = [
     "unique_folders",
 ]
 
-METRICS_FILE = "metrics.jsonl"
+METRICS_FILE, RUN_FILE = "metrics.jsonl", "run.json"
 SUITE_FILES = ("suite.json", "cells.parquet")
 """Mark the folder of a suite, which the laboratory reports on."""
 
@@ -37,6 +37,9 @@ class TrainingRun:
     """Metric -> value at each step, NaN for none."""
     answers: tuple[LoggedPrompt, ...] = ()
     """Sample answers, where completions were logged."""
+    about: str = ""
+    """Method, model and how far it has come, where the run's folder says so."""
+    has_evaluations: bool = False
 
 
 def read_runs(folders: Sequence[Path]) -> list[TrainingRun]:
@@ -80,13 +83,35 @@ def read_run(folder: Path, name: str) -> TrainingRun:
             f"a RUN is the output folder of `rvpo train`, with {METRICS_FILE}; got {folder}: {contents(folder)}"
         )
     try:
-        entries: list[Any] = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+        *whole, last = file.read_text(encoding="utf-8").split("\n")  # a killed run may leave the last line cut
+        entries: list[Any] = [json.loads(line) for line in [*whole, *_cut_off(last)] if line]
         steps, log = columns_of_log(entries)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ConfigError(f"{file} must hold one JSON object a line, as `rvpo train` writes it: {error}") from error
     if not steps:
         raise ConfigError(f"{file} must hold logged steps of an RVPO trainer, with `rvpo/...`; it has none")
-    return TrainingRun(name, tuple(steps), log, read_answers(folder))
+    has_evaluations = any(key.startswith("eval_") for entry in entries for key in entry)
+    return TrainingRun(name, tuple(steps), log, read_answers(folder), _about(folder, steps[-1]), has_evaluations)
+
+
+def _cut_off(line: str) -> list[str]:
+    """Return a last line without an end if it is whole, else nothing."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return []
+    return [line]
+
+
+def _about(folder: Path, step: int) -> str:
+    """Return what run.json says of a run, "" if there is none."""
+    try:
+        content = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        settings, planned = content["settings"], int(content["max_steps"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+    names = [settings.get("method", "rvpo"), settings.get("model_name_or_path"), settings.get("dataset_name")]
+    return ", ".join([*(str(name) for name in names if name), f"step {step} of {planned}"])
 
 
 def contents(folder: Path) -> str:

@@ -26,7 +26,7 @@ from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_
 from rvpo.data.rar import POLARITY_RULES
 from rvpo.integrations.trl.rewards import BUILT_IN_REWARDS, JUDGED_REWARDS, REWARDS_WITH_REASONS, load_reward
 from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_rows
-from rvpo.integrations.trl.summary import print_summary, write_log
+from rvpo.integrations.trl.summary import RunLog, print_summary, write_log
 from rvpo.llm.tokenizer import load_tokenizer
 
 __all__ = ["RVPOScriptArguments", "StopGracefully", "run"]
@@ -245,6 +245,7 @@ def _train(
     """Train, and return the exit status when nothing of the trainer is left."""
     checkpoint = checkpoint_to_resume(args.resume_from_checkpoint, args.output_dir)
     trainer = build_trainer(script, args, model)
+    trainer.add_callback(RunLog(script, args, model))
     prepare(trainer)
     try:
         with StopGracefully() as stop:

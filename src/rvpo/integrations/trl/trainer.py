@@ -31,6 +31,7 @@ from typing import Any
 from rvpo.core.advantages import AdvantageResult, compute_advantages
 from rvpo.core.methods import find_method
 from rvpo.errors import ConfigError, IntegrationError
+from rvpo.files import write_whole
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
 from rvpo.integrations.checkpoints import (
     STATE_FILE,
@@ -374,6 +375,20 @@ class RVPOTrainer(RVPOMixin, GRPOTrainer):  # type: ignore[misc]
                 eprint       = {arXiv:2605.05750},
             }"""),
     }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if (method := getattr(self.args.method, "__name__", str(self.args.method))) != "rvpo":
+            self._name, self._paper = f"the method {method} of rvpo", {}
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Write TRL's card, with the method that was used, and the path of a base model that is a folder."""
+        super().create_model_card(*args, **kwargs)
+        card = Path(self.args.output_dir) / "README.md"
+        if self.is_world_process_zero() and card.is_file():
+            base = self.model.config._name_or_path
+            text = card.read_text(encoding="utf-8").replace("[None](https://huggingface.co/None)", f"`{base}`")
+            write_whole(card, text)
 
 
 def _no_location(storage: Any) -> None:
