@@ -1,10 +1,12 @@
 """Two processes over gloo, launched as users launch them: each trains on its part of the same advantages."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from importlib.metadata import version
 from pathlib import Path
 
@@ -65,6 +67,11 @@ RUNS = {
 }
 
 
+LINGERING = 60.0
+"""Seconds that processes may take to end; those that hang never do."""
+LONGEST = 600.0
+
+
 def free_port():
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -86,9 +93,35 @@ def out(policy, rows, tmp_path_factory):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     command = [*launch, "--main_process_port", str(free_port()), str(SCRIPT), json.dumps(order)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
+    (folder / "end.json").write_text(json.dumps(ended(command, folder / "errors")))
     return folder
+
+
+def ended(command, errors):
+    """Run a launcher of two processes, which say when they have trained; return how it ended, after how many said so.
+
+    What is still there `LINGERING` seconds after the second one is killed.
+    """
+    with errors.open("w") as file:
+        launched = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True)
+    kill = threading.Timer(LONGEST, os.killpg, (launched.pid, signal.SIGKILL))
+    kill.start()
+    trained = 0
+    while trained < 2 and (line := launched.stdout.readline()):
+        trained += line == "trained\n"
+    try:
+        status = launched.wait(timeout=LINGERING)
+    except subprocess.TimeoutExpired:
+        status = "still there"
+        os.killpg(launched.pid, signal.SIGKILL)
+    kill.cancel()
+    launched.stdout.close()
+    return {"status": status, "trained": trained, "errors": errors.read_text()[-4000:]}
+
+
+def test_both_processes_end_when_the_last_run_ends(out):
+    end = json.loads((out / "end.json").read_text())
+    assert (end["trained"], end["status"]) == (2, 0), end["errors"]
 
 
 def records(out, name):

@@ -32,23 +32,25 @@ MET_VALUE = re.compile(r"(true|false|True|False|TRUE|FALSE)\s*+[,}\"']")
 RATING_VALUE = re.compile(r"(\d{1,9})\s*+,?\s*+\}")
 REASON_VALUE = re.compile(r"([\"'])(.*?)\1\s*+(?:,?\s*+[\"'](?:id|met)[\"']\s*+:|,?\s*+\}\Z)", re.DOTALL)
 BEFORE = r"(?:\s*+[\"']\w{1,20}+[\"']\s*+:[^{}]{0,2000}?,)"
+BETWEEN = r"(?:[\s,;]|//[^\n]{0,200}+\n|/\*[^*]{0,200}+\*/)*+"
+"""Stands between entries: a comma or several, comments."""
 BROKEN = {
-    "verdicts": re.compile(rf"\{{{BEFORE}?\s*+([\"'])verdicts\1\s*+:\s*+\[\s*+(?={ENTRY_START})"),
+    "verdicts": re.compile(rf"\{{{BEFORE}?\s*+([\"'])verdicts\1\s*+:\s*+\[{BETWEEN}(?={ENTRY_START})"),
     "rating": re.compile(r"(?=\{\s*+[\"'](?:reason|rating)[\"']\s*+:)"),
 }
 """How an object of each key begins, where it is no JSON."""
 VALUE_END = r"(?:true|false|True|False|TRUE|FALSE|null|[\"']\s*+:\s*+-?+[\d.]++|[\"'])\s*+(?:,\s*+)?+"
 CUT_START = r"(?:\{\s*+(?:[\"']\w{0,20}+[\"']?+\s*+)?+)?+\Z"
-ENTRY_END = re.compile(rf"{VALUE_END}\}}(?=\s*+(?:(?:,\s*+)?+(?:{ENTRY_START}|\]|{CUT_START})|\}}?+\s*+(?:```|\Z)))")
-LIST_END = re.compile(r"\s*+(?:,\s*+)?+\]\s*+\}?")
-NEXT_ENTRY = re.compile(rf"\s*+(?:,\s*+)?+(?={ENTRY_START})")
+ENTRY_END = re.compile(rf"{VALUE_END}\}}(?=\s*+(?:{BETWEEN}(?:{ENTRY_START}|\]|{CUT_START})|\}}?+\s*+(?:```|\Z)))")
+LIST_END = re.compile(rf"{BETWEEN}\]\s*+\}}?")
+NEXT_ENTRY = re.compile(rf"{BETWEEN}(?={ENTRY_START})")
 BARE_VALUE = r"(?:\"(?:[^\"\\]|\\.)*+\"|'(?:[^'\\]|\\.)*+'|\d[\w.-]*+|(?:null|None|[tT]rue|[fF]alse|TRUE|FALSE)\b)"
 BARE_KEY = r"(?:\"\w{1,20}+\"|'\w{1,20}+'|\w{1,20}+)\s*+:\s*+"
 BARE_ENTRY = re.compile(rf"\s*+\{{((?:\s*+{BARE_KEY}{BARE_VALUE}\s*+(?:,|(?=\}})))++)\s*+\}}", re.DOTALL)
 BARE_PAIR = re.compile(rf"\s*+[\"']?+(\w++)[\"']?+\s*+:\s*+({BARE_VALUE})\s*+,?+", re.DOTALL)
 BARE_BEFORE = rf"(?:\s*+{BARE_KEY}[\"'][^\"'\\]{{0,2000}}+[\"']\s*+,)?+"
-BARE_START = re.compile(rf"\{{{BARE_BEFORE}\s*+[\"']?+verdicts[\"']?+\s*+:\s*+\[")
-BARE_NEXT = re.compile(r"\s*+,|(?=\s*+(?:\]|\Z))")
+BARE_START = re.compile(rf"\{{{BARE_BEFORE}\s*+[\"']?+verdicts[\"']?+\s*+:\s*+\[{BETWEEN}")
+BARE_NEXT = re.compile(rf"{BETWEEN}(?=\{{|\]|\Z)")
 """Objects whose keys have no quotation marks: read only where every text in an entry is closed and nothing is left
 over, because a key inside a reason could not be told from one of the entry's own."""
 ESCAPED = re.compile(r"\{\s*+(?:\\\"|[\u201c\u201d])")

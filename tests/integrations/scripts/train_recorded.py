@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 from rvpo import RVPOConfig, RVPOTrainer
 from rvpo.integrations.trl.rows import load_rows
-from rvpo.integrations.trl.run import StopGracefully, checkpoint_to_resume
+from rvpo.integrations.trl.run import StopGracefully, checkpoint_to_resume, leave_processes
 from rvpo.llm.tokenizer import load_tokenizer
 
 
@@ -102,13 +102,14 @@ def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt
         trainer.train(resume_from_checkpoint=checkpoint_to_resume(resume, args.output_dir))
     end = {"step": trainer.state.global_step, "stopped_by": stop.stopped_by}
     (out / f"{name}-{rank}.log.json").write_text(json.dumps({"history": trainer.state.log_history, **end}))
+    trainer.accelerator.free_memory()
 
 
 def run_all(order):
     for run in order["runs"]:
         train(order, **run)
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    print("trained", flush=True)
+    leave_processes()
 
 
 def run_rank(rank, order, port):

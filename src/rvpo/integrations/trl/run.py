@@ -29,7 +29,7 @@ from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_rows
 from rvpo.integrations.trl.summary import RunLog, print_summary, write_log
 from rvpo.llm.tokenizer import load_tokenizer
 
-__all__ = ["RVPOScriptArguments", "StopGracefully", "run"]
+__all__ = ["RVPOScriptArguments", "StopGracefully", "leave_processes", "run"]
 
 
 @dataclass
@@ -231,12 +231,19 @@ def run(
     `prepare` may change the trainer, for example its callbacks, before it trains.
     """
     status = _train(script, args, model, prepare)
-    # The trainer's threads and communicators wait for the other processes: they end before the group does.
+    leave_processes()
+    return status
+
+
+def leave_processes() -> None:
+    """End the group of processes, where there is one; call it when nothing refers to the trainer any more.
+
+    The trainer's threads and communicators wait for the other processes: they end before the group does.
+    """
     gc.collect()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
-    return status
 
 
 def _train(
