@@ -12,8 +12,19 @@ MOST_TOKENS = 10**9
 """A larger count of tokens is none: no call has so many, and no database holds what a server may write there."""
 CUT = frozenset({"length", "max_tokens"})
 """What servers call the end of a reply at its limit of tokens."""
-PASSING = {"rate": 429, "overload": 503, "unavailable": 503, "timeout": 408, "timed out": 408, "capacity": 503}
+PASSING = {
+    "rate": 429,
+    "too many": 429,
+    "exhausted": 429,
+    "overload": 503,
+    "unavailable": 503,
+    "timeout": 408,
+    "timed out": 408,
+    "capacity": 503,
+}
 """What a server that answers an error under status 200, without a code, calls an error that passes."""
+WORDS = ("detail", "message", "msg")
+"""Where bodies without an `error` have the words of one."""
 
 
 class Reply(NamedTuple):
@@ -88,26 +99,34 @@ def read_rejection(status: int, body: object) -> Rejection | None:
 
     Under a status below 400 an error in the body counts, with its code as the status where that is one.
     """
-    answer = _mapping(body)
-    error = (
-        answer.get("error") or _choice(answer).get("error") or (answer if answer.get("object") == "error" else None)
-    )
-    if status < 400 and (not error or (not isinstance(error, dict | str))):
+    answer = _mapping(body[0] if isinstance(body, list) and len(body) == 1 else body)
+    error = _error(answer)
+    if status < 400 and error is None:
         return None
     details = _mapping(error)
     message = details.get("message") or (error if isinstance(error, str) else None)
-    message = message or answer.get("detail") or answer.get("message") or error or body or ""
+    message = message or next((answer[name] for name in WORDS if answer.get(name)), None) or error or body or ""
     code = details.get("code") or details.get("type") or ""
     text, code = whole(message if isinstance(message, str) else repr(message)), str(code)
     return Rejection(status if status >= 400 else _status_in_body(details, f"{code} {text}"), code, text)
 
 
+def _error(answer: Mapping[str, Any]) -> dict[str, Any] | str | None:
+    """Return what says of a body that it is an error; None if nothing does. The body itself, if it has no choices."""
+    for given in (answer.get("error"), _choice(answer).get("error"), answer.get("errors")):
+        error = given[0] if isinstance(given, list) and given else given
+        if error and isinstance(error, dict | str):
+            return error
+    says_so = "choices" not in answer and any(answer.get(name) for name in ("error", *WORDS))
+    return dict(answer) if says_so or answer.get("object") == "error" else None
+
+
 def _status_in_body(error: Mapping[str, Any], words: str) -> int:
     """Return the status of an error under HTTP 200: its code, or what its words say of it; otherwise 400."""
-    for given in (error.get("code"), error.get("status"), error.get("status_code")):
+    for given in (error.get("code"), error.get("status"), error.get("status_code"), error.get("error_code")):
         if str(given).isdecimal() and 400 <= int(str(given)[:4]) <= 599:
             return int(str(given))
-    return next((status for word, status in PASSING.items() if word in words.lower()), 400)
+    return next((status for word, status in PASSING.items() if word in f"{words} {error.get('status')}".lower()), 400)
 
 
 def _choice(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,13 +135,13 @@ def _choice(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(content: object) -> str:
-    """Return the text of a content: a text, or the text parts of a list of parts."""
+    """Return the text of a content: a text, or the texts of a part or of a list of parts."""
     if isinstance(content, str):
         return content
-    parts = (
-        [part if isinstance(part, str) else _mapping(part) for part in content] if isinstance(content, list) else []
-    )
+    listed = content if isinstance(content, list) else [content]
+    parts = [part if isinstance(part, str) else _mapping(part) for part in listed]
     texts = [part if isinstance(part, str) else part.get("text") for part in parts if not _is_thought(part)]
+    texts = [_mapping(text).get("value", text) for text in texts]
     return "".join(text for text in texts if isinstance(text, str))
 
 
