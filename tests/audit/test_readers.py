@@ -393,6 +393,7 @@ def test_what_no_reward_is_is_left_out_with_the_reason():
         "answer": a,
         "advantage": a,
         "meta": ["text"] * 20,
+        "extra_info": [{"index": index} for index in range(20)],
     }
     found = find_columns(head)
     assert found.plain == ("helpful", "length_penalty")
@@ -408,6 +409,7 @@ def test_what_no_reward_is_is_left_out_with_the_reason():
         "completion_length": "a length",
         "sample_id": "an id or a counter",
         "logprob": "a likelihood",
+        "extra_info": "metadata",
         "answer": "the ground truth",
     }
 

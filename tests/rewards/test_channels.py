@@ -50,6 +50,7 @@ def test_a_scalar_reward_returns_a_number_or_nothing_for_each_completion(returne
         (1.0, "must return 2 values, one a completion; got float"),
         (None, "must return 2 values, one a completion; got NoneType"),
         ("ab", "must return 2 values, one a completion; got str"),
+        ({1.0, 2.0}, "must return 2 values, one a completion; got set"),  # which value is whose?
         ({"a": 1.0, "b": 2.0}, "must return 2 values, one a completion; got dict"),
         ([1.0, "good"], "reward 'f', completion 1 returned 'good'; a reward is a number, or None for 'no value'"),
         ([1.0, math.inf], "reward 'f', completion 1 is infinite; return None or NaN for 'no value'"),

@@ -124,13 +124,15 @@ def test_a_rubric_may_be_null_json_text_or_texts():
         None,
         [],
         "",
+        " null\n",
+        float("nan"),  # what tables make of null
         DOCUMENTED,
         json.dumps(DOCUMENTED),
         [json.dumps(DOCUMENTED[1]), "says rest"],
         RUBRIC.to_rows(),
     ]
-    none, empty, blank, listed, text, mixed, canonical = rows_of(RubricReward(RuleJudge(by_rule)), rubrics)
-    assert none == empty == blank == {}
+    none, empty, blank, null, nan, listed, text, mixed, canonical = rows_of(RubricReward(RuleJudge(by_rule)), rubrics)
+    assert none == empty == blank == null == nan == {}
     assert listed == text == {"c1": 1.0, "scope/c2": 1.0}  # negative points: not met is good
     assert mixed == {"scope/c1": 1.0, "c2": 1.0}
     assert canonical == {"accuracy/rest": 1.0, "pitfall/ice": 1.0, "water": 0.0}

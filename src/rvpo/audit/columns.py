@@ -39,6 +39,7 @@ NO_REWARD = {
     "an id or a counter": re.compile(
         r"(^|_)(id|ids|uid|uuid|idx|index|seed|rank|epoch|time|timestamp|turns|step|row)(_|$)", re.IGNORECASE
     ),
+    "metadata": re.compile(r"(^|_)(info|meta|metadata)$", re.IGNORECASE),
     "a likelihood": re.compile(r"log_?probs?|entropy|perplexity|(^|_)kl(_|$)", re.IGNORECASE),
 }
 NUMBER_AS_TEXT = re.compile(r"-?\d+\.\d*(e[+-]?\d+)?|nan|True|False")

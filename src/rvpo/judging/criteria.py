@@ -169,7 +169,8 @@ class Rubric:
 
 def rubric_items(rows: object) -> list[Any]:
     """Return the criteria of a rubric in one of its forms, unread; ConfigError for what has none of them."""
-    if rows is None or (isinstance(rows, str) and not rows.strip()):
+    is_nan = isinstance(rows, float) and math.isnan(rows)  # what tables make of null
+    if rows is None or is_nan or (isinstance(rows, str) and rows.strip() in ("", "null")):
         return []
     read = _json(rows) if isinstance(rows, str) else rows
     read = read.tolist() if hasattr(read, "tolist") else read

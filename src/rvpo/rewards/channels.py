@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -73,7 +73,7 @@ def _as_list(values: Any) -> Any:
 def _entries(returned: object, kind: str, what: str, number: int) -> list[Any]:
     """Return what a reward returned as a list of one entry a completion; raise RewardError if it is none."""
     returned = _as_list(returned)
-    is_list = isinstance(returned, Iterable) and not isinstance(returned, str | bytes | Mapping)
+    is_list = isinstance(returned, Iterable) and not isinstance(returned, str | bytes | Mapping | Set)
     entries = list(returned) if is_list else []  # type: ignore[call-overload]
     if not is_list or len(entries) != number:
         size = len(entries) if is_list else type(returned).__name__
