@@ -38,7 +38,7 @@ def raw_rows(name: str, split: str, limit: int | None = None) -> list[RawRow]:
         rows = list(islice(reader(path), limit))
     except ConfigError:
         raise
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise ConfigError(f"cannot read {name}: {error}") from error
     if not rows:
         raise ConfigError(f"{name} has no rows")
@@ -63,6 +63,8 @@ def _of_lines(path: Path) -> Iterator[RawRow]:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
                 raise ConfigError(f"{place}, column {error.colno}: not JSON: {error.msg}") from error
+            except (ValueError, RecursionError) as error:  # a number of too many digits, too deep
+                raise ConfigError(f"{place}: JSON that cannot be read: {error}") from error
             yield place, _row(row, place)
 
 
@@ -102,7 +104,10 @@ def _cell(text: str | None, key: str) -> Any:
     if key in JSON_CELLS and text.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(text)
-        except json.JSONDecodeError:  # a text that begins with a bracket; where none may stand, the loader says so
+        except (
+            ValueError,
+            RecursionError,
+        ):  # a text that begins with a bracket; where none may stand, the loader says so
             return text
     return text
 

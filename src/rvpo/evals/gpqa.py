@@ -39,11 +39,11 @@ TEMPLATE = INSTRUCTION + "\n\nQUESTION\n\nA) ...\nB) ...\nC) ...\nD) ..."
 
 # A capital, or a small letter that ends its phrase ("\\boxed{b}"): in "the answer is a protein" there is no letter.
 _LETTER = r"(?P<letter>[A-D](?![A-Za-z0-9'])|[a-d](?=[\s$]*(?:[)}\].,;]|$)))"
-_OPENED = r"(?:\$|\\\(|\\boxed|\\text(?:bf)?|[({\[\s])*"
+_OPENED = r"(?:\$|\\\(|\\(?:boxed|fbox)|\\(?:text|math)(?:bf|rm|it|sf|tt)?|[({\[\s])*"
 _CHOSEN = [
     re.compile(
         rf"(?:\b(?i:answer)\b(?i:\s+is)?\s*[:=]?\s*{_OPENED}|<(?i:answer)>\s*{_OPENED}"
-        r"|\\boxed\s*\{\s*(?:\\text(?:bf)?\s*\{\s*)?(?=[A-Da-d]\s*[}).,:]))"
+        r"|\\(?:boxed|fbox)\s*\{\s*(?:\\(?:text|math)(?:bf|rm|it|sf|tt)?\s*\{\s*)?\(?(?=[A-Da-d]\s*[}).,:]))"
         rf"{_LETTER}",
         re.MULTILINE,
     ),
@@ -51,7 +51,7 @@ _CHOSEN = [
 ]
 """What a reply settles on: "Answer: B", "the answer is (B)", a box, `<answer>B`; only without any, "option B"."""
 _MORE = re.compile(rf"[)}}\]\s$]*(?:,|/|\bor\b|\band\b|&){_OPENED}{_LETTER}", re.MULTILINE)
-_ALONE = re.compile(r"(?:\$|\\boxed|[({\[\s])*([A-D])(?:[)}\].$\s]*|[).:]\s.*)")
+_ALONE = re.compile(r"(?:\$|\\(?:boxed|fbox)|[({\[\s])*([A-D])(?:[)}\].$\s]*|[).:]\s.*)")
 
 
 class Choice(NamedTuple):

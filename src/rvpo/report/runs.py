@@ -86,7 +86,7 @@ def read_run(folder: Path, name: str) -> TrainingRun:
         *whole, last = file.read_text(encoding="utf-8").split("\n")  # a killed run may leave the last line cut
         entries: list[Any] = [json.loads(line) for line in [*whole, *_cut_off(last)] if line]
         steps, log = columns_of_log(entries)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file} must hold one JSON object a line, as `rvpo train` writes it: {error}") from error
     if not steps:
         raise ConfigError(f"{file} must hold logged steps of an RVPO trainer, with `rvpo/...`; it has none")
