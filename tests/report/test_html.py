@@ -1,5 +1,6 @@
 """The page of training runs: what it says of logs made up by hand, safe, accessible and always alike."""
 
+import json
 import math
 
 import pytest
@@ -164,3 +165,34 @@ def test_names_are_what_differs(tmp_path):
     assert differing_names([tmp_path / "x/1/run", tmp_path / "y/2/run"]) == ["x/1", "y/2"]
     assert differing_names([tmp_path / "a", tmp_path / "a/b"]) == ["a", "b"]
     assert differing_names([tmp_path / "only"]) == ["only"]
+
+
+@pytest.mark.parametrize("evaluates", [True, False])
+def test_what_is_said_of_evaluations_is_true(tmp_path, evaluates):
+    evaluation = [{"step": 2, "eval_loss": 0.1, "eval_channels/tone_reward/mean": 0.5}] if evaluates else []
+    runs = read_runs([write_log(tmp_path / "run", [logged(1), logged(2), *evaluation])])
+    text = everything(shown(runs))
+    assert ("Their evaluations are left out" in text) == evaluates
+    assert ("Their logs hold no held-out evaluation" in text) == (not evaluates)
+
+
+@pytest.mark.parametrize(("end", "steps"), [("", 2), ('{"step": 3, "rvpo', 2), ('{"step": 3, "rvpo/k": 1.0}', 3)])
+def test_the_last_line_of_a_running_or_killed_run_counts_if_it_is_whole(tmp_path, end, steps):
+    folder = write_log(tmp_path / "run", [logged(1), logged(2)])
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write(end)
+    (run,) = read_runs([folder])
+    assert run.steps == tuple(range(1, steps + 1))
+
+
+def test_what_runs_say_of_themselves_is_shown_and_escaped(tmp_path):
+    folder = write_log(tmp_path / "run", [logged(1)])
+    settings = {"method": EVIL, "model_name_or_path": "policy"}
+    for text, about in (
+        (json.dumps({"max_steps": 9, "settings": settings}), f"{EVIL}, policy, step 1 of 9"),
+        ("{", ""),
+    ):
+        (folder / "run.json").write_text(text)
+        (run,) = read_runs([folder])
+        assert run.about == about
+        assert EVIL not in make_report([run]).html

@@ -3,8 +3,9 @@
     python tests/integrations/scripts/peer_tests.py CHECKOUT [-k EXPRESSION]
 
 CHECKOUT is a clone of TRL at the tag of the release that is installed. Its hub models and data are replaced by small
-ones that are made here (what others it asks for fails the same with both classes). Prints both outcomes of every test
-that differs; the exit status is their number.
+ones that are made here. What needs others fails the same with both classes: those that see images, Nemotron-H, remote
+code, and two tests that know the ids of Qwen's tokens. Prints both outcomes of every test that differs; the exit
+status is their number.
 """
 
 import os
