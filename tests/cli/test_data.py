@@ -193,7 +193,10 @@ def test_the_polarity_of_pitfalls_may_be_given(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"no column 'prompt', only \['question'.*--dataset_format, one of rar, researchrubrics, plain"),
+        (
+            {},
+            r"no column 'prompt', only \['question'.*--dataset_format, one of rar, ifbench, rubrichub, .*, plain",
+        ),
         ({"format": "raar"}, "unknown dataset_format 'raar': did you mean 'rar'"),
         ({"format": "healthbench"}, "never train on it"),
         ({"format": "rar", "streaming": True}, "do nothing with dataset_format"),

@@ -323,7 +323,8 @@ def test_a_signal_ends_the_step_and_saves(project, monkeypatch, capsys, number, 
 
 
 def test_a_run_that_is_killed_leaves_its_settings_and_log_for_a_report(project):
-    judge = json.dumps({"model": "m", "base_url": "http://me:secret@127.0.0.1:1/v1"})
+    inside = {"x": [{"api_key": "secret"}], "Authorization": "secret", "seed": 3}
+    judge = json.dumps({"model": "m", "base_url": "http://me:secret@127.0.0.1:1/v1", "extra": inside})
     changed = ["--reward_funcs", "my_rewards.signalling", "--max_steps", "9", "--method", "gdpo"]
     command = [sys.executable, "-m", "rvpo.cli.main", "train", "--config", "run.yaml", *changed]
     killed = subprocess.run(
@@ -338,6 +339,7 @@ def test_a_run_that_is_killed_leaves_its_settings_and_log_for_a_report(project):
     settings = json.loads(kept)["settings"]
     assert (settings["method"], settings["model_name_or_path"], settings["learning_rate"]) == ("gdpo", "policy", 1e-3)
     assert "secret" not in kept
+    assert settings["judge"]["extra"] == {"x": [{}], "seed": 3}
     (line,) = (folder / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["step"] == 1
     (folder / "metrics.jsonl").write_text(f'{line}\n{{"rvpo/k": 1.0, "st')  # killed while it wrote

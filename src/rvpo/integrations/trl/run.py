@@ -26,7 +26,8 @@ from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_
 from rvpo.data.rar import POLARITY_RULES
 from rvpo.integrations.trl.rewards import BUILT_IN_REWARDS, JUDGED_REWARDS, REWARDS_WITH_REASONS, load_reward
 from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_rows
-from rvpo.integrations.trl.summary import RunLog, print_summary, write_log
+from rvpo.integrations.trl.run_log import RunLog
+from rvpo.integrations.trl.summary import print_summary, write_log
 from rvpo.llm.tokenizer import load_tokenizer
 
 __all__ = ["RVPOScriptArguments", "StopGracefully", "leave_processes", "run"]

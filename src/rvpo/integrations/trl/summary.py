@@ -2,9 +2,7 @@
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,66 +11,25 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvpo import __version__
 from rvpo.files import write_whole
 from rvpo.text import NOTHING, number
 
-from transformers import TrainerCallback  # isort: skip
-
-__all__ = ["RunLog", "print_summary", "short_name", "sparkline", "write_log"]
+__all__ = ["METRICS_FILE", "log_line", "print_summary", "short_name", "sparkline", "write_log"]
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-METRICS_FILE, RUN_FILE = "metrics.jsonl", "run.json"
-PASSWORD = re.compile(r"://[^/@\s\"]+@")
-"""User and password in a URL, as a judge's may have."""
+METRICS_FILE = "metrics.jsonl"
 
 
 def write_log(history: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """Write every logged step as one line of JSON, null where a value is not finite; return the file."""
     file = folder / METRICS_FILE
-    write_whole(file, "".join(map(_line, history)))
+    write_whole(file, "".join(map(log_line, history)))
     return file
 
 
-def _line(entry: Mapping[str, Any]) -> str:
+def log_line(entry: Mapping[str, Any]) -> str:
+    """Return a logged step as a line of JSON, null where a value is not finite."""
     return json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) + "\n"
-
-
-class RunLog(TrainerCallback):
-    """Keeps a run's folder up to date while it trains, so that a running or killed one can be looked at.
-
-    `run.json`: the steps that are planned and the settings that are not the defaults, without tokens. `metrics.jsonl`:
-    every logged step.
-    """
-
-    def __init__(self, *settings: Any) -> None:
-        """Keep dataclasses of settings."""
-        self._settings = {name: value for part in settings for name, value in _not_default(part).items()}
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the settings, and what was logged up to the checkpoint that is gone on from."""
-        if state.is_world_process_zero:
-            content = {"rvpo": __version__, "max_steps": state.max_steps, "settings": self._settings}
-            text = PASSWORD.sub("://***@", json.dumps(content, indent=1, default=str))
-            write_whole(Path(args.output_dir) / RUN_FILE, text + "\n")
-            write_log(state.log_history, Path(args.output_dir))
-
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Add what was logged."""
-        if state.is_world_process_zero:
-            with (Path(args.output_dir) / METRICS_FILE).open("a", encoding="utf-8") as file:
-                file.write(_line(state.log_history[-1]))
-
-
-def _not_default(settings: Any) -> dict[str, Any]:
-    """Return a dataclass's fields that differ from their defaults, but for those that hold a secret."""
-    values = {}
-    for setting in fields(settings):
-        default = setting.default if setting.default_factory is MISSING else setting.default_factory()
-        value = getattr(settings, setting.name, default)
-        if value != default and not setting.name.endswith("token"):
-            values[setting.name] = value
-    return values
 
 
 def sparkline(values: Sequence[float], width: int = 16) -> str:
