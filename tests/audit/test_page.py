@@ -86,7 +86,8 @@ def test_the_finding_advice_and_pictures_come_before_the_folded_tables(result):
     text = audit_page(result, compare(result, result))
     first, _, rest = text[text.index("<h1>") :].partition("<details>")
     assert first.startswith(f"<h1>{result.headline}</h1>")
-    assert 0 < first.index("What to do") < first.index("Rewards by their risk under gdpo") < first.index("What each method")
+    heads = ("What to do", "Rewards by their risk under gdpo", "What each method")
+    assert 0 < first.index(heads[0]) < first.index(heads[1]) < first.index(heads[2])
     assert first.count('class="level"') == len(HOSTILE)
     assert "<details open" not in text
     assert rest.count("<table>") == rest.count('<div class="scroll" tabindex="0"><table>') == 5
