@@ -125,6 +125,14 @@ def test_where_no_call_is_wanted_only_a_readable_call_is_wrong():
             assert is_right(form, "live_irrelevance", case, text) is not calls
             assert is_right(form, "live_relevance", wanted, text) is calls
             assert score(form, "irrelevance", case, text).get("malformed") is (text == call[:-4])
+    for text in (
+        '[TOOL_CALLS] [{"name": "f", "arguments": {}}]',
+        '<|python_tag|>{"name": "f", "parameters": {}}',
+        '{"name": "f", "parameters": {}}',
+        "<function=f>\n<parameter=a>\n1\n</parameter>\n</function>",
+    ):
+        assert score("native", "irrelevance", case, text)["malformed"]
+    assert not score("native", "irrelevance", case, 'The object {"name": "f"} is no call.')["malformed"]
     none = '<tool_call>\n{"name": "None", "parameters": {}}\n</tool_call>'
     assert is_right("rlla", "irrelevance", case, none)
 

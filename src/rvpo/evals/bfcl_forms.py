@@ -344,9 +344,13 @@ def rlla_calls(text: str, language: str = "") -> Calls:
     return _some([{call.name: dict(call.parameters)} for call in read_calls(text) if call.name.lower() != NO_TOOL])
 
 
+NATIVE_ATTEMPT = re.compile(
+    r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|python_tag\|>|\A\s*(?:\[\s*)?\{\s*\"(?:name|type)\"\s*:"
+)
+"""A call in any model's own form, also in those that are not read: Qwen3-Coder's, Mistral's, Llama 3's."""
 FORMS: Mapping[str, Form] = {
     "prompt": Form(_prompted, prompted_calls, re.compile(r"\[\s*[\w.]+\(")),
-    "native": Form(_native, native_calls, re.compile("<tool_call>"), underscores=True),
+    "native": Form(_native, native_calls, NATIVE_ATTEMPT, underscores=True),
     "rlla": Form(_rlla, rlla_calls, re.compile("<tool_call>")),
 }
 """Answer formats by name."""
