@@ -4,7 +4,8 @@
     results.jsonl   earlier: a rollout a line, {example_id, prompt, completion, reward, metrics, timing, ...}
 
 Named rewards become channels, as they were scored, before their weights; their weighted sum is the column `reward`,
-what the run maximised. Metrics of a trace are watched, not rewarded, and left out. Layouts read in verifiers 0.4.0
+what the run maximised (a reward that is None is missing as a channel and left out of that sum, as verifiers leaves it
+out). Metrics of a trace are watched, not rewarded, and left out. Layouts read in verifiers 0.4.0
 (v1/episode.py, v1/trace.py) and in its repository at 00d8320 (utils/save_utils.py).
 """
 

@@ -159,5 +159,5 @@ def best_checkpoint(summaries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
     `summaries` are those of one run's checkpoints on one benchmark, the last step last. The best is chosen by the
     score that is then reported, which flatters every method.
     """
-    scored = [summary for summary in summaries if rank(summary) is not None]
-    return max(scored, key=lambda summary: rank(summary) or 0.0) if scored else summaries[-1]
+    known = [summary for summary in summaries if rank(summary) is not None]
+    return max(known, key=lambda summary: rank(summary) or 0.0) if known else summaries[-1]
