@@ -1,5 +1,6 @@
 """The command line itself: help, version, commands that are missing, and the installed command."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,30 @@ def test_the_help_of_train_is_short_and_has_the_rest_on_demand(capsys):
     assert "rvpo train --help_all" in short
     assert "--fsdp" not in short
     assert "--fsdp" in whole
+
+
+COMPLETING = """
+eval "$(register-python-argcomplete rvpo)"
+COMP_LINE="$1"; COMP_POINT=${#1}; COMP_TYPE=9; COMP_WORDS=($1)
+_python_argcomplete rvpo
+echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("rvpo au", ["audit"]),
+        ("rvpo audit --meth", ["--methods"]),
+        ("rvpo judge st", ["store"]),
+        ("rvpo judge grade --conf", ["--config"]),
+        ("rvpo eval ifeval --dat", ["--data"]),  # an option of the task
+        ("rvpo nonsense --meth", []),
+    ],
+)
+def test_bash_completes_commands_and_options(line, completed):
+    pytest.importorskip("argcomplete")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    words = ["bash", "-c", COMPLETING, "bash", line]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=os.environ | {"PATH": path})
+    assert done.stdout.split() == completed, done.stderr

@@ -162,7 +162,8 @@ def _comparisons(groups: Groups, score: str, options: argparse.Namespace) -> lis
     if not texts:
         items = [item for seeds in records.values() for some in seeds for item in some]
         known = sorted({tag for item in items for tag in item.get("tags", ())})
-        raise ConfigError(f"no item has {options.by!r}; --by is one of {', '.join(known) or 'nothing in these logs'}")
+        which = f"--by is one of {', '.join(known)}" if known else "the items of these logs have no tags"
+        raise ConfigError(f"no item has {options.by!r}; {which}")
     for text in texts:
         some = {
             name: [[item for item in items if text in item["tags"].get(options.by, ())] for items in seeds]

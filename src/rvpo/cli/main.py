@@ -9,7 +9,7 @@ from types import ModuleType
 
 from rvpo import __version__
 from rvpo.cli.laboratory import laboratory_command
-from rvpo.cli.options import nearest
+from rvpo.cli.options import COMPLETION, complete, nearest
 from rvpo.errors import ConfigError, RvpoError
 
 __all__ = ["main"]
@@ -60,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.format_help = _help  # type: ignore[method-assign]
     parser.add_argument("--version", action="version", version=f"rvpo {__version__}")
     parser.add_argument("command", metavar="COMMAND")
+    if COMPLETION in os.environ:
+        arguments = _words_to_complete(parser)
     parsed = parser.parse_args(arguments[:1])  # the rest is the command's own
     if parsed.command not in (known := [*COMMANDS, *LABORATORY]):
         parser.error(f"there is no COMMAND {parsed.command}{nearest(parsed.command, known)}; see rvpo --help")
@@ -73,6 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return status
+
+
+def _words_to_complete(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the words before the one that a shell wants completed; complete the command itself here."""
+    words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")[1:-1]
+    if not words:
+        parser._actions[-1].completer = lambda **_: COMMANDS | LABORATORY  # type: ignore[attr-defined]
+        complete(parser)
+    os.environ[COMPLETION] = "2"  # the program's name is now two words, "rvpo COMMAND"
+    return words
 
 
 def _help() -> str:

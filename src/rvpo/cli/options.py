@@ -4,25 +4,45 @@ import argparse
 import ast
 import inspect
 import json
+import os
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["HelpfulParser", "add_config_options", "field_help", "given_options", "nearest"]
+__all__ = [
+    "COMPLETION",
+    "HelpfulParser",
+    "add_config_options",
+    "complete",
+    "field_help",
+    "given_options",
+    "nearest",
+]
+
+COMPLETION = "_ARGCOMPLETE"
+"""Set by a shell that asks for completions of COMP_LINE; its value is the number of words in the program's name."""
 
 OPENING_EXAMPLES = 2
 """Examples that stand above the options; the rest follow below."""
 
 
 class HelpfulParser(argparse.ArgumentParser):
-    """A parser whose help opens with two examples, and whose errors name the nearest right name.
+    """A parser whose help opens with two examples, whose errors name the nearest right name; a shell completes it.
 
     The examples are those of the epilog, a line "examples:" and indented lines after it.
     """
+
+    _is_completing = False
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse, or complete where a shell asks for it."""
+        if COMPLETION in os.environ and not self._is_completing:
+            complete(self)
+        return super().parse_known_args(args, namespace)
 
     def format_usage(self) -> str:
         """Return one line: the command, what it must be given, and that there are options."""
@@ -56,6 +76,15 @@ class HelpfulParser(argparse.ArgumentParser):
 
     def _needed(self) -> list[argparse.Action]:
         return [action for action in self._actions if action.required or not action.option_strings]
+
+
+def complete(parser: argparse.ArgumentParser) -> NoReturn:
+    """Answer the shell with what can stand at the cursor, and end the process."""
+    import argcomplete  # installed by whoever wants it: the variable is set by its script
+
+    HelpfulParser._is_completing = True  # argcomplete parses what stands before the cursor
+    argcomplete.autocomplete(parser)
+    raise AssertionError("argcomplete ends the process")
 
 
 def _option_names(parser: argparse.ArgumentParser) -> list[str]:
