@@ -27,6 +27,8 @@ class ChannelState:
     """Moving averages on [0, 1], for rvpo_policy's anchor "average"."""
     multipliers: dict[str, float] = field(default_factory=dict)
     """Lagrange multipliers of the channels with a target."""
+    sampling: dict[str, Any] = field(default_factory=dict)
+    """What prompts are drawn by (`rvpo.integrations.trl.sampler`); empty for uniform sampling."""
 
 
 def batch_options(

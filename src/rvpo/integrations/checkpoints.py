@@ -33,9 +33,8 @@ def load_state(folder: Path) -> ChannelState:
     """Return the state of a checkpoint; a new one if it has none."""
     saved = _read(folder) or {}
     parts = {name: saved.get(name) or {} for name in ("anchor", "multipliers")}
-    return ChannelState(
-        **{name: {str(key): float(value) for key, value in part.items()} for name, part in parts.items()}
-    )
+    numbers = {name: {str(key): float(value) for key, value in part.items()} for name, part in parts.items()}
+    return ChannelState(**numbers, sampling=saved.get("sampling") or {})
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

@@ -78,7 +78,10 @@ def label(contender: str) -> str:
     return CONTENDERS[contender].label if contender in CONTENDERS else f"`{contender}`"
 
 
-OF_THE_TRAINER = ("anchor_decay", "dead_channels", "recenter", "std_ddof", "std_eps", "target_rate", "whiten")
+OF_THE_TRAINER = (
+    *("anchor_decay", "dead_channels", "recenter", "std_ddof", "std_eps", "target_rate", "whiten"),
+    *("prompt_sampling", "prompt_sampling_floor", "prompt_sampling_unbiased", "resample_dead", "resample_signal"),
+)
 """Options of a described contender that are fields of `RVPOConfig`; all others are its `method_options`."""
 AXES = ("accuracy", "communication", "completeness", "context", "instruction")
 """Axes of the rubric tasks: `targets=0.6` of a described contender gives each of them that target."""

@@ -141,6 +141,8 @@ def config(cell: Cell, settings: SuiteSettings, task: Task, folder: Path) -> RVP
     if targets := options.get("channel_targets"):  # by axis; the trainer's names begin with the reward's
         reward = task.reward_funcs[0].rpartition(".")[2]
         options = options | {"channel_targets": {f"{reward}/{name}": target for name, target in targets.items()}}
+    if options.get("prompt_sampling") == "signal" and "rubric" in task.rows(1, cell.seed)[0]:
+        options = options | {"prompt_sampling_channels": "rubric"}
     return RVPOConfig(
         output_dir=str(folder),
         max_steps=settings.steps,

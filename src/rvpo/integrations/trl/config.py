@@ -73,6 +73,32 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         },
     )
 
+    prompt_sampling: str = field(
+        default="uniform",
+        metadata={
+            "help": "How training prompts are drawn: uniform (TRL's order), or signal (in proportion to how many of "
+            "the lowest third of channels are expected to vary in the prompt's group, by this run's own rollouts)."
+        },
+    )
+    prompt_sampling_floor: float | None = field(
+        default=None,
+        metadata={"help": "Share of the draws of 'signal' that is uniform over the data set, in (0, 1). None: 0.2."},
+    )
+    prompt_sampling_channels: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column with each prompt's channels, as names or as a rubric, by which 'signal' judges prompts "
+            "that were not drawn yet. None: they count as the average of the others."
+        },
+    )
+    prompt_sampling_unbiased: bool = field(
+        default=False,
+        metadata={
+            "help": "Multiply the advantages of each group by its prompt's importance weight, at most 1 / floor, so "
+            "that 'signal' trains on the same mean over the data set as uniform sampling."
+        },
+    )
+
     @classmethod
     def of(cls, config: GRPOConfig) -> "RVPOConfig":
         """Return a configuration of TRL with RVPO's defaults beside it; what was chosen is logged.
@@ -107,6 +133,7 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         super().__post_init__()
         self._check_trls_advantages()
         self._check_resampling()
+        self._check_sampling()
         if self.tracker_metrics not in ("short", "all"):
             raise ConfigError(f"tracker_metrics must be short or all, got {self.tracker_metrics!r}")
 
@@ -124,6 +151,23 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
                 f"resample_dead needs whole groups on each process: per_device_train_batch_size "
                 f"{self.per_device_train_batch_size} times steps_per_generation {self.steps_per_generation} must be a "
                 f"multiple of num_generations {self.num_generations}"
+            )
+
+    def _check_sampling(self) -> None:
+        """Raise ConfigError for prompt sampling out of its domain, without effect, or in contradiction."""
+        if self.prompt_sampling not in ("uniform", "signal"):
+            raise ConfigError(f"prompt_sampling must be uniform or signal, got {self.prompt_sampling!r}")
+        floor = self.prompt_sampling_floor
+        others = {"floor": floor, "channels": self.prompt_sampling_channels, "unbiased": self.prompt_sampling_unbiased}
+        if self.prompt_sampling == "uniform" and (given := [name for name, value in others.items() if value]):
+            raise ConfigError(f"prompt_sampling_{given[0]} has no effect with prompt_sampling 'uniform'; set 'signal'")
+        is_number = isinstance(floor, int | float) and not isinstance(floor, bool)
+        if floor is not None and not (is_number and 0 < floor < 1):
+            raise ConfigError(f"prompt_sampling_floor must be a number in (0, 1), got {floor!r}")
+        if self.prompt_sampling_unbiased and self.resample_dead:
+            raise ConfigError(
+                "prompt_sampling_unbiased and resample_dead contradict each other: groups that are put in the place "
+                "of dead ones are not drawn by known probabilities; remove one of them"
             )
 
     def _check_trls_advantages(self) -> None:
@@ -171,6 +215,10 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
             "seed": self.seed,
             "resample_dead": self.resample_dead,
             "resample_signal": self.resample_signal,
+            "prompt_sampling": self.prompt_sampling,
+            "prompt_sampling_floor": self.prompt_sampling_floor,
+            "prompt_sampling_channels": self.prompt_sampling_channels,
+            "prompt_sampling_unbiased": self.prompt_sampling_unbiased,
         }
 
     def _accumulation(self, rollouts: int) -> int:

@@ -24,9 +24,11 @@ import textwrap
 import warnings
 import weakref
 from collections.abc import Coroutine, Mapping, MutableSequence, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rvpo.core.advantages import AdvantageResult, compute_advantages
 from rvpo.core.methods import find_method
@@ -54,6 +56,7 @@ from rvpo.integrations.trl.resampling import (
     neglected_channels,
     plan_refill,
 )
+from rvpo.integrations.trl.sampler import FLOOR, PromptSampler, group_signals, prompt_sampler
 from rvpo.integrations.trl.trackers import ShortMetrics
 from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
 
@@ -112,6 +115,11 @@ class RVPOMixin:
             self.callback_handler.callbacks.insert(0, ShortMetrics())
         if self.args.resample_dead and not hasattr(self.train_dataset, "__getitem__"):
             raise ConfigError("resample_dead draws prompts by their place in the data set, which a stream has not")
+        self._prompts: PromptSampler | None = None
+        if self.args.prompt_sampling == "signal":
+            number, floor = self.args.generation_batch_size // self.num_generations, self.args.prompt_sampling_floor
+            channels = self.args.prompt_sampling_channels
+            self._prompts = prompt_sampler(self.train_dataset, number, FLOOR if floor is None else floor, channels)
 
     def _adapters(self) -> list[RewardAdapter]:
         return [RewardAdapter(*pair) for pair in zip(self.reward_funcs, self.reward_func_names, strict=True)]
@@ -165,15 +173,25 @@ class RVPOMixin:
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """Generate and score as TRL does, then put RVPO's advantages in the place of TRL's."""
         self._returned = []
+        drawn = None
+        if self._prompts and self.model.training:
+            drawn = self._prompts.draw(self.args.generation_batch_size // self.num_generations, self.args.seed)
+            inputs = self._own_rows(drawn.rows, len(inputs))
         output = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
         if not self._returned:
             raise IntegrationError(
                 f"{type(self).__name__} did not call _calculate_rewards: rvpo cannot see the rewards"
             )
+        if self._prompts and drawn:
+            self._metrics["train"]["rvpo/low_signal"].append(self._observe(self._prompts, drawn.rows))
+            self._metrics["train"]["rvpo/effective_prompts"].append(drawn.effective)
         if self.args.resample_dead and self.model.training:
             output = self._resample(output)
         matrix = self._matrix()
         result = self._advantages(matrix, output)
+        if drawn and self.args.prompt_sampling_unbiased:
+            weights = np.repeat(drawn.weights, self._group_size())
+            result = replace(result, advantages=result.advantages * weights)
         advantages = torch.as_tensor(result.advantages)
         local = output["advantages"].shape[0]
         if advantages.numel() != local * self.accelerator.num_processes:
@@ -185,6 +203,20 @@ class RVPOMixin:
         output["advantages"] = advantages[start : start + local].to(output["advantages"])
         self._log_channels(matrix, result)
         return output
+
+    def _own_rows(self, prompts: Sequence[int], number: int) -> list[Any]:
+        """Return this process's `number` rows of a batch of prompts, each G times, in the place of those that TRL
+        would have."""
+        first = self.accelerator.process_index * number
+        own = [row for row in prompts for _ in range(self.num_generations)][first : first + number]
+        rows = {row: self.train_dataset[row] for row in dict.fromkeys(own)}
+        return [dict(rows[row]) for row in own]
+
+    def _observe(self, sampler: PromptSampler, rows: Sequence[int]) -> float:
+        """Let the sampler see the newest groups of all processes; return the share with signal in the lowest third."""
+        groups = group_signals(self._matrix(), self.num_generations)
+        sampler.observe(rows, groups)
+        return sampler.low_signal(groups)
 
     def _matrix(self) -> ChannelMatrix:
         """Return the channels of the newest rollouts of all processes."""
@@ -209,11 +241,14 @@ class RVPOMixin:
             if not number:
                 break
             key = (self.args.seed, self.state.global_step, attempt)
-            drawn = draw_rows(number * processes, len(self.train_dataset), key)[index * number : (index + 1) * number]
+            drawn = draw_rows(number * processes, len(self.train_dataset), key)
             table, returned = Snapshot(self._logs, rollouts), self._returned
+            own = drawn[index * number : (index + 1) * number].tolist()
             new = super()._generate_and_score_completions(  # type: ignore[misc]
-                [self.train_dataset[row] for row in drawn.tolist() for _ in range(size)]
+                [self.train_dataset[row] for row in own for _ in range(size)]
             )
+            if self._prompts:
+                self._observe(self._prompts, drawn.tolist())
             refill = plan_refill(dead, dead_groups(self._matrix(), size, channels), processes)
             table.refill(refill, size, number * processes * size)
             self._returned = merge_returned(returned, self._returned, refill, size)
@@ -223,7 +258,8 @@ class RVPOMixin:
             self._metrics["train"]["frac_reward_zero_std"].pop()
         loss_mask = output["completion_mask"] * output.get("tool_mask", 1)
         output["num_items_in_batch"] = self.accelerator.gather(loss_mask.sum()).sum()
-        for name, value in (("dead_before", before), ("dead_after", dead.mean()), ("dropped", 1 - rollouts / spent)):
+        shares = {"dead_before": before, "dead_after": dead.mean(), "dropped": 1 - rollouts / spent}
+        for name, value in (shares | {"generated": spent}).items():
             self._metrics["train"][f"rvpo/{name}"].append(float(value))
         return output
 
@@ -321,6 +357,8 @@ class RVPOMixin:
             self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            if self._prompts:
+                self._channel_state.sampling = self._prompts.state()
             save_state(folder, self._channel_state, self._settings())
             _delete_older(self, folder.parent)
 
@@ -334,6 +372,8 @@ class RVPOMixin:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
         if checkpoint:
             self._channel_state = load_state(Path(checkpoint))
+            if self._prompts:
+                self._prompts.restore(self._channel_state.sampling)
 
     def close_rewards(self) -> None:
         """Close the connections of rewards that hold some, in the loop they live in, and print what they spent."""
