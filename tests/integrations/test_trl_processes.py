@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 from packaging.version import Version
 from recording import read_records
-from reference import assert_metrics, completions_table, expected_metrics, moving_average, weights_with_multipliers
+from reference import (
+    assert_metrics,
+    completions_table,
+    expected_metrics,
+    moving_average,
+    replay,
+    weights_with_multipliers,
+)
 
 from rvpo import compute_advantages
 
@@ -61,10 +68,19 @@ RUNS = {
             "resample_dead": 2,
             "resample_signal": "neglected",
             "log_completions": True,
+            "save_strategy": "steps",
+            "save_steps": 1,
         },
     },
+    "sampled": {
+        "rewards": ["rare", "patchy"],
+        "options": {**SPLIT, "max_steps": 6, "prompt_sampling": "signal", "prompt_sampling_unbiased": True},
+    },
+    # Goes on from the first checkpoint of the run that was not stopped.
+    "resampled on": {"resume": "resampled/checkpoint-1"},
     "interrupted": {"rewards": ["sure_warm"], "options": {**SPLIT, "max_steps": 9}, "interrupt_rank": 1},
 }
+RUNS["resampled on"] |= RUNS["resampled"]
 
 
 LINGERING = 60.0
@@ -88,7 +104,10 @@ def out(policy, rows, tmp_path_factory):
         "rows": str(folder / "rows.parquet"),
         "out": str(folder),
         "processes": 2,
-        "runs": [{"name": name, **run} for name, run in RUNS.items()],
+        "runs": [
+            {"name": name, **run} | ({"resume": str(folder / run["resume"])} if "resume" in run else {})
+            for name, run in RUNS.items()
+        ],
     }
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -252,6 +271,23 @@ def test_groups_replaced_by_those_of_other_prompts_are_trained_on_where_they_wer
         assert entry["rvpo/dead_after"] == pytest.approx((np.ptp(of_groups, axis=1) == 0).mean())
         assert entry["rvpo/dead_after"] < entry["rvpo/dead_before"]
         assert 0 < entry["rvpo/dropped"] < 2 / 3
+
+
+def test_a_run_that_goes_on_draws_the_same_prompts_for_dead_groups(out):
+    (whole,) = [pair for pair in records(out, "resampled") if pair[0]["step"] == 1]
+    assert records(out, "resampled on") == [whole]
+
+
+def test_both_ranks_draw_prompts_by_what_the_rollouts_of_both_show(out, rows):
+    pairs = records(out, "sampled")
+    joint = [{key: joined(pair, key) for key in ("prompts", "completions", "advantages")} for pair in pairs]
+    weights = set()
+    for generation, (draw, advantages, _) in zip(
+        joint, replay(joint, rows["prompt"], ["rare", "patchy"]), strict=True
+    ):
+        np.testing.assert_allclose(generation["advantages"], advantages * np.repeat(draw.weights, 4), atol=1e-6)
+        weights |= set(draw.weights.tolist())
+    assert len(weights) > 2
 
 
 def test_a_signal_to_one_rank_stops_both_with_a_checkpoint(out):

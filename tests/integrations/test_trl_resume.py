@@ -31,7 +31,7 @@ MOVING = {"method": "rvpo_policy", "method_options": {"anchor": "average"}}
 SPREAD = {**SCHEDULE, "rollouts_per_step": 12, "per_device_train_batch_size": 3}
 
 TARGETS = {
-    "rewards": ["sure_warm", "rubric"],
+    "rewards": ["sure_warm", "rubric", "rare"],
     "options": {
         **SCHEDULE,
         **SAVED,
@@ -39,6 +39,10 @@ TARGETS = {
         "channel_weights": {"sure_warm": "2 -> 0.5 linear"},
         "channel_targets": {"sure_warm": 0.9, "rubric/accuracy": 0.8},
         "target_rate": 0.5,
+        "prompt_sampling": "signal",
+        "resample_dead": 1,
+        "per_device_train_batch_size": 24,
+        "resample_signal": "neglected",
     },
 }
 PAPER = {
@@ -46,7 +50,20 @@ PAPER = {
     "options": {**SPREAD, "channel_conditions": {"gappy": "rank >= 0.25"}, "channel_weights": {"rank": "1 -> 0.5"}},
     "fixed": True,
 }
-AVERAGE = {"rewards": ["rubric", "sure_warm"], "options": {**SPREAD, **SAVED, **MOVING}, "fixed": True}
+AVERAGE = {
+    "rewards": ["rubric", "sure_warm", "gappy", "ranked", "rare"],
+    "options": {
+        **SPREAD,
+        **SAVED,
+        **MOVING,
+        "channel_ranges": {"gappy": [0, 1], "rank": [0, 1], "own_rank": [0, 1]},
+        "channel_conditions": {"gappy": "rank >= 0.25"},
+        "channel_weights": {"sure_warm": "2 -> 0.5 linear"},
+        "prompt_sampling": "signal",
+        "prompt_sampling_unbiased": True,
+    },
+    "fixed": True,
+}
 
 CUTS = [float(share) for share in os.environ.get("RVPO_TEST_CUTS", "0.6 0.7 0.8 0.9").split()]
 """Shares of the calls of a save after which a run is killed inside it."""
@@ -154,6 +171,24 @@ def test_a_run_killed_in_a_save_goes_on_from_the_last_whole_checkpoint_as_if_unb
     weights = [place / name / "checkpoint-5" / "model.safetensors" for name in ("unbroken", f"cut{share}")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert what_is_broken(weights[1].parent) is None
+
+
+def test_a_killed_run_goes_on_with_the_same_groups_in_the_place_of_dead_ones(place):
+    whole, resumed = logged(place, "unbroken"), logged(place, "mended")
+    spent = [whole[step]["rvpo/generated"] for step in range(1, 6)]
+    assert [resumed[step]["rvpo/generated"] for step in range(1, 6)] == spent
+    assert max(spent[2:]) > 24
+
+
+def test_a_killed_run_goes_on_with_what_it_knows_of_the_prompts(place):
+    states = [
+        json.loads((place / name / "checkpoint-5" / "rvpo_state.json").read_text())["sampling"]
+        for name in ("unbroken", "mended")
+    ]
+    assert states[0] == states[1]
+    assert states[0]["draws"] == 5
+    prompts = {tuple(dict.fromkeys(generation["prompts"])) for generation in generations(place, "unbroken")}
+    assert len(prompts) == 5
 
 
 # --- Several processes ---

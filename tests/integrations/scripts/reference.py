@@ -4,10 +4,14 @@ import math
 from collections import defaultdict
 from importlib.metadata import version
 
+import graders
 import numpy as np
 import pandas
 import pytest
 from packaging.version import Version
+
+from rvpo import compute_advantages
+from rvpo.integrations.trl.sampler import PromptSampler
 
 
 def zscore(column, eps):
@@ -126,3 +130,32 @@ def weights_with_multipliers(values, labels, weights, multipliers, targets, *, g
         if label in targets:
             multipliers[label] = max(0.0, multipliers.get(label, 0.0) + rate * (targets[label] - mean))
     return [[w + multipliers.get(name, 0.0) for w, name in zip(weights, group, strict=True)] for group in labels]
+
+
+def shown(group, names):
+    """What a group shows of its channels, (G, M)."""
+    columns = {
+        name: [value for value in column if value == value] for name, column in zip(names, group.T, strict=True)
+    }
+    return {
+        name: (float(len(set(column)) > 1), float(np.mean(column)))
+        for name, column in columns.items()
+        if len(column) > 1
+    }
+
+
+def replay(generations, prompts, rewards, floor=0.2):
+    """Draw prompts anew by what was recorded; return draw, expected advantages and low signal of each generation.
+
+    Rewards are scalar ones, by the names of their graders.
+    """
+    sampler = PromptSampler(len(prompts), floor)
+    for generation in generations:
+        draw = sampler.draw(len(generation["prompts"]) // 4, 3)
+        assert generation["prompts"] == [prompts[row] for row in draw.rows for _ in range(4)]
+        answers = generation["prompts"], generation["completions"]
+        values = np.array([getattr(graders, name)(*answers) for name in rewards], dtype=float).T
+        groups = [shown(group, rewards) for group in values.reshape(-1, 4, len(rewards))]
+        sampler.observe(draw.rows, groups)
+        advantages = compute_advantages(values, group_size=4, k=1.0).advantages
+        yield draw, advantages, sampler.low_signal(groups)

@@ -166,7 +166,7 @@ class PromptSampler:
         """Return `number` different prompts; the same for a seed, a number of earlier draws, and what is known."""
         rng = np.random.default_rng([seed, self.draws, 0, 1])  # resampling has its own, of three numbers
         self.draws += 1
-        chances = inclusion(self._scores(), number, self.floor)
+        chances = inclusion(self.scores(), number, self.floor)
         order = rng.permutation(self.prompts)
         rows = order[systematic(chances[order], rng.random())]
         return PromptDraw(
@@ -260,7 +260,7 @@ class PromptSampler:
         third = math.ceil(len(means) / 3)
         return varied, means <= np.partition(means, third - 1)[third - 1]
 
-    def _scores(self) -> Float[np.ndarray, " N"]:
+    def scores(self) -> Float[np.ndarray, " N"]:
         """Return how many channels of the lowest third are expected to vary in each prompt's next group."""
         known = self._of_names()
         if known is None:
