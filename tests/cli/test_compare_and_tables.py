@@ -91,7 +91,7 @@ def test_a_name_may_hold_an_equals_sign_where_the_folder_does(home):
     [
         (["results/7B-gdpo"], "at least two names"),
         (["results", "results/7B-gdpo"], "results has the results of several runs"),
-        (["nothing", "results/7B-gdpo"], "no finished results in nothing"),
+        (["nothing", "results/7B-gdpo"], "there is no file or folder nothing"),
         (["=x", "results/7B-gdpo"], "LOG or NAME=LOG"),
         (["a=results/7B-gdpo", "b=other", "--score", "all_met"], "b and a have no item in common"),
         (["a=results/7B-gdpo", "b=results/7B-rvpo", "--score", "x"], "has a score 'x'"),

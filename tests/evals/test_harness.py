@@ -126,5 +126,7 @@ def test_logs_of_checkpoints_come_by_step(tmp_path):
     for step in (100, 20):
         logged(benchmark(2), Scripted(echo), tmp_path / "run", step=step)
     assert [log.step for log in read_logs(tmp_path)] == [20, 100]
-    with pytest.raises(ConfigError, match="no finished results"):
-        read_logs(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    for name, reason in (("empty", "no finished results"), ("nothing", "no file or folder")):
+        with pytest.raises(ConfigError, match=reason):
+            read_logs(tmp_path / name)

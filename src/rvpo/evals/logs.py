@@ -143,8 +143,10 @@ def _own_log(path: Path, log: Any, about: Mapping[str, Any], label: str, step: i
 def read_logs(folder: str | Path) -> list[Log]:
     """Return the finished logs of inspect in a folder and beneath it, by folder, task and training step.
 
-    Raises ConfigError if there is none.
+    Raises ConfigError if there is none, or no such folder.
     """
+    if not Path(folder).exists():
+        raise ConfigError(f"there is no file or folder {folder}")
     logs, left = [], ""
     for file in sorted(Path(folder).rglob("*.eval")):
         try:
