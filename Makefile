@@ -28,9 +28,9 @@ real-model: install
 		--updates 2 --tokens 48 --held-out 8 --evaluate-every 3
 
 # Two processes, a file's tests in one of them: half the time on two cores, and no more than two models in memory.
-# In the order of conftest.py, the longest files first.
+# In the order of conftest.py, the longest files first, and shared out as it says.
 test: install
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,37 +15,25 @@ from rvpo.rewards.tool_calling import correctness_reward, format_reward
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(*words, cwd, **environment):
-    """Run a command in a folder; return what it printed."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def rvpo(*words, cwd):
-    return run(sys.executable, "-m", "rvpo.cli.main", *words, cwd=cwd)
-
-
-def test_the_picture_of_the_readme_is_the_programs(tmp_path):
-    rvpo("report", "--picture", "new.svg", cwd=tmp_path)
+def test_the_picture_of_the_readme_is_the_programs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "--picture", "new.svg"]) == 0
     assert (tmp_path / "new.svg").read_text() == (ROOT / "docs" / "neglect.svg").read_text()
 
 
 def test_the_quickstart_trains_compares_and_reports(tmp_path):
-    """The whole path, from warm start to page, in a few steps."""
-    words = ["quickstart", "--seeds", "1", "--steps", "3", "--warm-start-steps", "20", "--out", "out"]
-    printed = run(
-        *(sys.executable, "-m", "rvpo.cli.main", *words),
+    """The whole path, from warm start to page, in a step of each method."""
+    words = ["quickstart", "--seeds", "1", "--steps", "1", "--warm-start-steps", "20", "--workers", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rvpo.cli.main", *words, "--out", "out"],
         cwd=tmp_path,
-        RVPO_CACHE=str(tmp_path / "cache"),
+        env=os.environ | {"OMP_NUM_THREADS": "1", "RVPO_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
+    printed = done.stdout
+    assert done.returncode == 0, printed + done.stderr
     assert "4/4 runs" in printed
     for method in ("GRPO", "GDPO", "RVPO 0.5-2", "policy k=2"):
         assert f"│ {method}" in printed
@@ -79,19 +68,22 @@ def rlla(shared_data, tmp_path_factory):
     """The folder where the RLLA example has left its policy, hardly warm-started."""
     folder = tmp_path_factory.mktemp("rlla")
     rows, supervised = shared_data / "rlla_4k_test80.parquet", shared_data / "rlla_sft400.json"
-    script = ROOT / "examples" / "rlla_policy.py"
-    run(sys.executable, script, "--rows", rows, "--sft", supervised, "--steps", 1, cwd=folder)
+    script = str(ROOT / "examples" / "rlla_policy.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [script, "--rows", str(rows), "--sft", str(supervised), "--steps", "1"])
+        runpy.run_path(script, run_name="__main__")
     return folder
 
 
 @pytest.mark.parametrize("method", ["grpo", "gdpo", "rvpo"])
-def test_the_rlla_config_trains_on_real_rows(rlla, shared_data, method):
+def test_the_rlla_config_trains_on_real_rows(rlla, shared_data, method, monkeypatch):
+    monkeypatch.chdir(rlla)
     few = ["--max_steps", 1, "--per_device_train_batch_size", 4, "--max_completion_length", 8, "--logging_steps", 1]
     rows = shared_data / "rlla_4k_test80.parquet"
     config = ROOT / "configs" / "rlla_tiny.yaml"
-    rvpo(
-        "train", "--config", config, "--dataset_name", rows, "--method", method, "--output_dir", method, *few, cwd=rlla
-    )
+    words = ["--config", config, "--dataset_name", rows, "--method", method, "--output_dir", method, *few]
+    assert main(["train", *map(str, words)]) == 0
     logged = json.loads((rlla / method / "metrics.jsonl").read_text().splitlines()[0])
     assert 0 <= logged["channels/format_reward/mean"] <= 1
     assert -3 <= logged["channels/correctness_reward/mean"] <= 3

@@ -1,64 +1,60 @@
-"""A rollout folder that verl's own trainer wrote, from its own batch to its own file, in a process of its own."""
+"""A rollout folder that verl's own trainer wrote, from its own batch to its own file."""
 
 import json
-import subprocess
-import sys
+import warnings
 
 import numpy as np
 import pytest
 
 from rvpo.cli.main import main
-
-WRITE = """
-import sys
-try:
-    from verl import DataProto
-    from verl.trainer.ppo.ray_trainer import RayPPOTrainer
-except ImportError as error:
-    sys.exit(f"skip: {error}")
-import numpy as np
-import torch
 from rvpo_lab.tasks.policy import word_tokenizer
 
-folder = sys.argv[1]
-trainer = object.__new__(RayPPOTrainer)  # its __init__ asks for a cluster
-trainer.tokenizer = word_tokenizer("mention : rain tea owl salt moon silk iron moss lamp reed clay plum".split())
-trainer._init_dump_executor()
-draw = np.random.default_rng(0)
-words = len(trainer.tokenizer)
-for step in (1, 2):
-    prompts = torch.from_numpy(draw.integers(4, words, (6, 5)).repeat(4, axis=0))
-    correct, form = draw.integers(0, 2, 24), draw.integers(0, 2, 24)
-    scores = torch.zeros(24, 8)
-    scores[:, -1] = torch.from_numpy(correct + form)
-    order = draw.permutation(24)  # as balanced over workers
-    batch = DataProto.from_dict(
-        tensors={
-            "prompts": prompts[order],
-            "responses": torch.from_numpy(draw.integers(4, words, (24, 8))),
-            "token_level_scores": scores[order],
-        },
-        non_tensors={
-            "reward_model": np.array([{"ground_truth": str(i)} for i in order], dtype=object),
-            "request_id": np.array([f"id-{i}" for i in order], dtype=object),
-        },
-    )
-    extras = {"correct": correct[order].astype(float), "form": form[order].tolist(), "pred": [str(i) for i in order]}
-    trainer.global_steps = step
-    trainer._log_rollout_data(batch, extras, {}, folder)
-trainer._shutdown_dump_executor()
-"""
+
+def dump(folder):
+    """Let verl's trainer write two steps: six prompts of four rollouts with random rewards."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from verl import DataProto
+        from verl.trainer.ppo.ray_trainer import RayPPOTrainer
+
+    trainer = object.__new__(RayPPOTrainer)  # its __init__ asks for a cluster
+    trainer.tokenizer = word_tokenizer(["rain", "tea", "owl", "salt", "moon", "silk", "iron", "moss", "lamp"])
+    trainer._init_dump_executor()
+    draw = np.random.default_rng(0)
+    words = len(trainer.tokenizer)
+    for step in (1, 2):
+        prompts = torch.from_numpy(draw.integers(4, words, (6, 5)).repeat(4, axis=0))
+        correct, form = draw.integers(0, 2, 24), draw.integers(0, 2, 24)
+        scores = torch.zeros(24, 8)
+        scores[:, -1] = torch.from_numpy(correct + form)
+        order = draw.permutation(24)  # as balanced over workers
+        batch = DataProto.from_dict(
+            tensors={
+                "prompts": prompts[order],
+                "responses": torch.from_numpy(draw.integers(4, words, (24, 8))),
+                "token_level_scores": scores[order],
+            },
+            non_tensors={
+                "reward_model": np.array([{"ground_truth": str(i)} for i in order], dtype=object),
+                "request_id": np.array([f"id-{i}" for i in order], dtype=object),
+            },
+        )
+        extras = {
+            "correct": correct[order].astype(float),
+            "form": form[order].tolist(),
+            "pred": [str(i) for i in order],
+        }
+        trainer.global_steps = step
+        trainer._log_rollout_data(batch, extras, {}, str(folder))
+    trainer._shutdown_dump_executor()
 
 
 def test_what_verls_trainer_dumps_needs_its_path_alone(tmp_path, capsys):
-    pytest.importorskip("torch")
+    pytest.importorskip("verl")
     folder = tmp_path / "rollouts"
-    written = subprocess.run(
-        [sys.executable, "-c", WRITE, str(folder)], capture_output=True, text=True, timeout=600, check=False
-    )
-    if "skip: " in written.stderr:
-        pytest.skip(f"verl's trainer cannot be imported: {written.stderr.strip().splitlines()[-1]}")
-    assert written.returncode == 0, written.stderr
+    dump(folder)
     data = tmp_path / "audit.json"
     assert main(["audit", str(folder), "--json", str(data)]) == 0
     assert "verl rollouts: 2 files" in capsys.readouterr().out

@@ -1,15 +1,12 @@
 """`rvpo eval`: a trained policy killed and gone on with, checkpoints, a judge, rows, and errors in one line."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 import zipfile
 
 import pytest
 
+import forked
 from judging.fault_server import FaultServer, blocks
 from rvpo.cli.eval_view import notes, summary_of
 from rvpo.cli.main import main
@@ -76,16 +73,14 @@ def test_a_killed_evaluation_goes_on_and_answers_as_an_unbroken_one(trained, tmp
     for step in (1, 2):
         run.mkdir(exist_ok=True)
         (run / f"checkpoint-{step}").symlink_to(trained)
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "rvpo.cli.main", *words(run, "killed", "--checkpoints")], stdout=subprocess.DEVNULL
-    )
+    killed = forked.start(words(run, "killed", "--checkpoints"))
     deadline = time.monotonic() + 300
     while samples_in(tmp_path / "killed") < 8:
-        assert killed.poll() is None
+        assert killed.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.join()
     (begun,) = (tmp_path / "killed").glob("*.eval")
     with zipfile.ZipFile(begun) as log:
         kept = {name: log.read(name) for name in log.namelist() if name.startswith("samples/")}

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from importlib.metadata import version
@@ -16,12 +15,13 @@ import graders
 import pytest
 from packaging.version import Version
 from recording import read_records
+from train_recorded import launch
 from transformers.trainer_utils import get_last_checkpoint
 
+import forked
 from rvpo.cli.main import main
 from rvpo.integrations.checkpoints import what_is_broken
 
-SCRIPT = Path(__file__).parent / "scripts" / "train_recorded.py"
 STEPS = 5
 SCHEDULE = {"max_steps": STEPS, "k_schedule": "linear", "k": 0.5, "k_end": 2.0}
 SAVED = {"save_strategy": "steps", "save_steps": 2}
@@ -102,17 +102,10 @@ def place(policy, rows, tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     rows.to_json(folder / "rows.jsonl")
     order = {"policy": str(policy), "rows": str(folder / "rows.jsonl"), "out": str(folder)}
-    listed = list(launches(folder))
-    order["launches"] = [{"processes": processes, "runs": runs} for processes, runs, _ in listed]
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), json.dumps(order)],
-        env=os.environ | {"TRL_EXPERIMENTAL_SILENCE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert json.loads(done.stdout.splitlines()[-1]) == [code for *_, code in listed], done.stderr[-4000:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+        for processes, runs, end in launches(folder):
+            assert launch({**order, "processes": processes, "runs": runs}) == end, runs
     return folder
 
 
@@ -297,18 +290,17 @@ def test_ctrl_c_saves_and_tells_a_command_that_resumes(policy, rows, tmp_path, m
     words = ["train", "--reward_funcs", "my_rewards.slow"]
     words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
 
-    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rvpo.cli.main", *words], cwd=tmp_path, stdout=out, stderr=err
-        )
-        deadline = time.monotonic() + 120
-        while "'loss'" not in (tmp_path / "out").read_text() and time.monotonic() < deadline:
-            assert process.poll() is None, (tmp_path / "err").read_text()
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+    monkeypatch.chdir(tmp_path)
+    process = forked.start(words, printed=(file := tmp_path / "printed.txt"))
+    deadline = time.monotonic() + 120
+    while not (file.exists() and "'loss'" in file.read_text()) and time.monotonic() < deadline:
+        assert process.is_alive(), file.read_text()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(timeout=60)
+    assert process.exitcode == 130
 
-    printed = (tmp_path / "out").read_text() + (tmp_path / "err").read_text()
+    printed = file.read_text()
     assert "Traceback" not in printed
     checkpoint = Path(get_last_checkpoint(str(tmp_path / "run")))
     stopped = int(checkpoint.name.split("-")[1])
@@ -318,7 +310,6 @@ def test_ctrl_c_saves_and_tells_a_command_that_resumes(policy, rows, tmp_path, m
     assert advice[0] == f"--resume_from_checkpoint last --output_dir {tmp_path / 'run'}"
 
     # Here, as tests/cli has it that the command is this function.
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
     assert main([*words, "--max_steps", str(stopped + 2), *advice[0].split()]) == 0

@@ -1,10 +1,8 @@
 """`rvpo train`: what it writes, prints and returns, in real runs of a tiny policy and with input that is wrong."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 from importlib.metadata import version
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 from packaging.version import Version
 
+import forked
 import mentions
 from judging.fault_server import FaultServer
 from rvpo.cli.main import main
@@ -326,14 +325,10 @@ def test_a_run_that_is_killed_leaves_its_settings_and_log_for_a_report(project):
     inside = {"x": [{"api_key": "secret"}], "Authorization": "secret", "seed": 3}
     judge = json.dumps({"model": "m", "base_url": "http://me:secret@127.0.0.1:1/v1", "extra": inside})
     changed = ["--reward_funcs", "my_rewards.signalling", "--max_steps", "9", "--method", "gdpo"]
-    command = [sys.executable, "-m", "rvpo.cli.main", "train", "--config", "run.yaml", *changed]
-    killed = subprocess.run(
-        [*command, "--judge", judge, "--hub_token", "secret"],
-        env=os.environ | {"TEST_SIGNALS": str(int(signal.SIGKILL)), "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    words = ["train", "--config", "run.yaml", *changed, "--judge", judge, "--hub_token", "secret"]
+    killed = forked.start(words, printed=project / "printed.txt", TEST_SIGNALS=str(int(signal.SIGKILL)))
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL, (project / "printed.txt").read_text()[-2000:]
     folder = project / "run"
     kept = (folder / "run.json").read_text()
     settings = json.loads(kept)["settings"]

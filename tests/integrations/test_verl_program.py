@@ -124,6 +124,7 @@ def run_program(folder, killer, server):
         "VERL_FILE_LOGGER_PATH": str(folder / "log.jsonl"),
         "OMP_NUM_THREADS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_prestart_worker_first_driver": "0",  # else as many idle workers as CPUs
         "RAY_worker_niceness": "0",
     }
     command = [sys.executable, "-W", "ignore", "-m", "rvpo.integrations.verl.main", *overrides(folder, server.url)]

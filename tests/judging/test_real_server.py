@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import forked
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
 from rvpo.judging.grading import Item
@@ -132,17 +133,15 @@ def test_a_served_model_is_evaluated_killed_and_gone_on_with(model, url, tmp_pat
     assert len(whole) == 24
     assert {text.replace(REPLY, "") for text in whole.values()} == {""}  # once, or again and again
     assert len(set(whole.values())) > 1  # the prompt decides which
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "rvpo.cli.main", *words, "--out", "killed"], stdout=subprocess.DEVNULL
-    )
+    killed = forked.start([*words, "--out", "killed"])
     deadline = time.monotonic() + 300
     while not 3 <= (kept := len(samples_in(tmp_path / "killed"))) < 24:
         assert kept < 24
-        assert killed.poll() is None
+        assert killed.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.002)
     killed.kill()
-    killed.wait()
+    killed.join()
     before = samples_in(tmp_path / "killed")
     assert main([*words, "--out", "killed"]) == 0
     after = samples_in(tmp_path / "killed")

@@ -5,11 +5,10 @@ import json
 import math
 import pickle
 import socket
-import subprocess
-import sys
 
 import pytest
 
+import forked
 from judging.fault_server import FaultServer, honest, seldom
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.config import JudgeConfig
@@ -267,37 +266,31 @@ def test_rvpo_train_with_a_served_judge(policy, tmp_path):
     assert math.fsum(shares) == pytest.approx(1.0)
 
 
-RANKS = """
-import os, sys
-from torch.multiprocessing import start_processes
-from rvpo.cli.train import main
-
-def run_rank(rank, file, port):
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in place.items()}, ACCELERATE_USE_CPU="true")
-    sys.exit(main(["--config", file]))
-
-start_processes(run_rank, sys.argv[1:], nprocs=2, start_method="fork")
-"""
-"""A launcher that imports TRL once for both processes; those of accelerate and torchrun do so in every process."""
-
-
 def test_two_processes_judge_their_own_completions_into_one_store(policy, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with FaultServer() as server:
         file = write_config(policy, tmp_path, server, batch=4)
-        done = subprocess.run(
-            [sys.executable, "-c", RANKS, str(file), str(port)], capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-4000:]
+        launch = {
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "ACCELERATE_USE_CPU": "true",
+        }
+        printed = tmp_path / "printed.txt"
+        ranks = [
+            forked.start(["train", "--config", file], printed, RANK=rank, LOCAL_RANK=rank, **launch) for rank in "01"
+        ]
+        for process in ranks:
+            process.join(timeout=300)
+        assert [process.exitcode for process in ranks] == [0, 0], printed.read_text()[-4000:]
         stored = VerdictStore(tmp_path / "v.sqlite").statistics()[0]["replies"]
         # Both processes may ask for one completion at the same moment; what is stored is not asked for again.
         assert stored <= server.requests <= stored + 4
     log = read_log(tmp_path)
     assert log[0]["channels/rubric/accuracy/missing"] == 0.0
-    assert done.stdout.count("rubric: ") == 2  # each process tells what it spent
+    assert printed.read_text().count("rubric: ") == 2  # each process tells what it spent
 
 
 def test_lost_verdicts_are_missing_channels_in_training(policy, tmp_path):

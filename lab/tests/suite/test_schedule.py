@@ -1,40 +1,55 @@
-"""Real cells, trained in worker processes: killed, started again, and the same in the end."""
+"""Real cells, trained in worker processes: killed, started again, and the same in the end.
 
+The workers are forked from processes that have imported TRL; those of the quickstart in test_examples.py are spawned.
+"""
+
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import forked
+from rvpo_lab.suite import schedule, train_cell
 from rvpo_lab.suite.cell_file import read_cell
 
 COMMAND = [
-    *(sys.executable, "-m", "rvpo.cli.main", "bench", "neglect", "--tasks", "rubric", "--methods", "gdpo,rvpo"),
+    *("bench", "neglect", "--tasks", "rubric", "--methods", "gdpo,rvpo"),
     *("--seeds", "2", "--steps", "4", "--num-iterations", "2", "--warm-start-steps", "5", "--hidden-size", "32"),
 ]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """One cache of warm starts for all suites of this file."""
-    return os.environ | {"RVPO_CACHE": str(tmp_path_factory.mktemp("cache")), "COLUMNS": "100"}
+def suite(tmp_path_factory):
+    """Start a suite in a process of its own; all have one cache of warm starts."""
+    assert train_cell.train_cell  # imported, for the workers
+    environment = {"RVPO_CACHE": str(tmp_path_factory.mktemp("cache")), "COLUMNS": "100"}
+    fork = multiprocessing.get_context("fork")
+
+    def start(folder, *, workers):
+        words = [*COMMAND, "--out", folder, "--workers", str(workers)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(schedule.multiprocessing, "get_context", lambda method: fork)
+            return forked.start(words, printed=f"{folder}.txt", own_session=True, **environment)
+
+    return start
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, environment):
+def whole(tmp_path_factory, suite):
     """A suite that was never stopped: its folder and its table of scores."""
     folder = tmp_path_factory.mktemp("whole")
-    return folder, run_to_the_end(folder, environment, workers=2)
+    return folder, run_to_the_end(suite, folder, workers=2)
 
 
-def run_to_the_end(folder, environment, *, workers):
+def run_to_the_end(suite, folder, *, workers):
     """Run the suite; return the lines of its table of scores."""
-    words = [*COMMAND, "--out", folder, "--workers", str(workers)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if line.startswith(("│", "┃"))]
+    process = suite(folder, workers=workers)
+    process.join(timeout=300)
+    printed = Path(f"{folder}.txt").read_text()
+    assert process.exitcode == 0, printed
+    return [line for line in printed.splitlines() if line.startswith(("│", "┃"))]
 
 
 def times_of_cells(folder):
@@ -42,32 +57,29 @@ def times_of_cells(folder):
     return {file.name: file.stat().st_mtime_ns for file in (folder / "cells").glob("*.parquet")}
 
 
-def test_a_killed_suite_repeats_no_finished_cell_and_ends_the_same(tmp_path, environment, whole):
+def test_a_killed_suite_repeats_no_finished_cell_and_ends_the_same(tmp_path, suite, whole):
     uninterrupted, table = whole
     assert len(times_of_cells(uninterrupted)) == 4
 
-    killed = subprocess.Popen(
-        [*COMMAND, "--out", tmp_path, "--workers", "1"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    folder = tmp_path / "suite"
+    killed = suite(folder, workers=1)
     deadline = time.monotonic() + 240
-    while len(before := times_of_cells(tmp_path)) < 2:
-        assert killed.poll() is None
+    while len(before := times_of_cells(folder)) < 2:
+        assert killed.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.join()
     assert 2 <= len(before) < 4
     group_ends(killed.pid)
 
-    assert run_to_the_end(tmp_path, environment, workers=1) == table != []
-    after = times_of_cells(tmp_path)
+    Path(f"{folder}.txt").unlink()
+    assert run_to_the_end(suite, folder, workers=1) == table != []
+    after = times_of_cells(folder)
     assert len(after) == 4
     assert {name: after[name] for name in before} == before
     for name in after:
-        assert (tmp_path / "cells" / name).read_bytes() == (uninterrupted / "cells" / name).read_bytes()
+        assert (folder / "cells" / name).read_bytes() == (uninterrupted / "cells" / name).read_bytes()
 
 
 def test_a_cell_holds_how_far_its_policy_moved(whole):

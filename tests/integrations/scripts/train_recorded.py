@@ -1,8 +1,7 @@
 """Train with deterministic graders and write every generation, and the log, to a file for each process.
 
-Under a launcher: `python train_recorded.py '{"policy": ..., "rows": ..., "out": ..., "runs": [...]}'`. Alone, with
-"launches": [{"processes": 2, "runs": [...]}, ...] in the place of "runs": each launch in new processes, forked from
-this one, which has imported everything and does nothing else. Their exit codes are printed, negative for a signal.
+Under a launcher: `python train_recorded.py '{"policy": ..., "rows": ..., "out": ..., "runs": [...]}'`. Or by `launch`,
+in processes forked from the caller's, which has imported everything.
 """
 
 import gc
@@ -11,10 +10,13 @@ import os
 import signal
 import socket
 import sys
+import time
+import warnings
 from pathlib import Path
 
 import graders
 import torch
+from accelerate.state import AcceleratorState
 from recording import Recording, settings
 from transformers import TrainerCallback
 
@@ -22,6 +24,9 @@ from rvpo import RVPOConfig, RVPOTrainer
 from rvpo.integrations.trl.rows import load_rows
 from rvpo.integrations.trl.run import StopGracefully, checkpoint_to_resume, leave_processes
 from rvpo.llm.tokenizer import load_tokenizer
+
+LONGEST = 300.0
+"""Seconds after which the processes of a launch are killed."""
 
 
 class SignalAt(TrainerCallback):
@@ -113,6 +118,10 @@ def run_all(order):
 
 
 def run_rank(rank, order, port):
+    # As a new process would find them; accelerate collects all garbage after each run.
+    warnings.resetwarnings()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    gc.freeze()
     if order["processes"] > 1:
         places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": order["processes"]}
         places |= {"LOCAL_WORLD_SIZE": order["processes"], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
@@ -121,21 +130,27 @@ def run_rank(rank, order, port):
 
 
 def launch(order):
-    """Run in new processes, all of which end if one does; return the exit code of the first to fail, or 0."""
+    """Run in new processes, all of which end if one does.
+
+    Return the exit code of the first to fail, negative for a signal, or 0.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    ranks = torch.multiprocessing.start_processes(
+        run_rank, (order, port), nprocs=order["processes"], start_method="fork", join=False
+    )
+    deadline = time.monotonic() + LONGEST
     try:
-        torch.multiprocessing.start_processes(run_rank, (order, port), nprocs=order["processes"], start_method="fork")
+        while not ranks.join(timeout=5.0):
+            if time.monotonic() > deadline:
+                for process in ranks.processes:
+                    process.kill()
     except torch.multiprocessing.ProcessExitedException as error:
         return error.exit_code
     return 0
 
 
 if __name__ == "__main__":
-    order = json.loads(sys.argv[1])
     gc.freeze()  # accelerate collects all garbage after each run
-    if "launches" in order:
-        print(json.dumps([launch({**order, **launched}) for launched in order["launches"]]))
-    else:
-        run_all(order)
+    run_all(json.loads(sys.argv[1]))
