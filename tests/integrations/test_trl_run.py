@@ -6,6 +6,7 @@ import signal
 import sys
 from importlib.metadata import version
 
+import numpy as np
 import pandas
 import pytest
 import torch
@@ -62,6 +63,14 @@ def signalling(completions, **columns):
             os.kill(os.getpid(), int(number))
             time.sleep(0.2)  # two signals at once may arrive as one
     return [float(len(text)) for text in completions]
+
+@scalar_reward(range=(0, 1), scope="group")
+def unlike(completions, **columns):
+    return [sum(other != text for other in completions) / 4 for text in completions]
+
+@scalar_reward(range=(0, 1))
+def rare(completions, **columns):
+    return [float(text[:1] == "t") for text in completions]
 
 def is_held_out(completions, held_out=None, **columns):
     return [float(held_out is not None)] * len(completions)
@@ -217,6 +226,39 @@ def test_a_run_is_resumed_from_its_checkpoint(project, wanted):
     entries = logged(project / "run")
     assert [entry["step"] for entry in entries] == [1, 2, 3]
     assert [entry["rvpo/k"] for entry in entries] == pytest.approx([0.5, 1 + 1 / 3, 1 + 2 / 3])
+
+
+CHOSEN = """
+reward_funcs: [mentions.brevity_reward, my_rewards.unlike, my_rewards.rare]
+channel_conditions: {unlike: "brevity_reward >= 0.1"}
+channel_weights: {brevity_reward: "2 -> 0.5 linear"}
+prompt_sampling: signal
+prompt_sampling_floor: 0.3
+resample_dead: 1
+resample_signal: neglected
+per_device_train_batch_size: 24
+max_steps: 4
+"""
+
+
+def test_a_run_goes_on_from_yaml_with_all_that_chooses_prompts_and_weighs_channels(project):
+    yaml = "\n".join(line for line in YAML.splitlines() if line.split(":")[0] not in CHOSEN)
+    (project / "run.yaml").write_text(yaml + CHOSEN)
+    assert main(["train", "--config", "run.yaml"]) == 0
+    words = ["--output_dir", "on", "--resume_from_checkpoint", "run/checkpoint-2"]
+    assert main(["train", "--config", "run.yaml", *words]) == 0
+    whole, on = logged(project / "run"), logged(project / "on")
+    assert [entry["step"] for entry in on] == [1, 2, 3, 4]
+    for entry, other in zip(whole, on, strict=True):
+        assert entry["rvpo/effective_prompts"] <= 8
+        same = [name for name in entry if name.startswith(("rvpo/", "channels/", "loss"))]
+        np.testing.assert_equal({name: other[name] for name in same}, {name: entry[name] for name in same})
+    assert max(entry["rvpo/generated"] for entry in whole[2:]) > 24
+    assert min(entry["rvpo/effective_prompts"] for entry in whole[2:]) < 8
+    assert whole[2]["channels/brevity_reward/given_weight"] == 1.25
+    assert whole[2]["channels/unlike/unmet"] > 0
+    models = [(project / name / "model.safetensors").read_bytes() for name in ("run", "on")]
+    assert models[0] == models[1]
 
 
 @pytest.mark.parametrize(

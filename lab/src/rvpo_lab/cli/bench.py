@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     findings.add_argument("--figure", type=Path, metavar="FILE", help="draw the lowest thirds too, as .svg or .png")
     findings.add_argument("--candidates", type=Path, metavar="FOLDER", help="suite in which candidates were tried")
     findings.add_argument("--rivals", type=Path, metavar="FOLDER", help="suite of the newest methods, on fresh seeds")
+    findings.add_argument("--sampling", type=Path, metavar="FOLDER", help="suite of the ways to choose prompts")
     findings.add_argument("--real", type=Path, metavar="FOLDER", help="results of `rvpo bench instructions`")
     packing = commands.add_parser("pack", help="join the cells of a finished suite in one file")
     packing.add_argument("results", type=Path, help="folder of a suite")
@@ -159,6 +160,7 @@ def write_findings(options: argparse.Namespace) -> int:
         late=options.late,
         candidates=options.candidates,
         rivals=options.rivals,
+        sampling=options.sampling,
     )
     if options.real:
         texts["real"] = markdown(options.real)
