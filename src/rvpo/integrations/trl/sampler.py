@@ -156,11 +156,10 @@ class PromptSampler:
         self.prompts, self.floor, self.draws = prompts, floor, 0
         self._tags, self._names, self._entries = _Sums(), _Sums(), _Sums()
         self._tag_of_name: list[int] = []
-        self._row_of_entry: list[int] = []
-        self._name_of_entry: list[int] = []
-        for row, names in enumerate(channels):
-            for name in names:
-                self._entry(row, name)
+        self._places_of_entry: list[tuple[int, int]] = []
+        given = [(row, self._name(name)) for row, names in enumerate(channels) for name in names]
+        self._given = np.asarray(given, dtype=np.int64).reshape(-1, 2)
+        self._is_known = np.zeros(prompts, dtype=bool)
 
     def draw(self, number: int, seed: int) -> PromptDraw:
         """Return `number` different prompts; the same for a seed, a number of earlier draws, and what is known."""
@@ -202,13 +201,12 @@ class PromptSampler:
     def state(self) -> dict[str, Any]:
         """Return what goes into a checkpoint: plain values of JSON."""
         entries = zip(self._entries.places, self._entries.rows, strict=True)
-        visited = [[row, name, *sums] for (row, name), sums in entries]
         return {
             "prompts": self.prompts,
             "draws": self.draws,
             "tags": dict(zip(self._tags.places, self._tags.rows, strict=True)),
             "names": dict(zip(self._names.places, self._names.rows, strict=True)),
-            "visited": [entry for entry in visited if entry[2]],
+            "visited": [[row, name, *sums] for (row, name), sums in entries],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -239,9 +237,9 @@ class PromptSampler:
 
     def _entry(self, row: int, name: str) -> int:
         place = self._entries.place((row, name))
-        if place == len(self._row_of_entry):
-            self._row_of_entry.append(row)
-            self._name_of_entry.append(self._name(name))
+        if place == len(self._places_of_entry):
+            self._places_of_entry.append((row, self._name(name)))
+            self._is_known[row] = True
         return place
 
     def _of_names(self) -> tuple[Float[np.ndarray, " L"], Bool[np.ndarray, " L"]] | None:
@@ -266,8 +264,11 @@ class PromptSampler:
         if known is None:
             return np.zeros(self.prompts)
         varied, lowest = known
-        entries, rows, names = self._entries.array, np.asarray(self._row_of_entry), np.asarray(self._name_of_entry)
-        expected = (entries[:, 1] + varied[names]) / (entries[:, 0] + 1) * lowest[names]
+        given = self._given[~self._is_known[self._given[:, 0]]]
+        places = np.concatenate([given, np.asarray(self._places_of_entry, dtype=np.int64).reshape(-1, 2)])
+        sums = np.concatenate([np.zeros((len(given), 3)), self._entries.array])
+        rows, names = places.T
+        expected = (sums[:, 1] + varied[names]) / (sums[:, 0] + 1) * lowest[names]
         scores = np.bincount(rows, weights=expected, minlength=self.prompts)
         has_channels = np.bincount(rows, minlength=self.prompts) > 0
         return np.where(has_channels, scores, scores[has_channels].mean())
