@@ -46,7 +46,7 @@ def generated(record: CellRecord) -> Float[np.ndarray, " E"]:
         return own * np.asarray(record.steps, dtype=np.float64)
     logged = np.asarray([0, *record.logged_steps])
     of_steps = np.diff(logged) * np.asarray(record.log["rvpo/generated"]) / settings.num_iterations
-    return np.interp(record.steps, logged, np.concatenate([[0.0], np.cumsum(of_steps)]))
+    return np.asarray(np.interp(record.steps, logged, np.concatenate([[0.0], np.cumsum(of_steps)])))
 
 
 def at_rollouts(record: CellRecord, rollouts: float) -> dict[str, float]:
