@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from rvpo.text import listed, markdown_table, number, p_value, percent, plural
+from rvpo.text import capital, listed, markdown_table, number, p_value, percent, plural
 from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.compare import compare_runs, difference
 from rvpo_lab.suite.folder import read_cells
@@ -33,6 +33,8 @@ ARMS = {
 """Contenders and what the table calls how their prompts are chosen."""
 SCORES = ("lowest", "way", "mean")
 SIGNIFICANT = 0.05
+SEEDS = 8
+"""Seeds that were planned."""
 
 
 def generated(record: CellRecord) -> Float[np.ndarray, " E"]:
@@ -122,4 +124,6 @@ def _verdict(runs: pd.DataFrame, arms: Sequence[str]) -> str:
             test = compare_runs(runs, arm, score, baseline=UNIFORM)
             if test and value <= SIGNIFICANT:
                 shown.append(f"{ARMS[arm]} is {'higher' if test.difference > 0 else 'lower'} {where}")
-    return f"Against uniform sampling: {listed(shown)}." if shown else "No effect on the lowest third is shown."
+    seeds = runs["seed"].nunique()
+    sentence = f"against uniform sampling {listed(shown)}" if shown else "no effect on the lowest third is shown"
+    return capital(sentence if seeds >= SEEDS else f"so far, with {seeds} of {SEEDS} seeds, {sentence}") + "."
