@@ -6,6 +6,7 @@ RvpoError                    whatever the package raises on purpose
 ├── IntegrationError (RuntimeError)
 │                                the installed trainer does not do what the integration relies on
 └── JudgeError (RuntimeError)    a judge that cannot be asked, is over its budget, or has lost too many verdicts
+    └── StopRequestedError           its calls were given up because the run was told to stop
 
 A message states what must hold, the values that were seen, and the probable fix.
 """
@@ -13,7 +14,15 @@ A message states what must hold, the values that were seen, and the probable fix
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["ConfigError", "IntegrationError", "JudgeError", "RewardError", "RvpoError", "unknown_name"]
+__all__ = [
+    "ConfigError",
+    "IntegrationError",
+    "JudgeError",
+    "RewardError",
+    "RvpoError",
+    "StopRequestedError",
+    "unknown_name",
+]
 
 
 class RvpoError(Exception):
@@ -34,6 +43,10 @@ class IntegrationError(RvpoError, RuntimeError):
 
 class JudgeError(RvpoError, RuntimeError):
     """A judge cannot be asked, is over its budget, or has lost too many verdicts to go on."""
+
+
+class StopRequestedError(JudgeError):
+    """Calls of a judge were given up because the run was told to stop."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> ConfigError:

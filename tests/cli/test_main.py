@@ -1,5 +1,6 @@
 """The command line itself: help, version, commands that are missing, and the installed command."""
 
+import json
 import os
 import subprocess
 import sys
@@ -141,3 +142,18 @@ def test_bash_completes_commands_and_options(line, completed):
     words = ["bash", "-c", COMPLETING, "bash", line]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, env=os.environ | {"PATH": path})
     assert done.stdout.split() == completed, done.stderr
+
+
+def test_methods_are_separated_by_commas_or_spaces(tmp_path, capsys):
+    brief = ["--steps", "3", "--channels", "3", "--instances", "20"]
+    printed = []
+    for name, words in {
+        "commas": ["gdpo,rvpo:2,cvar::share=0.5"],
+        "spaces": ["gdpo", "rvpo:2", "cvar::share=0.5"],
+    }.items():
+        assert main(["simulate", *brief, "--methods", *words, "--out", str(tmp_path / name)]) == 0
+        printed.append(capsys.readouterr().out.replace(name, ""))
+    assert printed[0] == printed[1]
+    both = [json.loads((tmp_path / name / "simulate.json").read_text()) for name in ("commas", "spaces")]
+    assert both[0] == both[1]
+    assert len(both[0]["settings"]["methods"]) == 3

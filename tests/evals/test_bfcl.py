@@ -10,17 +10,18 @@ import warnings
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from bfcl_answers import accepted, said, with_a_spoiled_value
+from bfcl_answers import accepted, in_source, said, with_a_spoiled_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from call_forms import WRITERS
 from rvpo.errors import ConfigError
 from rvpo.evals import bfcl, bfcl_library
 from rvpo.evals.bfcl import CATEGORIES, GROUPS, WEIGHTS, record, summarize
 from rvpo.evals.bfcl_forms import FORMS, RLLA_SYSTEM, native_calls, prompted_calls, rlla_calls, turns_of
 from rvpo.evals.bfcl_library import language_of, load_cases, module, tools
-from rvpo.evals.bfcl_turns import AskedCase
-from rvpo.evals.models import Answer, Question, native_text, split_calls
+from rvpo.evals.bfcl_turns import AskedCase, read_calls
+from rvpo.evals.models import Answer, Question, native_text
 from rvpo_lab.paper_tables import Run, tables
 
 pytest.importorskip("bfcl_eval")
@@ -131,7 +132,9 @@ def test_where_no_call_is_wanted_only_a_readable_call_is_wrong():
         '{"name": "f", "parameters": {}}',
         "<function=f>\n<parameter=a>\n1\n</parameter>\n</function>",
     ):
-        assert score("native", "irrelevance", case, text)["malformed"]
+        assert score("native", "irrelevance", case, text)["why"] == "irrelevance:calls"
+        assert is_right("native", "live_relevance", wanted, text)
+        assert score("native", "irrelevance", case, text[:-4])["malformed"]
     assert not score("native", "irrelevance", case, 'The object {"name": "f"} is no call.')["malformed"]
     none = '<tool_call>\n{"name": "None", "parameters": {}}\n</tool_call>'
     assert is_right("rlla", "irrelevance", case, none)
@@ -239,7 +242,6 @@ def test_blocks_of_native_and_rlla_calls():
             native_calls(f"<tool_call>{bad}</tool_call>")
     with pytest.raises(ValueError, match="no call"):
         native_calls('<think><tool_call>{"name": "f", "arguments": {}}</tool_call></think> No.')
-    assert split_calls("<tool_call>" * 64_000) == ("<tool_call>" * 64_000, [])  # a quadratic search would take minutes
     text = native_text("Look:", [("f", '{"a": "</tool_call>"}'), ("g", "{}"), ("h", "no JSON")])
     assert text.startswith("Look:\n<tool_call>")
     assert native_calls(native_text("", [("f", '{"a": "</tool_call> <x>"}')])) == [{"f": {"a": "</tool_call> <x>"}}]
@@ -247,6 +249,30 @@ def test_blocks_of_native_and_rlla_calls():
         native_calls(text)
     with pytest.raises(ValueError, match="no call"):
         rlla_calls('<tool_call>\n{"name": "none", "parameters": {}}\n</tool_call>')
+
+
+def written_as_text(case, category, calls):
+    """Whether each value that is declared a text is one: bare text cannot tell a text from a truth value."""
+    of = {tool["function"]["name"]: tool["function"]["parameters"] for tool in tools(case["function"], category)}
+    kinds = [(of[name]["properties"][key]["type"], value) for name, values in calls for key, value in values.items()]
+    return all(isinstance(value, str) for kind, value in kinds if kind == "string")
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_accepted_answers_in_every_models_own_form_are_read_as_in_hermes(form):
+    read = 0
+    for category in WITH_CALLS:
+        for case in load_cases(category)[::8]:
+            given = [(name, in_source(case, name, values, language_of(category))) for name, values in accepted(case)]
+            calls = [(name.replace(".", "_"), values) for name, values in given]
+            if case["id"] in REFUSED or ("coder" in form and not written_as_text(case, category, calls)):
+                continue
+            setting = AskedCase(case, category, FORMS["native"])
+            assert read_calls(setting, WRITERS[form](calls)) == read_calls(setting, WRITERS["hermes"](calls)), case[
+                "id"
+            ]
+            read += 1
+    assert read > 270
 
 
 def test_the_numbers_of_cases_are_the_packages():

@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from rvpo.errors import ConfigError
-from rvpo.evals.models import LocalModel, Question, Sampling, SeededChoice, fingerprint
+from rvpo.evals.models import LocalModel, Question, Sampling, SeededChoice, fingerprint, texts_of
 from rvpo.llm.tokenizer import load_tokenizer
 from rvpo_lab.tasks.policy import build_policy, word_tokenizer
 
@@ -154,3 +155,36 @@ def test_what_cannot_be_used_is_an_error(tmp_path, make, told):
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "qwen2"}')
     with pytest.raises(ConfigError, match=told):
         make(tmp_path)
+
+
+CALLING = [Question.of("c", 0, [{"role": "user", "content": "red"}], 0)]
+
+
+def with_tools(folder, template, place, *, marker=None):
+    """A copy of a model's folder with another chat template; `marker` is a special token of its tokenizer."""
+    shutil.copytree(folder, place)
+    tokenizer = load_tokenizer(folder)
+    if marker:
+        tokenizer.add_tokens([marker], special_tokens=True)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(place)
+    return LocalModel(place)
+
+
+def test_a_template_whose_calls_are_not_read_is_refused_before_an_answer(folder, tmp_path):
+    asked = [replace(CALLING[0], tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}])]
+    turn = "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}CALL{% endfor %}{% endfor %}"
+    model = with_tools(folder, turn.replace("CALL", "!{{ c.function.name }}!{# tools #}"), tmp_path / "other")
+    with pytest.raises(ConfigError, match="writes a call as '!look_up!', a form that is not read"):
+        model.answers(asked, Sampling())
+    read = "[TOOL_CALLS]{{ c.function.name }}[ARGS]{{ c.function.arguments | tojson }}{# tools #}"
+    model = with_tools(folder, turn.replace("CALL", read), tmp_path / "mistral")
+    assert model.answers(asked, Sampling(0.0, max_tokens=3))[0].text is not None
+
+
+def test_tokens_that_mark_calls_stay_in_the_text_though_they_are_special(folder):
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens(["[TOOL_CALLS]", "<|other|>"], special_tokens=True)
+    ids = tokenizer.convert_tokens_to_ids(["red", "[TOOL_CALLS]", "<|other|>", "blue", tokenizer.eos_token])
+    assert texts_of(tokenizer, [ids])[0].split() == ["red", "[TOOL_CALLS]", "blue"]
+    assert tokenizer.decode(ids, skip_special_tokens=True).split() == ["red", "blue"]

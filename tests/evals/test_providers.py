@@ -55,11 +55,12 @@ def test_messages_go_there_and_back():
 
 def test_blocks_are_calls_and_what_cannot_be_read_is_said():
     good, broken = _tool_calls(
-        '<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call><tool_call>{"name"</tool_call>'
+        '<tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call><tool_call>{"name"</tool_call>',
+        [],
     )
     assert (good.function, good.arguments, good.parse_error) == ("f", {"x": 1}, None)
     assert broken.parse_error
-    assert _tool_calls("none here") is None
+    assert _tool_calls("none here", []) is None
 
 
 def test_who_asks_together_is_answered_together_and_as_alone(folder, monkeypatch):

@@ -302,3 +302,17 @@ def test_the_rollouts_of_a_step_are_the_same_for_any_number_of_processes(monkeyp
 def test_rollouts_that_cannot_be_divided_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         config(per_device_train_batch_size=8, **options)
+
+
+def test_a_machine_without_accelerator_is_chosen_for_and_said(tmp_path, caplog, monkeypatch):
+    seen = "rvpo.integrations.trl.config.without_accelerator"
+    monkeypatch.setattr(seen, lambda: {"use_cpu": True, "bf16": False})
+    made = RVPOConfig(output_dir=str(tmp_path))
+    assert (made.use_cpu, made.bf16) == (True, False)
+    assert "no accelerator here, so it trains on the CPU (use_cpu=True, bf16=False)" in caplog.text
+    caplog.clear()
+    made = RVPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=True)
+    assert (made.use_cpu, made.bf16, caplog.text) == (True, True, "")
+    monkeypatch.setattr(seen, dict)  # a machine with one
+    made = RVPOConfig(output_dir=str(tmp_path), use_cpu=True)
+    assert (made.bf16, caplog.text) == (True, "")

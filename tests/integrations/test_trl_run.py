@@ -11,12 +11,15 @@ import pandas
 import pytest
 import torch
 from packaging.version import Version
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import forked
 import mentions
 from judging.fault_server import FaultServer
 from rvpo.cli.main import main
+from rvpo.cli.train import configure, read
 from rvpo.integrations.trl import run as trl_run
+from rvpo.llm.tokenizer import load_tokenizer
 
 YAML = """
 model_name_or_path: policy
@@ -336,6 +339,105 @@ def test_reasons_that_nothing_would_show_are_refused(project, judged, capsys):
     for words in (judged, logged, [*judged, *logged, "--reward_funcs", "rubric_implicit"]):
         assert main(["train", "--config", "run.yaml", "--log_reasons", "true", *words]) == 2
         assert "log_reasons has no effect without log_completions and a judge's verdicts" in capsys.readouterr().err
+
+
+def test_a_reward_model_by_name_is_a_channel_beside_the_functions(project):
+    config = AutoConfig.from_pretrained(project / "policy", num_labels=1, pad_token_id=0)
+    torch.manual_seed(4)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(project / "models" / "taste")
+    tokenizer = load_tokenizer(project / "policy")
+    tokenizer.save_pretrained(project / "models" / "taste")
+    words = ["--reward_model_name_or_path", "models/taste", "--reward_funcs", "mentions.brevity_reward"]
+    logs = ["--log_completions", "true", "--max_steps", "1"]
+    assert main(["train", "--config", "run.yaml", *words, *logs]) == 0
+    (entry,) = logged(project / "run")
+    assert {name for name in entry if name.endswith("/weight")} >= {"channels/taste/weight"}
+    (file,) = (project / "run" / "completions").glob("*.parquet")
+    table = pandas.read_parquet(file)
+    model = AutoModelForSequenceClassification.from_pretrained(project / "models" / "taste")
+    for prompt, completion, score in zip(table["prompt"], table["completion"], table["taste"], strict=True):
+        with torch.no_grad():
+            expected = model(**tokenizer(prompt + completion, return_tensors="pt", add_special_tokens=False)).logits
+        assert score == pytest.approx(float(expected), abs=1e-5)
+
+
+MIXTURE = """
+datasets:
+  - path: rows.jsonl
+  - {path: json, data_files: more.jsonl, columns: [prompt, task]}
+"""
+
+
+@pytest.fixture
+def mixture(project):
+    """A second file of rows, and a configuration that mixes it with the first."""
+    more = [
+        {"prompt": row["prompt"], "task": {"topics": row["topics"]}, "other": 1} for row in mentions.prompts(6, seed=2)
+    ]
+    (project / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    (project / "mixed.yaml").write_text(without("dataset_name") + MIXTURE)
+    return [
+        json.loads(line) for name in ("rows", "more") for line in (project / f"{name}.jsonl").read_text().splitlines()
+    ]
+
+
+def rows_of(*words):
+    return trl_run._rows(*configure(read(["--config", "mixed.yaml", *words]))[:2])
+
+
+def test_a_mixture_is_the_data_sets_one_after_the_other(mixture, project):
+    for words in ([], ["--datasets", "rows.jsonl", "more.jsonl"]):
+        rows, tests = rows_of(*words)
+        assert tests is None
+        assert rows["prompt"] == [row["prompt"] for row in mixture]
+        assert rows["topics"] == [row["task"]["topics"] for row in mixture]  # dataset_columns
+    assert "other" not in rows_of()[0].column_names
+
+
+def test_a_mixtures_held_out_rows_are_the_same_in_every_process_and_run(mixture, project):
+    words = [
+        "--test_split_size",
+        "0.25",
+        "--eval_strategy",
+        "steps",
+        "--eval_steps",
+        "1",
+        "--num_generations_eval",
+        "4",
+    ]
+    rows, tests = rows_of(*words)
+    assert sorted([*rows["prompt"], *tests["prompt"]]) == sorted(row["prompt"] for row in mixture)
+    assert len(tests) == 4  # of 14, rounded up
+    assert [part["prompt"] for part in rows_of(*words)] == [rows["prompt"], tests["prompt"]]
+    assert rows_of(*words, "--seed", "9")[1]["prompt"] != tests["prompt"]
+    assert main(["train", "--config", "mixed.yaml", "--max_steps", "1", *words]) == 0
+    assert any(
+        "eval_loss" in json.loads(line) for line in (project / "run" / "metrics.jsonl").read_text().splitlines()
+    )
+    settings = json.loads((project / "run" / "run.json").read_text())["settings"]
+    assert [part["path"] for part in settings["datasets"]] == ["rows.jsonl", "json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--dataset_name", "rows.jsonl"], "dataset_name has no effect with datasets, a mixture"),
+        (["--dataset_format", "rar"], "dataset_format has no effect with datasets, a mixture"),
+        (["--datasets", "absent.jsonl"], "cannot mix the data sets absent.jsonl"),
+        (["--eval_strategy", "steps", "--eval_steps", "1"], "evaluation needs test_split_size"),
+        (["--reward_model_name_or_path", "models/absent"], "cannot load reward model 'models/absent'"),
+    ],
+)
+def test_what_does_not_fit_a_mixture_or_a_reward_model_is_one_line(mixture, capsys, words, said):
+    assert main(["train", "--config", "mixed.yaml", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+def test_the_split_of_a_mixture_without_one_is_refused(project, capsys):
+    assert main(["train", "--config", "run.yaml", "--test_split_size", "0.5"]) == 2
+    assert "test_split_size has no effect with dataset_name, which is one data set" in capsys.readouterr().err
 
 
 def signalled(project, monkeypatch, *numbers):

@@ -14,6 +14,7 @@ from reference import assert_metrics, completions_table, expected_metrics, movin
 from safetensors.torch import load_file
 from trl import GRPOConfig, GRPOTrainer
 
+import rvpo
 from rvpo import (
     ConfigError,
     IntegrationError,
@@ -910,3 +911,27 @@ def test_trls_own_advantages_are_refused_before_the_model_is_loaded(option):
     config = GRPOConfig("run", use_cpu=True, bf16=False, report_to="none", **option)
     with pytest.raises(ConfigError, match=f"{next(iter(option))}.*has no effect with method 'rvpo'"):
         RVPOTrainer("no/such-model", [graders.sure_warm], config)
+
+
+def test_a_reward_of_tags_that_the_tokenizer_drops_is_refused_and_tools_beside_it_are_warned_of(
+    policy, rows, tmp_path, caplog
+):
+    from recording import settings
+
+    from rvpo.llm.tokenizer import load_tokenizer
+    from rvpo.rewards.tool_calling import correctness_reward, format_reward
+
+    def build(rewards, special=(), rows=rows):
+        tokenizer = load_tokenizer(policy)
+        tokenizer.add_tokens(list(special), special_tokens=True)
+        args = rvpo.RVPOConfig(**settings(tmp_path / "run"))
+        return rvpo.RVPOTrainer(str(policy), rewards, args, rows, processing_class=tokenizer)
+
+    with pytest.raises(ConfigError, match=r"format_reward reads <think> in completions, but to this tokenizer"):
+        build([format_reward], ["<think>"])
+    build([correctness_reward], ["<think>"])  # which reads no thought
+    with pytest.raises(ConfigError, match=r"correctness_reward reads </tool_call>, <tool_call>"):
+        build([correctness_reward], ["<tool_call>", "</tool_call>"])
+    assert "have tools too" not in caplog.text
+    build([correctness_reward], rows=rows.add_column("tools", [[]] * len(rows)))
+    assert "correctness_reward reads calls between <tool_call>, </tool_call>" in caplog.text

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 
 from rvpo import IntegrationError
 from rvpo.integrations.trl import version as trl_version
-from rvpo.integrations.trl.version import check_trl
+from rvpo.integrations.trl.version import check_pair, check_trl
 
 TESTED = "tested: 0.27, 0.29, 1.0, 1.8, 1.12, 1.16"
 
@@ -21,6 +21,8 @@ def installed(monkeypatch):
 
     def pretend(number):
         def found(name):
+            if name == "transformers":
+                return "4.57.3"
             assert name == "trl"
             if number is None:
                 raise PackageNotFoundError(name)
@@ -53,6 +55,24 @@ def test_a_release_outside_is_refused_with_the_versions_that_fit(installed, numb
 def test_a_release_inside_is_accepted(installed, number):
     installed(number)
     check_trl()
+
+
+@pytest.mark.parametrize(
+    "pair", [("0.27.0", "4.57.6"), ("0.28.0", "4.56.2"), ("0.29.0", "5.0.0"), ("1.16.0", "5.10.4")]
+)
+def test_pairs_that_can_be_imported_are_accepted(pair):
+    check_pair(*pair)
+
+
+@pytest.mark.parametrize("trl", ["0.27.0", "0.27.2", "0.28.0", "0.28.0.post1"])
+@pytest.mark.parametrize("transformers", ["5.0.0rc1", "5.0.0", "5.10.4"])
+def test_the_first_releases_are_refused_beside_transformers_5(trl, transformers):
+    with pytest.raises(IntegrationError) as error:
+        check_pair(trl, transformers)
+    assert str(error.value) == (
+        f"TRL {trl} cannot be imported beside transformers {transformers}. Run: pip install 'trl>=0.29,<2', or pip "
+        "install 'transformers<5'"
+    )
 
 
 def test_the_release_in_use_is_accepted():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib._pylab_helpers import Gcf
 
+from rvpo.core.advantages import compute_advantages
 from rvpo.report.curves import MOST_POINTS, Curve, Panel, WeightMap, bins, mean_curve
 from rvpo.report.drawing import INK, SLOTS, looks_of
 from rvpo.report.figures import curves_figure, neglect_figure, weights_figure
@@ -120,6 +121,16 @@ def test_the_preferences_are_those_of_the_methods():
     verdicts = [one.verdict for one in (grpo, gdpo, rvpo, policy)]
     assert verdicts == ["sees no difference", "prefers A", "prefers A, by less", "prefers B"]
     assert "GDPO prefers A (+2.08 and +0.09)" in sentence([grpo, gdpo, rvpo, policy])
+
+
+def test_the_picture_compares_methods_at_equal_k_and_says_which():
+    labels = {shown.method: shown.label for shown in preferences()}
+    assert labels["rvpo"].endswith("k = 2")
+    assert labels["rvpo_policy"].endswith("k = 2")
+    for method in ("rvpo", "rvpo_policy"):
+        (shown,) = [preference for preference in preferences() if preference.method == method]
+        ours = compute_advantages(GROUP[None], method=method, k=2.0).advantages[0, :2]
+        assert (shown.a, shown.b) == pytest.approx(tuple(ours))
 
 
 def test_svg_and_png_are_the_same_bytes_twice():

@@ -1,6 +1,6 @@
 """`--config FILE ...`: several YAML files as one configuration, and what a run is called by them.
 
-    rvpo train --config configs/paper/rar_medicine-7b.yaml configs/paper/methods/gdpo.yaml
+    rvpo train --config run.yaml gdpo.yaml
 
 Later files come first, the command line before all of them. A file may begin with `include: base.yaml` (or a list),
 by a path relative to itself; what it says itself comes before what it includes. Mappings, such as `judge`, are merged

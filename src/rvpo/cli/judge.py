@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -78,9 +80,26 @@ def main(arguments: Sequence[str]) -> int:
         return manage_store(options)
     config = judge_config(options)
     lines = read_answers(options.rows)
-    if options.command == "grade":
-        return asyncio.run(grade(config, lines, options.out))
-    return asyncio.run(check(config, lines, options))
+    work = grade(config, lines, options.out) if options.command == "grade" else check(config, lines, options)
+    try:
+        return asyncio.run(_until_sigterm(work))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
+
+
+async def _until_sigterm(work: Coroutine[Any, Any, int]) -> int:
+    """Return what the work returns; SIGTERM cancels it as Ctrl-C does, so that what is paid for is still stored."""
+    task = asyncio.current_task()
+    assert task is not None
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        print("interrupted; the same command goes on, and what was answered is in the store", file=sys.stderr)
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def judge_config(options: argparse.Namespace) -> JudgeConfig:

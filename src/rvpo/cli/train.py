@@ -29,8 +29,8 @@ examples:
   rvpo train --config run.yaml --method gdpo --max_steps 50 --output_dir runs/gdpo
   rvpo train --config run.yaml --resume_from_checkpoint last
   rvpo train --config run.yaml --accelerate_config zero3 --num_processes 4
-  rvpo train --config configs/rlla_tiny.yaml       # in a clone
-  rvpo train --config configs/paper/rar_medicine-7b.yaml configs/paper/methods/gdpo.yaml
+  rvpo train --config configs/rlla_tiny.yaml     # in a clone of the repository, which has configs/
+  rvpo train --config configs/paper/rar_medicine-7b.yaml configs/paper/methods/gdpo.yaml   # so too
 """
 
 

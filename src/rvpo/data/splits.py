@@ -9,7 +9,7 @@ from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
 from rvpo.errors import ConfigError
 
-__all__ = ["open_split"]
+__all__ = ["BUILDERS", "UNREADABLE", "open_split"]
 
 UNREADABLE = (DatasetNotFoundError, DatasetGenerationError, ValueError, OSError, StopIteration, RuntimeError)
 BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}

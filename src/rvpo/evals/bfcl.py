@@ -30,8 +30,8 @@ from typing import Any
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.evals.benchmark import Ask, Benchmark, Record, mean_score, repeated, scored, unknown_record
 from rvpo.evals.bfcl_forms import FORMS, turns_of
-from rvpo.evals.bfcl_library import VERSION, check_calls, language_of, load_cases, require
-from rvpo.evals.bfcl_turns import AskedCase, check_transcript, conversed, read_transcript
+from rvpo.evals.bfcl_library import VERSION, check_calls, load_cases, require
+from rvpo.evals.bfcl_turns import AskedCase, check_transcript, conversed, read_calls, read_transcript
 from rvpo.evals.models import Answer, Question
 from rvpo.llm.thoughts import without_thoughts
 
@@ -197,14 +197,14 @@ def _why_wrong(setting: AskedCase, text: str) -> str | None:
     if category in MULTI_TURN:
         return check_transcript(case, category, read_transcript(setting, text))
     try:
-        calls = form.read(text, language_of(category))
+        calls = read_calls(setting, text)
     except ValueError:
         return None if "irrelevance" in category else "decoder:no_calls"
     if "irrelevance" in category:
         return "irrelevance:calls"
     if "relevance" in category:
         return None
-    return check_calls(case, category, calls, underscores=form.underscores)
+    return check_calls(case, category, calls, underscores=form.has_tools)
 
 
 def summarize(records: Sequence[Record]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How BFCL's cases are asked and how calls are read from the answers, in the three forms that models give them.
 
     prompt   BFCL's own system prompt; Python-like text, `[weather(city="Oslo"), time(zone=1)]`
-    native   tool calling: an endpoint's `tool_calls`, or `<tool_call>` blocks in a local model's text
+    native   tool calling: an endpoint's `tool_calls`, or calls in the model's text in the form of its chat template
     rlla     RLLA's <think>, <tool_call> and <response>, read as the reward of training reads it
 
 A conversation is rendered anew for every step from its turns so far (`Turn`, `Step`), so that it depends on nothing
@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from rvpo.evals.bfcl_library import Calls, Case, documented, module, tools
-from rvpo.evals.models import split_calls
 from rvpo.llm.thoughts import without_thoughts
+from rvpo.llm.tool_calls import ATTEMPT, text_with_calls
 from rvpo.rewards.tool_calling import read_calls
 
 __all__ = ["FORMS", "Form", "Request", "Step", "Turn", "native_calls", "prompted_calls", "rlla_calls", "turns_of"]
@@ -104,12 +104,12 @@ class Form:
 
     ask: Callable[[Case, str, Sequence[Turn]], Request]
     """Case, category, turns so far -> what the model is given."""
-    read: Callable[[str, str], Calls]
-    """Answer, language -> its calls; ValueError without any."""
+    read: Callable[[str, str, Sequence[Mapping[str, Any]]], Calls]
+    """Answer, language, tools that the model was given -> its calls; ValueError without any."""
     attempt: re.Pattern[str]
     """What an answer has that tries to call something."""
-    underscores: bool = False
-    """Functions' names have underscores for dots."""
+    has_tools: bool = False
+    """Functions are the `tools` of a chat request; their names have underscores for dots."""
 
 
 def turns_of(case: Case) -> list[Turn]:
@@ -156,7 +156,7 @@ def _native(case: Case, category: str, turns: Sequence[Turn]) -> Request:
     for turn in turns:
         messages += _opening(turn, _prompts().DEFAULT_USER_PROMPT_FOR_ADDITIONAL_FUNCTION_FC)
         for step in turn.steps:
-            content = split_calls(without_thoughts(step.text))[0].strip()
+            content = text_with_calls(without_thoughts(step.text)).content.strip()
             message: dict[str, Any] = {"role": "assistant", "content": content}
             number = len(messages)
             messages.append(message)
@@ -206,12 +206,13 @@ def _shown_call(name: str, values: Mapping[str, Any]) -> str:
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})"
 
 
-def prompted_calls(text: str, language: str) -> Calls:
+def prompted_calls(text: str, language: str, tools: object = ()) -> Calls:
     """Return the calls of an answer in BFCL's prompted form; ValueError without any, or if it cannot be read.
 
     Args:
         text: the answer, with its thoughts.
         language: "Python", "Java" or "JavaScript".
+        tools: not looked at.
     """
     listed = without_thoughts(text).strip("`\n ")
     listed = listed if listed.startswith("[") else f"[{listed}"
@@ -322,35 +323,25 @@ def _bits(a: int, sign: ast.operator, b: int) -> int:
     return a.bit_length() + b.bit_length() if isinstance(sign, ast.Mult) else 0
 
 
-def native_calls(text: str, language: str = "") -> Calls:
-    """Return the calls in the `<tool_call>` blocks of an answer; ValueError without any, or if one cannot be read.
+def native_calls(text: str, language: str = "", tools: Sequence[Mapping[str, Any]] = ()) -> Calls:
+    """Return the calls of an answer in its model's own form; ValueError without any, or if one cannot be read.
 
-    A block is a JSON object with `name` and `arguments`, an object or the JSON text of one.
+    The forms are `rvpo.llm.tool_calls`'s; `tools` are those that the model was given.
     """
-    calls = []
-    for block in split_calls(without_thoughts(text))[1]:
-        try:
-            call = json.loads(block)
-            name, values = call["name"], call["arguments"]
-            values = json.loads(values) if isinstance(values, str) else values
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"a <tool_call> block cannot be read: {error}") from error
-        calls.append({str(name): values})
-    return _some(calls)
+    called = text_with_calls(without_thoughts(text), tools)
+    if called.unreadable:
+        raise ValueError(called.unreadable)
+    return _some([{call.name: call.arguments} for call in called.calls])
 
 
-def rlla_calls(text: str, language: str = "") -> Calls:
+def rlla_calls(text: str, language: str = "", tools: object = ()) -> Calls:
     """Return the calls of an answer in RLLA's form, as its reward reads them; ValueError without any."""
     return _some([{call.name: dict(call.parameters)} for call in read_calls(text) if call.name.lower() != NO_TOOL])
 
 
-NATIVE_ATTEMPT = re.compile(
-    r"<tool_call>|<function=|\[TOOL_CALLS\]|<\|python_tag\|>|\A\s*(?:\[\s*)?\{\s*\"(?:name|type)\"\s*:"
-)
-"""A call in any model's own form, also in those that are not read: Qwen3-Coder's, Mistral's, Llama 3's."""
 FORMS: Mapping[str, Form] = {
     "prompt": Form(_prompted, prompted_calls, re.compile(r"\[\s*[\w.]+\(")),
-    "native": Form(_native, native_calls, NATIVE_ATTEMPT, underscores=True),
+    "native": Form(_native, native_calls, ATTEMPT, has_tools=True),
     "rlla": Form(_rlla, rlla_calls, re.compile("<tool_call>")),
 }
 """Answer formats by name."""

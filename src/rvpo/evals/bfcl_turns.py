@@ -17,14 +17,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from rvpo.evals.benchmark import Ask
 from rvpo.evals.bfcl_forms import Form, Step, turns_of
-from rvpo.evals.bfcl_library import DOCUMENTS, Calls, Case, language_of, module
+from rvpo.evals.bfcl_library import DOCUMENTS, Calls, Case, language_of, module, tools
 from rvpo.evals.models import Answer, Question
 
-__all__ = ["MOST_STEPS", "AskedCase", "World", "check_transcript", "conversed", "read_transcript"]
+__all__ = ["MOST_STEPS", "AskedCase", "World", "check_transcript", "conversed", "read_calls", "read_transcript"]
 
 MOST_STEPS = 20
 """Answers with calls in one turn; one more ends the conversation, with what has been done until then."""
@@ -119,9 +120,17 @@ def read_transcript(setting: AskedCase, text: str) -> list[list[Calls]]:
     return [[calls for answer in turn if (calls := _read(setting, answer))] for turn in json.loads(text)]
 
 
+def read_calls(setting: AskedCase, text: str) -> Calls:
+    """Return the calls of an answer; ValueError without any, or if one cannot be read."""
+    case, category, form = setting
+    # With those that come in later turns: only the types of their parameters are looked at.
+    functions = [*case["function"], *chain.from_iterable(case.get("missed_function", {}).values())]
+    return form.read(text, language_of(category), tools(functions, category) if form.has_tools else [])
+
+
 def _read(setting: AskedCase, text: str) -> Calls:
     try:
-        return setting.form.read(text, language_of(setting.category))
+        return read_calls(setting, text)
     except ValueError:
         return []
 

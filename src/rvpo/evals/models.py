@@ -13,19 +13,18 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError
+from rvpo.llm.tool_calls import MARKERS, template_form
 
-__all__ = ["Answer", "LocalModel", "Question", "Sampling", "fingerprint", "native_text", "split_calls"]
+__all__ = ["Answer", "LocalModel", "Question", "Sampling", "fingerprint", "native_text", "texts_of"]
 
 Prompt = str | Sequence[Mapping[str, object]]
 
-OPENING, CLOSING = "<tool_call>", "</tool_call>"
-"""Tags of a call in a local model's text, in the form of Hermes and Qwen."""
 ADAPTER = "adapter_config.json"
 WHOLE = 2**24
 """Bytes up to which a file is hashed as a whole; of a larger one PARTS parts of PART bytes, evenly spread."""
@@ -118,6 +117,7 @@ class LocalModel:
                 "downloaded first, a model on a server needs its base URL, a training folder --checkpoints"
             )
         self._loaded: tuple[Any, Any] | None = None
+        self._form: str | None = None
 
     @cached_property
     def base(self) -> str | None:
@@ -170,9 +170,22 @@ class LocalModel:
             raise ConfigError(f"{self.folder} has no chat template, and the prompts are chat messages; save one there")
         if question.tools and "tools" not in str(tokenizer.chat_template):
             raise ConfigError(f"the chat template in {self.folder} knows no tools; choose another answer format")
+        if question.tools and (form := self._unread_form(tokenizer)):
+            raise ConfigError(
+                f"the chat template in {self.folder} writes a call as {form[:200]!r}, a form that is not read "
+                "(rvpo.llm.tool_calls lists those that are), so that every answer would count as without a call; "
+                "choose another answer format, or a server that reads the model's calls"
+            )
         options = {"tokenize": False, "add_generation_prompt": True} | dict(sampling.template)
         text = tokenizer.apply_chat_template(list(prompt), tools=list(question.tools) or None, **options)
         return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _unread_form(self, tokenizer: Any) -> str | None:
+        """Return how the chat template writes a call if that is not read; looked at once."""
+        if self._form is None:
+            render = partial(tokenizer.apply_chat_template, tokenize=False)
+            self._form = template_form(render) or ""
+        return self._form
 
     def _load(self) -> tuple[Any, Any]:
         """Return model and tokenizer."""
@@ -227,10 +240,21 @@ def _drawn(
     ends = model.generation_config.eos_token_id
     ends = ends if isinstance(ends, list) else [ends]
     answers = []
-    for row, text in zip(output.tolist(), tokenizer.batch_decode(output, skip_special_tokens=True), strict=True):
+    for row, text in zip(output.tolist(), texts_of(tokenizer, output.tolist()), strict=True):
         end = next((place for place, token in enumerate(row) if token in ends), None)
         answers.append(Answer(text, len(row) if end is None else end + 1, is_cut=end is None))
     return answers
+
+
+def texts_of(tokenizer: Any, rows: Sequence[Sequence[int]]) -> list[str]:
+    """Return tokens as texts, without special tokens other than those that mark calls."""
+    from rvpo.llm.tokenizer import special_tokens
+
+    special = special_tokens(tokenizer)
+    if not set(special.values()) & set(MARKERS):
+        return list(tokenizer.batch_decode(rows, skip_special_tokens=True))
+    kept = [[token for token in row if special.get(token) in (None, *MARKERS)] for row in rows]
+    return list(tokenizer.batch_decode(kept, skip_special_tokens=False))
 
 
 class SeededChoice:
@@ -280,24 +304,10 @@ def fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def split_calls(text: str) -> tuple[str, list[str]]:
-    """Return a text without its `<tool_call>` blocks, and what these hold; in linear time, whatever is left open.
-
-    >>> split_calls("Look: <tool_call>{}</tool_call>, <tool_call>")
-    ('Look: , <tool_call>', ['{}'])
-    """
-    outside, blocks, end = "", [], 0
-    while (start := text.find(OPENING, end)) >= 0 and (close := text.find(CLOSING, start)) >= 0:
-        outside += text[end:start]
-        blocks.append(text[start + len(OPENING) : close])
-        end = close + len(CLOSING)
-    return outside + text[end:], blocks
-
-
 def native_text(content: str, calls: Sequence[tuple[str, str]]) -> str:
     """Return an answer's text followed by its tool calls, each as a `<tool_call>` block with name and arguments.
 
-    It is what a local model's own text has in the form of Hermes and Qwen. Arguments that are no JSON stay a text.
+    It is the form of Hermes and Qwen (`rvpo.llm.tool_calls`). Arguments that are no JSON stay a text.
     """
     blocks = []
     for name, arguments in calls:

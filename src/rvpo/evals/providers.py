@@ -26,10 +26,11 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 from pydantic import TypeAdapter
 
-from rvpo.evals.models import Answer, LocalModel, Prompt, Question, Sampling, native_text, split_calls
+from rvpo.evals.models import Answer, LocalModel, Prompt, Question, Sampling, native_text
 from rvpo.llm.client import ChatClient
 from rvpo.llm.config import ServerConfig
 from rvpo.llm.reply import Failure, Refusal
+from rvpo.llm.tool_calls import text_with_calls
 
 __all__ = ["LocalAPI", "LostAnswerError", "ServerAPI", "chat_messages"]
 
@@ -63,12 +64,11 @@ class _API(ModelAPI):
         """Return the answer as inspect has it. Raises LostAnswerError where there is none."""
         names = ("temperature", "top_p", "max_tokens")
         given = {name: value for name in names if (value := getattr(config, name)) is not None}
-        answer = await self.answer(
-            _question(input, tools, config.seed or 0), Sampling(**given, template=self.template)
-        )
+        question = _question(input, tools, config.seed or 0)
+        answer = await self.answer(question, Sampling(**given, template=self.template))
         if answer.text is None:
             raise LostAnswerError(answer.lost)
-        calls = _tool_calls(answer.text) if tools else None
+        calls = _tool_calls(answer.text, question.tools) if tools else None
         message = ChatMessageAssistant(content=answer.text, tool_calls=calls, model=self.model_name, source="generate")
         choice = ChatCompletionChoice(message=message, stop_reason="max_tokens" if answer.is_cut else "stop")
         usage = ModelUsage(output_tokens=answer.tokens, total_tokens=answer.tokens)
@@ -241,13 +241,13 @@ def _function(called: Mapping[str, Any]) -> dict[str, Any]:
     return {"function": called["name"], "arguments": called["arguments"]}
 
 
-def _tool_calls(text: str) -> list[ToolCall] | None:
-    """Return the `<tool_call>` blocks of an answer as inspect's calls; what cannot be read has a `parse_error`."""
-    calls = []
-    for place, block in enumerate(split_calls(text)[1]):
-        try:
-            call = json.loads(block)
-            calls.append(ToolCall(id=f"call_{place}", function=str(call["name"]), arguments=dict(call["arguments"])))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            calls.append(ToolCall(id=f"call_{place}", function="", arguments={}, parse_error=str(error)))
+def _tool_calls(text: str, tools: Sequence[Mapping[str, Any]]) -> list[ToolCall] | None:
+    """Return the calls of an answer as inspect's; one that cannot be read is the last, with a `parse_error`."""
+    called = text_with_calls(text, tools)
+    calls = [
+        ToolCall(id=f"call_{place}", function=call.name, arguments=call.arguments)
+        for place, call in enumerate(called.calls)
+    ]
+    if called.unreadable:
+        calls.append(ToolCall(id=f"call_{len(calls)}", function="", arguments={}, parse_error=called.unreadable))
     return calls or None

@@ -92,16 +92,37 @@ class SharedCalls:
             task.add_done_callback(lambda finished: _forget(under_way, call.key, finished))
         return await asyncio.shield(task)
 
+    async def finish(self) -> None:
+        """End the running loop's calls that are under way; what arrives within the client's grace is stored."""
+        under_way = self._under_way.get(asyncio.get_running_loop())
+        if under_way:
+            self.client.stop_here()
+            await asyncio.wait([*under_way.values()])
+
+    async def probe(self, call: JudgeCall[Content], *, tries_again: bool) -> Reply | Refusal | Failure:
+        """Return the server's answer to a call, whether or not it is in the store, and keep nothing of it."""
+        call = self._form(call)
+        reply = await self.client.ask(call.request, tries_again=tries_again)
+        if call.plain is not None and self._refuses_schema(reply):
+            reply = await self.client.ask(call.plain.request, tries_again=tries_again)
+        return reply
+
+    def _refuses_schema(self, reply: Reply | Refusal | Failure) -> bool:
+        """Tell whether the server has refused a schema; that is kept, as nothing is lost by it."""
+        if not (isinstance(reply, Failure) and reply.rejected_field == SCHEMA_FIELD):
+            return False
+        if not self.client.refuses_schemas:
+            self.client.refuses_schemas = True
+            self.store.setting(self._refusal_name, b"1")
+        if self.client.first_failure is reply:
+            self.client.first_failure = None
+        return True
+
     async def _ask(self, call: JudgeCall[Content]) -> Answered[Content]:
         """Ask the server; keep the reply if it can be read."""
         answered = _read(call, await self.client.ask(call.request))
         reply = answered.reply
-        if call.plain is not None and isinstance(reply, Failure) and reply.rejected_field == SCHEMA_FIELD:
-            if not self.client.refuses_schemas:
-                self.client.refuses_schemas = True
-                self.store.setting(self._refusal_name, b"1")
-            if self.client.first_failure is reply:  # nothing is lost by it
-                self.client.first_failure = None
+        if call.plain is not None and self._refuses_schema(reply):
             return await self.answer(call.plain)
         if answered.content is not None and isinstance(reply, Reply):
             self.store.put(call.key, self.client.config.model, reply)

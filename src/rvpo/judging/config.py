@@ -16,7 +16,11 @@ __all__ = ["JudgeConfig"]
 STORE = "verdicts.sqlite"
 """Where commands store replies: without a store, what was paid would be lost at the end."""
 
-CHOICES = {"structured_output": ("auto", "always", "never"), "lost_as": ("missing", "worst")}
+CHOICES = {
+    "structured_output": ("auto", "always", "never"),
+    "lost_as": ("missing", "worst"),
+    "probe": ("auto", "always", "never"),
+}
 OWN_FIELDS = ("messages", "stream")
 """Fields of the request that are the judge's own."""
 
@@ -56,6 +60,10 @@ class JudgeConfig(ServerConfig):
     lost_as: str = "missing"
     """What becomes of a verdict whose loss an answer can bring about (unparsed, refused, cut): "missing", or "worst",
     the worse value for the answer, so that no policy learns to lose verdicts."""
+    probe: str = "auto"
+    """Whether a training run asks the judge something before its first answer is generated, so that a wrong key or
+    model, or a server that is off, ends it then: "always", "never", or "auto", by which it is a warning only if the
+    store has replies of the model, as the run may need no others."""
     store: str | None = None
     """Sqlite file that keeps every reply; None: in memory, lost at the end."""
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rvpo.errors import JudgeError
+from rvpo.errors import JudgeError, StopRequestedError
 from rvpo.judging.calls import Answered, Content, JudgeCall, SharedCalls, together
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
@@ -56,6 +56,8 @@ logger = logging.getLogger(__name__)
 
 WARM = 0.5
 """Least temperature of a second ask: at 0 the same unreadable reply would come again."""
+PROBE = ("Say that you are ready.", "ready")
+"""Prompt and answer that a probe shows."""
 TOKEN_FIELDS = ("max_tokens", "max_completion_tokens")
 """Fields of a request that bound its reply."""
 
@@ -318,8 +320,37 @@ class Judge:
             )
         return ratings
 
+    async def probe(self) -> None:
+        """Ask the server as for a verdict, before a run depends on it; see `JudgeConfig.probe`.
+
+        What it answers is neither read nor kept, and no verdict: that it does is enough. Raises JudgeError, with what
+        the server said, if it cannot be asked or gives no answer for `retry_minutes`. A rejection that names no field
+        of the request may be of this request alone, and is a warning.
+        """
+        config = self.config
+        if config.probe == "never":
+            return
+        kept = [row["replies"] for row in self.store.statistics() if row["model"] == config.model]
+        is_needed = config.probe == "always" or not kept
+        call = self._vote_call(self.prompt.sheet(*PROBE), [Criterion("probe", "says ready")], 0, 0)
+        try:
+            reply = await self.calls.probe(call, tries_again=is_needed)
+            problem = str(reply) if isinstance(reply, Failure) else ""
+            is_needed = is_needed and not (isinstance(reply, Failure) and reply.is_of_this_request)
+        except StopRequestedError:
+            raise
+        except JudgeError as error:
+            problem = str(error)
+        if not problem:
+            return
+        problem = f"the judge {config.model!r} at {masked_url(server_url(config.base_url))} cannot be asked: {problem}"
+        if is_needed:
+            raise JudgeError(f"{problem}. Nothing was generated yet; probe: never starts without a judge")
+        logger.warning("%s. The store has %d replies of it", problem, sum(kept))
+
     async def close(self) -> None:
-        """Close the running loop's connections and this thread's store."""
+        """Close the running loop's connections and this thread's store; calls under way have seconds to end."""
+        await self.calls.finish()
         await self.client.close()
         self.store.close()
 

@@ -4,6 +4,9 @@ The budget is one of minutes, not of attempts: a server that is restarting needs
 connection errors, timeouts, bodies cut short, 408, 409, 429 and 5xx, also as an error under HTTP 200; a Retry-After is
 honoured, otherwise the wait doubles up to a minute, with full jitter. The slot of a call is free while it waits, and
 its budget begins with its first attempt.
+
+Who is told to stop does not wait that long: `rvpo.llm.stopping` ends all waiting at once, and all calls, whose answers
+may be paid for, after GRACE seconds.
 """
 
 import asyncio
@@ -15,23 +18,25 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import openai
 
-from rvpo.errors import JudgeError
+from rvpo.errors import JudgeError, StopRequestedError
 from rvpo.llm.config import ServerConfig, masked_url, server_url
 from rvpo.llm.json_text import json_text, whole
 from rvpo.llm.limits import share_of_process, world_size
 from rvpo.llm.reply import Failure, Refusal, Rejection, Reply, read_rejection, read_reply
+from rvpo.llm.stopping import are_stopped, register
 from rvpo.llm.wire import BadAnswer, exchange
 from rvpo.text import shown
 
-__all__ = ["SCHEMA_FIELD", "ChatClient", "Usage", "wait_bounds"]
+__all__ = ["GRACE", "SCHEMA_FIELD", "ChatClient", "Usage", "wait_bounds"]
 
 FIRST_WAIT = 0.5
 """Seconds that the first wait of a call lasts at most."""
@@ -39,6 +44,8 @@ GROWTH = 2.0
 """How many times longer each further wait may be."""
 LONGEST_WAIT = 60.0
 """Seconds that no wait exceeds, a server's Retry-After included."""
+GRACE = 3.0
+"""Seconds that calls have left once their client is told to stop."""
 UNUSABLE = frozenset({401, 403, 404})
 """Statuses that no other request of the run would escape."""
 RETRIED = frozenset({408, 409, 429})
@@ -84,6 +91,40 @@ class _Connections:
 
     http: openai.DefaultAsyncHttpxClient
     slots: asyncio.Semaphore
+    ends_at: float | None = None
+    """The loop's time at which all calls end, once they are told to stop."""
+    calls: set[asyncio.Timeout] = field(default_factory=set)
+    """Of calls under way."""
+    waits: set[asyncio.Timeout] = field(default_factory=set)
+    """Of calls that wait for another attempt."""
+
+    def stop(self) -> None:
+        """Let waiting end now and calls soon; called in the loop."""
+        now = asyncio.get_running_loop().time()
+        self.ends_at = now + GRACE if self.ends_at is None else self.ends_at
+        for timeouts, end in ((self.calls, self.ends_at), (self.waits, now)):
+            for timeout in timeouts:
+                timeout.reschedule(end)
+
+    @asynccontextmanager
+    async def until_stopped(self, *, waits: bool = False) -> AsyncIterator[None]:
+        """Raise StopRequestedError in what still runs when it must end: waiting now, a call in its time of grace."""
+        stopped = StopRequestedError("calls of the judge were given up, as the run was told to stop")
+        is_over = self.ends_at is not None and (waits or self.ends_at <= asyncio.get_running_loop().time())
+        if is_over:
+            raise stopped
+        timeouts = self.waits if waits else self.calls
+        try:
+            async with asyncio.timeout_at(self.ends_at) as timeout:
+                timeouts.add(timeout)
+                try:
+                    yield
+                finally:
+                    timeouts.discard(timeout)
+        except TimeoutError:
+            if not timeout.expired():
+                raise
+            raise stopped from None
 
 
 class _Passing(NamedTuple):
@@ -109,6 +150,7 @@ class ChatClient:
         self._lock = threading.Lock()
         self._waits = False
         self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Connections] = weakref.WeakKeyDictionary()
+        register(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"config": self.config}
@@ -131,6 +173,8 @@ class ChatClient:
             http = openai.DefaultAsyncHttpxClient(timeout=None, follow_redirects=False)
             slots = asyncio.Semaphore(share_of_process(self.config.concurrency, least=1))
             self._by_loop[loop] = connections = _Connections(http, slots)
+            if are_stopped():
+                connections.stop()
         return connections
 
     def _headers(self) -> dict[str, str]:
@@ -144,16 +188,28 @@ class ChatClient:
         user = urlsplit(self._url).username  # a user and password in the URL are the key
         return headers if user else headers | {"Authorization": f"Bearer {key or 'none'}"}
 
+    def stop(self) -> None:
+        """End all waiting, in whatever loop and thread; a loop's calls raise StopRequestedError until it is closed."""
+        for loop, connections in list(self._by_loop.items()):
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(connections.stop)
+
+    def stop_here(self) -> None:
+        """End the running loop's waiting, as `stop` does."""
+        self._connections().stop()
+
     async def close(self) -> None:
         """Close the running loop's connections."""
         connections = self._by_loop.pop(asyncio.get_running_loop(), None)
         if connections is not None:
             await connections.http.aclose()
 
-    async def ask(self, request: Mapping[str, Any]) -> Reply | Refusal | Failure:
+    async def ask(self, request: Mapping[str, Any], *, tries_again: bool = True) -> Reply | Refusal | Failure:
         """Return the server's answer to a chat request, the body that is sent; a field that is None is left out.
 
-        Raises JudgeError if the server cannot be used as configured (401, 403, 404) or a budget is used up.
+        What may pass is tried again for `retry_minutes`, unless only one try is wanted.
+        Raises JudgeError if the server cannot be used as configured (401, 403, 404) or a budget is used up, and
+        StopRequestedError after `stop`.
         """
         fields = {name: value for name, value in request.items() if value is not None}
         payload, headers = json_text(whole(fields)).encode(), self._headers()
@@ -164,17 +220,21 @@ class ChatClient:
                 if self.refuses_schemas and SCHEMA_FIELD in fields:  # found out while this one queued
                     return Failure("not sent", "the server refuses schemas", SCHEMA_FIELD)
                 began = time.monotonic() if began is None else began
-                answer = await self._call(connections.http, headers, payload, fields)
+                async with connections.until_stopped():
+                    answer = await self._call(connections.http, headers, payload, fields)
             if not isinstance(answer, _Passing):
                 return self._counted(answer)
             (problem, message, wait), tries = answer, tries + 1
             if wait is None or tries > 1:  # "Retry-After: 0" again and again is not believed
                 wait = max(wait or 0.0, random.uniform(0, bound))
+            if not tries_again:
+                return self._counted(Failure(problem, message))
             if time.monotonic() - began + wait > 60 * self.config.retry_minutes:
                 break
             self._announce_wait(f"{problem}: {message}" if message else problem)
             self.usage.retries += 1
-            await asyncio.sleep(wait)
+            async with connections.until_stopped(waits=True):
+                await asyncio.sleep(wait)
         return self._counted(Failure(f"{problem}, for {self.config.retry_minutes:g} minutes", message))
 
     async def _call(

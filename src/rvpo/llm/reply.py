@@ -1,5 +1,6 @@
 """What a chat server said: pure readings of the body of a call, answered or rejected."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -58,6 +59,11 @@ class Failure:
     """In the server's words, on one line, shortened, without keys; then what to set, where that is known."""
     rejected_field: str = field(default="", compare=False)
     """The field of the request that the server's words name, where they name one."""
+
+    @property
+    def is_of_this_request(self) -> bool:
+        """Whether the server rejected it, and named no field that other requests have too."""
+        return re.fullmatch(r"HTTP 4\d\d", self.reason) is not None and not self.rejected_field
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}" if self.message else self.reason

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-__all__ = ["load_tokenizer"]
+__all__ = ["load_tokenizer", "special_tokens"]
 
 
 def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
@@ -21,3 +21,10 @@ def load_tokenizer(name_or_path: str | Path, **kwargs: Any) -> Any:
         if saved_as in ("PreTrainedTokenizerFast", "TokenizersBackend"):
             return PreTrainedTokenizerFast.from_pretrained(name_or_path, **kwargs)
     return AutoTokenizer.from_pretrained(name_or_path, **kwargs)
+
+
+def special_tokens(tokenizer: Any) -> dict[int, str]:
+    """Return the tokens that decoding leaves out by default, by their number."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).items()
+    named = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
+    return {number: token.content for number, token in added if token.special} | dict(named)

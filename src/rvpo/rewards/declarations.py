@@ -86,6 +86,8 @@ class Declaration:
     """The function returns several channels per completion, not one number."""
     scope: Scope = "rollout"
     """What a call of the function gets: any rollouts, or all of one prompt."""
+    tags: tuple[str, ...] = ()
+    """Texts without which no completion is rewarded: a model must be able to say them."""
 
     def __post_init__(self) -> None:
         """Raise RewardError for an unknown scope."""
@@ -110,10 +112,15 @@ def scalar_reward(
     only_if: str | None = None,
     otherwise: float | None = 0.0,
     scope: Scope = "rollout",
+    tags: Sequence[str] = (),
 ) -> Callable[[RewardFunction], RewardFunction]:
-    """Declare what `Channel` has of a reward function that returns one number per completion; for `scope` see
-    `vector_reward`."""
-    return _declarer(Declaration((), Channel("", range, weight, only_if, otherwise), is_vector=False, scope=scope))
+    """Declare what `Channel` has of a reward function that returns one number per completion.
+
+    For `scope` see `vector_reward`; `tags` are texts without which no completion is rewarded, so that training refuses
+    a tokenizer that drops them from what it decodes.
+    """
+    template = Channel("", range, weight, only_if, otherwise)
+    return _declarer(Declaration((), template, is_vector=False, scope=scope, tags=tuple(tags)))
 
 
 def vector_reward(

@@ -116,6 +116,11 @@ class RubricReward:
             )
         return rubric
 
+    async def probe(self) -> None:
+        """Ask the judge's server, if it has one, before anything is generated; see `Judge.probe`."""
+        if isinstance(self.judge, Judge):
+            await self.judge.probe()
+
     async def close(self) -> None:
         """Close the judge's connections and print its counts and cost."""
         await self.judge.close()

@@ -13,6 +13,9 @@ where the tool-call block, the response or both may be missing from the ground t
 - `format_reward` is 1 when the completion has exactly the blocks of the ground truth, else 0.
 - `correctness_reward` compares the tool calls by name, parameter names and values, in [-3, 3].
 
+The form is the paper's, which the prompts of RLLA-4k ask for, whatever form a model's chat template has for calls of
+its own (`rvpo.llm.tool_calls` reads those). Training refuses a tokenizer that drops a tag, and warns of rows that have
+tools.
 Both have the reward-function signature of TRL and accept plain text or chat messages:
 
 >>> call = '{"name": "weather", "parameters": {"city": "Oslo"}}'
@@ -43,7 +46,7 @@ _LOWEST = -3.0
 _TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<response>", "</response>")
 
 
-@scalar_reward(range=(0.0, 1.0))
+@scalar_reward(range=(0.0, 1.0), tags=_TAGS)
 def format_reward(completions: Sequence[Completion], ground_truth: Sequence[str], **kwargs: object) -> list[float]:
     r"""Reward the output form: 1 when a completion has the blocks its ground truth has, else 0.
 
@@ -80,7 +83,7 @@ def format_reward(completions: Sequence[Completion], ground_truth: Sequence[str]
     ]
 
 
-@scalar_reward(range=(0.0, 1.0))
+@scalar_reward(range=(0.0, 1.0), tags=_TAGS[1:])
 def format_reward_opened(
     completions: Sequence[Completion], ground_truth: Sequence[str], **kwargs: object
 ) -> list[float]:
@@ -97,7 +100,7 @@ def format_reward_opened(
     ]
 
 
-@scalar_reward(range=(_LOWEST, _HIGHEST))
+@scalar_reward(range=(_LOWEST, _HIGHEST), tags=_TAGS[2:4])
 def correctness_reward(
     completions: Sequence[Completion], ground_truth: Sequence[str], **kwargs: object
 ) -> list[float]:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,13 +12,16 @@ from typing import Any
 from torch import nn
 
 from rvpo.core.methods import find_method
-from rvpo.errors import ConfigError, RewardError
+from rvpo.errors import ConfigError, RewardError, StopRequestedError
 from rvpo.integrations.method_config import MethodConfig
 from rvpo.integrations.trl.group_rewards import Batch, score_groups
+from rvpo.llm.tokenizer import special_tokens
 from rvpo.rewards.channels import Returned, check_rows, check_scalars
 from rvpo.rewards.declarations import Channel, Declaration, channel_names, check_channels, declaration
 
-__all__ = ["RewardAdapter", "check_adapters", "check_before_loading", "different_names"]
+__all__ = ["RewardAdapter", "check_adapters", "check_before_loading", "check_tags", "different_names"]
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
 Scalars = list[float]
@@ -37,6 +41,8 @@ class RewardAdapter:
         self._first = 0
         self._of_all: Sequence[float | Row] | None = None
         """What it returned for those of all processes, of a reward that sees groups."""
+        self.stopped: StopRequestedError | None = None
+        """Why the function gave up; the other processes must hear of it before anything is raised."""
 
     @property
     def channels(self) -> tuple[Channel, ...]:
@@ -54,9 +60,8 @@ class RewardAdapter:
         Raises RewardError for what the function must not return.
         """
         options["run"] = options["run"] if self.is_asynchronous else None
-        values = score_groups(
-            self.function, batch, group_size, check=partial(self._read, number=group_size), **options
-        )
+        function = self._awaited if self.is_asynchronous else self._called
+        values = score_groups(function, batch, group_size, check=partial(self._read, number=group_size), **options)
         self._of_all, self._first = values, first
 
     def for_trl(self, run: Callable[[Any], Scalars] | None) -> Callable[..., Any]:
@@ -70,14 +75,31 @@ class RewardAdapter:
         asynchronous = self.is_asynchronous
 
         async def keep_awaited(**kwargs: Any) -> Scalars:
-            return self._keep(await function(**kwargs), len(kwargs["completions"]))
+            return self._keep(await self._awaited(**kwargs), len(kwargs["completions"]))
 
         def keep(**kwargs: Any) -> Scalars:
             if asynchronous and run is not None:
                 return run(keep_awaited(**kwargs))
-            return self._keep(function(**kwargs), len(kwargs["completions"]))
+            return self._keep(self._called(**kwargs), len(kwargs["completions"]))
 
         return keep_awaited if asynchronous and run is None else keep
+
+    async def _awaited(self, **kwargs: Any) -> Any:
+        try:
+            return await self.function(**kwargs)
+        except StopRequestedError as error:
+            return self._give_up(error, kwargs)
+
+    def _called(self, **kwargs: Any) -> Any:
+        try:
+            return self.function(**kwargs)
+        except StopRequestedError as error:
+            return self._give_up(error, kwargs)
+
+    def _give_up(self, error: StopRequestedError, kwargs: Mapping[str, Any]) -> list[Any]:
+        """Return no values, which are never used: the trainer raises once all processes know."""
+        self.stopped = error
+        return [{} if self.declares.is_vector else None for _ in kwargs["completions"]]
 
     def returned(self, weight: float, scalars: Sequence[float]) -> Returned:
         """Return what the function returned on all processes, N rollouts, NaN for None.
@@ -172,6 +194,29 @@ def check_adapters(adapters: Sequence[RewardAdapter], config: MethodConfig) -> N
             f"lowest and highest value, channel_ranges={example} for rewards between 0 and 1 (or with "
             f"@scalar_reward(range=...) above the function); on the command line --channel_ranges '{example}'"
         )
+
+
+def check_tags(adapters: Sequence[RewardAdapter], processor: Any, asks_for_tools: bool) -> None:
+    """Raise ConfigError for a reward of tags that the tokenizer drops from what it decodes.
+
+    Warns where the chat template asks for calls in another form beside that of the reward.
+    """
+    for adapter in (adapter for adapter in adapters if adapter.declares.tags):
+        special = special_tokens(getattr(processor, "tokenizer", processor)).values()
+        dropped = sorted(set(adapter.declares.tags) & set(special))
+        if dropped:
+            raise ConfigError(
+                f"{adapter.name} reads {', '.join(dropped)} in completions, but to this tokenizer these are special "
+                "tokens, which decoding leaves out: it would reward none. Save a tokenizer to which they are "
+                "ordinary ones (special_tokens=False), or take another model or reward"
+            )
+        if asks_for_tools:
+            logger.warning(
+                "%s reads calls between %s, as its prompts must ask for; the rows or the trainer have tools too, and "
+                "calls in the form of the model's chat template are not rewarded",
+                adapter.name,
+                ", ".join(adapter.declares.tags),
+            )
 
 
 def different_names(names: Sequence[str]) -> list[str]:

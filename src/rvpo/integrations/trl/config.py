@@ -130,12 +130,22 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         for old, new in OLD_NAMES.items():
             if getattr(self, new, old) is None:
                 setattr(self, new, getattr(self, old))
+        self._choose_cpu()
         super().__post_init__()
         self._check_trls_advantages()
         self._check_resampling()
         self._check_sampling()
         if self.tracker_metrics not in ("short", "all"):
             raise ConfigError(f"tracker_metrics must be short or all, got {self.tracker_metrics!r}")
+
+    def _choose_cpu(self) -> None:
+        """Set what a machine without accelerator needs, and log it, where nothing was said of precision or the CPU."""
+        if self.use_cpu or self.bf16 is not None or self.fp16 or not (chosen := without_accelerator()):
+            return
+        for name, value in chosen.items():
+            setattr(self, name, value)
+        words = ", ".join(f"{name}={value}" for name, value in chosen.items())
+        logging.getLogger(__name__).warning("no accelerator here, so it trains on the CPU (%s)", words)
 
     def _check_resampling(self) -> None:
         """Raise ConfigError for resampling out of its domain, without effect, or of groups on two processes."""

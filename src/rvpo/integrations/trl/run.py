@@ -5,15 +5,18 @@ run(script, args, model)   # dataclasses of TRL's habits: RVPOScriptArguments, R
 
 import gc
 import os
+import random
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rvpo.errors import ConfigError
-from rvpo.integrations.checkpoints import newest_whole
+import numpy as np
+
+from rvpo.errors import ConfigError, StopRequestedError
+from rvpo.integrations.checkpoints import newest_whole, what_is_broken
 from rvpo.integrations.method_config import as_mapping
 from rvpo.integrations.trl.config import RVPOConfig
 from rvpo.integrations.trl.trainer import RVPOTrainer
@@ -21,22 +24,31 @@ from rvpo.integrations.trl.trainer import RVPOTrainer
 # TRL is first imported by the trainer, behind the check of its version.
 import torch  # isort: skip
 from transformers import AutoProcessor, ProcessorMixin, TrainerCallback  # isort: skip
-from trl import ModelConfig, ScriptArguments, get_peft_config, get_quantization_config  # isort: skip
+from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, get_peft_config, get_quantization_config  # isort: skip
+from trl.scripts.utils import DatasetConfig  # isort: skip
 
 from rvpo.data.rar import POLARITY_RULES
 from rvpo.integrations.trl.rewards import BUILT_IN_REWARDS, JUDGED_REWARDS, REWARDS_WITH_REASONS, load_reward
-from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_rows
+from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_mixture, load_rows
 from rvpo.integrations.trl.run_log import RunLog
 from rvpo.integrations.trl.summary import print_summary, write_log
+from rvpo.llm.stopping import allow_calls, stop_calls
 from rvpo.llm.tokenizer import load_tokenizer
 
 __all__ = ["RVPOScriptArguments", "StopGracefully", "leave_processes", "run"]
 
 
 @dataclass
-class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
-    """What is trained on and how it is scored."""
+class RVPOScriptArguments(DatasetMixtureConfig, ScriptArguments):  # type: ignore[misc]
+    """What is trained on and how it is scored; with `datasets`, a mixture as TRL has it."""
 
+    reward_model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "A reward model, hub name or folder, whose score of the conversation is the first channel, named "
+            "after the last part of its name; beside reward_funcs or without any."
+        },
+    )
     reward_funcs: list[str] | None = field(
         default=None,
         metadata={
@@ -94,16 +106,25 @@ class RVPOScriptArguments(ScriptArguments):  # type: ignore[misc]
     )
 
     def __post_init__(self) -> None:
-        """Take one reward in YAML without the brackets of a list."""
+        """Take one reward or data set in YAML without the brackets of a list."""
         given: Any = self.reward_funcs
         self.reward_funcs = [given] if isinstance(given, str) else given
+        mixed: Any = vars(self)["datasets"]
+        mixed = [DatasetConfig(mixed)] if isinstance(mixed, str) else mixed
+        self.datasets = [mixed] if isinstance(mixed, dict) else mixed
+        super().__post_init__()
 
 
 class StopGracefully(TrainerCallback):
-    """Stop at the end of the step, with a checkpoint, on SIGINT or SIGTERM to any process of the run."""
+    """Stop with a checkpoint on SIGINT or SIGTERM to any process of the run.
+
+    At the end of the step; but nobody waits for a judge that does not answer: its calls are given up within seconds,
+    and with them the step, as `StopRequestedError`. The checkpoint is of the step before then (`save_last_step`).
+    """
 
     def __init__(self) -> None:
         self.stopped_by: int | None = None
+        self._random: RandomState | None = None
 
     def __enter__(self) -> "StopGracefully":
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -114,11 +135,26 @@ class StopGracefully(TrainerCallback):
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        allow_calls()
 
     def _stop(self, number: int, frame: object) -> None:
         self.stopped_by = number
         signal.signal(number, self._before[signal.Signals(number)])  # a second signal stops at once
         print("\nrvpo: finishing the current step, then saving; once more stops at once", file=sys.stderr, flush=True)
+        stop_calls()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the state of all random numbers, for a checkpoint of the step before."""
+        self._random = RandomState.now()
+
+    def save_last_step(self, trainer: RVPOTrainer) -> int:
+        """Save a checkpoint of the last whole step, unless there is one; return its number, 0 without any."""
+        step: int = trainer.state.global_step
+        if step and what_is_broken(Path(trainer.args.output_dir) / f"checkpoint-{step}"):
+            if self._random is not None:
+                self._random.restore()
+            trainer._save_checkpoint(trainer.model, None)
+        return step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Ask the trainer to save and stop; all processes decide together, or they would wait for each other."""
@@ -130,6 +166,28 @@ class StopGracefully(TrainerCallback):
         if number:
             self.stopped_by = number
             control.should_save = control.should_training_stop = True
+
+
+class RandomState(NamedTuple):
+    """The states of the random numbers that a checkpoint holds."""
+
+    python: Any
+    numpy: Any
+    torch: Any
+    cuda: Any
+
+    @classmethod
+    def now(cls) -> "RandomState":
+        """Return the states of this moment."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return cls(random.getstate(), np.random.get_state(), torch.random.get_rng_state(), cuda)
+
+    def restore(self) -> None:
+        """Set the states."""
+        random.setstate(self.python)
+        np.random.set_state(self.numpy)
+        torch.random.set_rng_state(self.torch)
+        torch.cuda.set_rng_state_all(self.cuda) if self.cuda else None
 
 
 def checkpoint_to_resume(wanted: str | bool | None, output_dir: str) -> str | None:
@@ -155,16 +213,27 @@ def _check(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) ->
     """Raise ConfigError for options that are not set, or that have no effect with the others."""
     for name, value in {
         "model_name_or_path": model.model_name_or_path,
-        "dataset_name": script.dataset_name,
-        "reward_funcs": script.reward_funcs,
+        "dataset_name": script.dataset_name or script.datasets,
+        "reward_funcs": script.reward_funcs or script.reward_model_name_or_path,
     }.items():
         if not value:
             raise ConfigError(f"{name} is not set; give it in the config file or as --{name}")
+    _check_mixture(script)
     if script.log_reasons and not (args.log_completions and set(script.reward_funcs or ()) & REWARDS_WITH_REASONS):
         raise ConfigError(
             "log_reasons has no effect without log_completions and a judge's verdicts, by a reward of "
             f"{', '.join(sorted(REWARDS_WITH_REASONS))}; set them, or leave it out"
         )
+
+
+def _check_mixture(script: RVPOScriptArguments) -> None:
+    """Raise ConfigError for options of a single data set beside a mixture, and the reverse."""
+    single = ("dataset_name", "dataset_config", "dataset_format", "dataset_polarity", "dataset_streaming")
+    mixture = ("streaming", "test_split_size")
+    useless = [name for name in (single if script.datasets else mixture) if getattr(script, name)]
+    if useless:
+        instead = "datasets, a mixture" if script.datasets else "dataset_name, which is one data set"
+        raise ConfigError(f"{', '.join(useless)} {'has' if len(useless) == 1 else 'have'} no effect with {instead}")
 
 
 def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelConfig) -> RVPOTrainer:
@@ -176,28 +245,61 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     init |= {"trust_remote_code": True} if trusts else {}
     args.model_init_kwargs = {**init, **(args.model_init_kwargs or {})}
     judge = as_mapping("judge", script.judge)
-    common = {
-        "config": script.dataset_config,
-        "columns": as_mapping("dataset_columns", script.dataset_columns),
-        "streaming": script.dataset_streaming,
-        "format": script.dataset_format,
-        "polarity": script.dataset_polarity,
-    }
-    evaluates = args.eval_strategy != "no"
+    train_rows, test_rows = _rows(script, args)
+    rewards: list[Any] = [
+        load_reward(name, judge, log_reasons=script.log_reasons) for name in script.reward_funcs or ()
+    ]
+    if script.reward_model_name_or_path:
+        rewards.insert(0, script.reward_model_name_or_path)
     quantization = get_quantization_config(model)
     options = {} if quantization is None else {"quantization_config": quantization}  # an argument from TRL 1.1 on
     return RVPOTrainer(
         model=model.model_name_or_path,
-        reward_funcs=[load_reward(name, judge, log_reasons=script.log_reasons) for name in script.reward_funcs or ()],
+        reward_funcs=rewards,
+        reward_processing_classes=[_reward_tokenizer(reward) for reward in rewards],
         args=args,
-        train_dataset=load_rows(script.dataset_name, script.dataset_train_split, **common),
-        eval_dataset=load_rows(script.eval_dataset_name or script.dataset_name, script.dataset_test_split, **common)
-        if evaluates
-        else None,
+        train_dataset=train_rows,
+        eval_dataset=test_rows,
         processing_class=_processing_class(model.model_name_or_path, trusts, model.model_revision),
         peft_config=get_peft_config(model),
         **options,
     )
+
+
+def _rows(script: RVPOScriptArguments, args: RVPOConfig) -> tuple[Any, Any]:
+    """Return the rows of training, and of evaluation if there is any."""
+    columns = as_mapping("dataset_columns", script.dataset_columns)
+    common = {
+        "config": script.dataset_config,
+        "columns": columns,
+        "streaming": script.dataset_streaming,
+        "format": script.dataset_format,
+        "polarity": script.dataset_polarity,
+    }
+    tests: Any = None
+    if script.datasets:
+        options = {"columns": columns, "streaming": script.streaming, "seed": args.seed}
+        rows, tests = load_mixture(script.datasets, test_size=script.test_split_size, **options)
+    else:
+        rows = load_rows(script.dataset_name, script.dataset_train_split, **common)
+    if args.eval_strategy == "no":
+        return rows, None
+    if script.datasets and tests is None and not script.eval_dataset_name:
+        raise ConfigError("evaluation needs test_split_size, the share of the mixture that is kept for it, or "
+                          "eval_dataset_name")  # fmt: skip
+    if script.eval_dataset_name or not script.datasets:
+        tests = load_rows(script.eval_dataset_name or script.dataset_name, script.dataset_test_split, **common)
+    return rows, tests
+
+
+def _reward_tokenizer(reward: Any) -> Any:
+    """Return the tokenizer of a reward model by name, as it was saved; None for a function."""
+    if not isinstance(reward, str):
+        return None
+    try:
+        return load_tokenizer(reward)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load reward model {reward!r}: {error}") from error
 
 
 def _processing_class(name: str, trust_remote_code: bool, revision: str | None) -> Any:
@@ -258,7 +360,12 @@ def _train(
     try:
         with StopGracefully() as stop:
             trainer.add_callback(stop)
-            trainer.train(resume_from_checkpoint=checkpoint)
+            try:
+                trainer.train(resume_from_checkpoint=checkpoint)
+            except StopRequestedError:
+                saved = stop.save_last_step(trainer)
+                stop.stopped_by = stop.stopped_by or signal.SIGTERM  # another process was told
+                print(f"rvpo: gave up step {saved + 1}, whose rewards were waited for", file=sys.stderr, flush=True)
     finally:
         trainer.close_rewards()
     folder = Path(args.output_dir)
@@ -268,7 +375,9 @@ def _train(
         write_log(trainer.state.log_history, folder)
         title = f"{args.method}, {trainer.state.global_step} of {trainer.state.max_steps} steps"
         print_summary(trainer.state.log_history, folder, title=title)
-        if stop.stopped_by is not None:
+        if stop.stopped_by is not None and not trainer.state.global_step:
+            print("interrupted in the first step; there is no checkpoint")
+        elif stop.stopped_by is not None:
             print(f"interrupted; go on with the same command and --resume_from_checkpoint last --output_dir {folder}")
     trainer.accelerator.free_memory()
     return 0 if stop.stopped_by is None else 128 + stop.stopped_by

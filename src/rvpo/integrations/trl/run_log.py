@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,15 @@ def _not_default(settings: Any) -> dict[str, Any]:
     values = {}
     for setting in fields(settings):
         default = setting.default if setting.default_factory is MISSING else setting.default_factory()
-        value = getattr(settings, setting.name, default)
+        value: Any = getattr(settings, setting.name, default)
         if value != default:
-            values[setting.name] = value
+            values[setting.name] = list(map(_plain, value)) if type(value) is list else value
     return values
+
+
+def _plain(part: Any) -> Any:
+    """Return an entry of a list of settings, a data set of a mixture as a mapping."""
+    return asdict(part) if is_dataclass(part) and not isinstance(part, type) else part
 
 
 def _without_secrets(value: Any) -> Any:

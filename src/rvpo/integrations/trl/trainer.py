@@ -18,6 +18,7 @@ The others log, save and restore what is known of the channels, and refuse a bas
 """
 
 import asyncio
+import inspect
 import json
 import math
 import textwrap
@@ -32,7 +33,7 @@ import numpy as np
 
 from rvpo.core.advantages import AdvantageResult, compute_advantages
 from rvpo.core.methods import find_method
-from rvpo.errors import ConfigError, IntegrationError
+from rvpo.errors import ConfigError, IntegrationError, StopRequestedError
 from rvpo.files import write_whole
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
 from rvpo.integrations.checkpoints import (
@@ -43,8 +44,14 @@ from rvpo.integrations.checkpoints import (
     save_state,
     what_is_broken,
 )
-from rvpo.integrations.trl.adapters import RewardAdapter, check_adapters, check_before_loading, different_names
-from rvpo.integrations.trl.config import RVPOConfig, without_accelerator
+from rvpo.integrations.trl.adapters import (
+    RewardAdapter,
+    check_adapters,
+    check_before_loading,
+    check_tags,
+    different_names,
+)
+from rvpo.integrations.trl.config import RVPOConfig
 from rvpo.integrations.trl.epochs import repeatable_epochs
 from rvpo.integrations.trl.group_rewards import gather_batch
 from rvpo.integrations.trl.resampling import (
@@ -77,6 +84,7 @@ class RVPOMixin:
     model: Any
     num_generations: int
     num_generations_eval: int
+    processing_class: Any
     reward_func_names: list[str]
     reward_funcs: list[Any]
     reward_weights: Any
@@ -111,6 +119,8 @@ class RVPOMixin:
         self._own_loop: asyncio.AbstractEventLoop | None = None
         self.reward_func_names = different_names(self.reward_func_names)
         check_adapters(self._adapters(), self.args)
+        has_tools = bool(kwargs.get("tools")) or "tools" in (getattr(self.train_dataset, "column_names", None) or ())
+        check_tags(self._adapters(), self.processing_class, has_tools)
         if self.args.tracker_metrics == "short":
             self.callback_handler.callbacks.insert(0, ShortMetrics())
         if self.args.resample_dead and not hasattr(self.train_dataset, "__getitem__"):
@@ -141,6 +151,7 @@ class RVPOMixin:
             scalars = super()._calculate_rewards(inputs, prompts, completions, *rest, **kwargs)  # type: ignore[misc]
         finally:
             self.reward_funcs = functions
+        self._raise_if_stopped(adapters)
         # Gathered by TRL: (N, functions), NaN for None.
         columns, weights = scalars.double().cpu().numpy().T.tolist(), self.reward_weights.tolist()
         self._returned = [
@@ -148,6 +159,13 @@ class RVPOMixin:
             for adapter, weight, column in zip(adapters, weights, columns, strict=True)
         ]
         return scalars
+
+    def _raise_if_stopped(self, adapters: Sequence[RewardAdapter]) -> None:
+        """Raise StopRequestedError on all processes if a reward of one of them has given up."""
+        stopped = next((adapter.stopped for adapter in adapters if adapter.stopped is not None), None)
+        flag = torch.tensor([stopped is not None], device=self.accelerator.device)
+        if self.accelerator.gather(flag).any():
+            raise stopped or StopRequestedError("another process of the run was told to stop")
 
     def _see_groups(
         self, adapters: Sequence[RewardAdapter], inputs: Any, prompts: Any, completions: Any, completion_ids: Any
@@ -327,6 +345,7 @@ class RVPOMixin:
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train as TRL does; True resumes from the newest whole checkpoint.
 
+        Rewards that have one are probed first (`RubricReward.probe`), by the main process. Raises what a probe raises.
         Raises ConfigError for a checkpoint that is not whole, and for one, to go on from or to write others beside,
         that was made with other settings, unless `allow_changed_settings` is set.
         """
@@ -343,6 +362,10 @@ class RVPOMixin:
                 raise ConfigError(f"cannot go on from {checkpoint}, which is not whole: {lack}; take an earlier one")
             if kept := checkpoint or newest.folder:
                 check_settings(Path(kept), self._settings(), resumed=bool(checkpoint))
+        if self.accelerator.is_main_process:
+            for function in self.reward_funcs:
+                if inspect.iscoroutinefunction(probe := getattr(function, "probe", None)):
+                    self._await(probe())
         return super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -460,8 +483,7 @@ def _with_config(trainer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     if given is None:
         model = args[0] if args else kwargs.get("model")
         path = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
-        options: dict[str, Any] = without_accelerator()
-        given = RVPOConfig(output_dir=f"{Path(path).name or 'model'}-RVPO", **options)
+        given = RVPOConfig(output_dir=f"{Path(path).name or 'model'}-RVPO")
     if type(given) is GRPOConfig:
         given = RVPOConfig.of(given)
     if not isinstance(given, RVPOConfig):

@@ -6,17 +6,33 @@ from packaging.version import Version
 
 from rvpo.errors import IntegrationError
 
-__all__ = ["FIRST", "LIMIT", "check_trl"]
+__all__ = ["FIRST", "LIMIT", "check_pair", "check_trl"]
 
 FIRST, LIMIT = "0.27", "2"
+FIRST_BESIDE_5 = "0.29"
+"""Of TRL, beside transformers 5, whose test for an optional package returns a tuple: to TRL 0.27 and 0.28 that means
+"it is there", so that the import of any trainer ends in "No module named 'weave'"."""
+FITS = f"rvpo needs trl>={FIRST},<{LIMIT} (tested: 0.27, 0.29, 1.0, 1.8, 1.12, 1.16)"
 
 
 def check_trl() -> None:
-    """Raise IntegrationError, naming the versions that fit, unless a release of TRL in [0.27, 2) is installed."""
-    fits = f"rvpo needs trl>={FIRST},<{LIMIT} (tested: 0.27, 0.29, 1.0, 1.8, 1.12, 1.16)"
+    """Raise IntegrationError, naming the versions that fit, unless TRL is there and `check_pair` has no objection."""
     try:
-        installed = version("trl")
+        check_pair(version("trl"), version("transformers"))
     except PackageNotFoundError:
-        raise IntegrationError(f"TRL is not installed; {fits}. Run: pip install 'rvpo[trl]'") from None
-    if not Version(FIRST) <= Version(installed) < Version(LIMIT):
-        raise IntegrationError(f"TRL {installed} is installed, but {fits}. Run: pip install 'trl>={FIRST},<{LIMIT}'")
+        raise IntegrationError(f"TRL is not installed; {FITS}. Run: pip install 'rvpo[trl]'") from None
+
+
+def check_pair(trl: str, transformers: str) -> None:
+    """Raise IntegrationError unless TRL's release is in [0.27, 2) and can be imported beside that of transformers.
+
+    >>> check_pair("0.27.2", "4.57.3"), check_pair("1.16.0", "5.10.4")
+    (None, None)
+    """
+    if not Version(FIRST) <= Version(trl) < Version(LIMIT):
+        raise IntegrationError(f"TRL {trl} is installed, but {FITS}. Run: pip install 'trl>={FIRST},<{LIMIT}'")
+    if Version(trl).release < Version(FIRST_BESIDE_5).release and Version(transformers).major >= 5:
+        raise IntegrationError(
+            f"TRL {trl} cannot be imported beside transformers {transformers}. Run: pip install "
+            f"'trl>={FIRST_BESIDE_5},<{LIMIT}', or pip install 'transformers<5'"
+        )

@@ -31,6 +31,7 @@ examples:
       reward.custom_reward_function.path=pkg://rvpo.integrations.verl.rewards \\
       reward.custom_reward_function.name=tool_calling \\
       data.train_files=train.parquet data.val_files=test.parquet actor_rollout_ref.rollout.n=4
+  # in a clone of the repository, which has configs/:
   python -m rvpo.integrations.verl.main --config-path "$PWD/configs/paper/verl" --config-name rlla \\
       size=qwen2.5_3b_instruct method=gdpo
 """
