@@ -62,9 +62,13 @@ class Dying(FaultServer):
 def started(command, folder, done):
     """The process of a command, once `done` says so of what it has written."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        program = [sys.executable, "-m", "rvpo.cli.main", *command]
-        process = subprocess.Popen(program, cwd=folder, stdout=out, stderr=err, env=environment)
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+            program = [sys.executable, "-m", "rvpo.cli.main", *command]
+            process = subprocess.Popen(program, cwd=folder, stdout=out, stderr=err, env=environment)
+    finally:
+        signal.signal(signal.SIGINT, own)
     deadline = time.monotonic() + 120
     while not done() and time.monotonic() < deadline:
         assert process.poll() is None, (folder / "err").read_text()
