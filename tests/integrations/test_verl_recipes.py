@@ -269,3 +269,22 @@ def test_what_cannot_work_is_refused_before_anything_starts(composed, name, valu
     OmegaConf.update(config, name, value, force_add=True, merge=False)
     with pytest.raises(ConfigError, match=message):
         check(config)
+
+
+def test_a_tokenizer_that_drops_the_tags_of_tool_calls_is_refused(composed, tmp_path):
+    from omegaconf import OmegaConf
+
+    from rvpo.integrations.verl.main import check
+    from rvpo_lab.tasks.policy import word_tokenizer
+
+    config = composed.copy()
+    rewards = {"path": "pkg://rvpo.integrations.verl.rewards", "name": "tool_calling"}
+    OmegaConf.update(config, "reward.custom_reward_function", rewards, force_add=True, merge=False)
+    OmegaConf.update(config, "actor_rollout_ref.model.path", str(tmp_path), force_add=True)
+    tokenizer = word_tokenizer(["<think>", "</think>", "<tool_call>"])
+    tokenizer.save_pretrained(tmp_path)
+    check(config)
+    tokenizer.add_tokens(["</tool_call>", "<response>"], special_tokens=True)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="tool_calling reads </tool_call>, <response> in completions"):
+        check(config)

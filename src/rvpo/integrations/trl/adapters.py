@@ -15,7 +15,7 @@ from rvpo.core.methods import find_method
 from rvpo.errors import ConfigError, RewardError, StopRequestedError
 from rvpo.integrations.method_config import MethodConfig
 from rvpo.integrations.trl.group_rewards import Batch, score_groups
-from rvpo.llm.tokenizer import special_tokens
+from rvpo.llm.tokenizer import check_decoded
 from rvpo.rewards.channels import Returned, check_rows, check_scalars
 from rvpo.rewards.declarations import Channel, Declaration, channel_names, check_channels, declaration
 
@@ -202,14 +202,7 @@ def check_tags(adapters: Sequence[RewardAdapter], processor: Any, asks_for_tools
     Warns where the chat template asks for calls in another form beside that of the reward.
     """
     for adapter in (adapter for adapter in adapters if adapter.declares.tags):
-        special = special_tokens(getattr(processor, "tokenizer", processor)).values()
-        dropped = sorted(set(adapter.declares.tags) & set(special))
-        if dropped:
-            raise ConfigError(
-                f"{adapter.name} reads {', '.join(dropped)} in completions, but to this tokenizer these are special "
-                "tokens, which decoding leaves out: it would reward none. Save a tokenizer to which they are "
-                "ordinary ones (special_tokens=False), or take another model or reward"
-            )
+        check_decoded(adapter.name, adapter.declares.tags, getattr(processor, "tokenizer", processor))
         if asks_for_tools:
             logger.warning(
                 "%s reads calls between %s, as its prompts must ask for; the rows or the trainer have tools too, and "

@@ -163,7 +163,7 @@ class RVPOMixin:
     def _raise_if_stopped(self, adapters: Sequence[RewardAdapter]) -> None:
         """Raise StopRequestedError on all processes if a reward of one of them has given up."""
         stopped = next((adapter.stopped for adapter in adapters if adapter.stopped is not None), None)
-        flag = torch.tensor([stopped is not None], device=self.accelerator.device)
+        flag = torch.tensor([int(stopped is not None)], device=self.accelerator.device)
         if self.accelerator.gather(flag).any():
             raise stopped or StopRequestedError("another process of the run was told to stop")
 

@@ -7,6 +7,7 @@ the plugin is loaded in every process of the cluster in the way whose errors ver
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError, RvpoError
@@ -49,12 +50,25 @@ def check(config: Any) -> VerlConfig:
     if rollouts < 2:
         raise ConfigError(f"actor_rollout_ref.rollout.n is {rollouts}; a group needs at least 2 rollouts to compare")
     reward = config.reward.custom_reward_function
-    if str(reward.path).endswith("rvpo.integrations.verl.rewards") and reward.name == "rubric":
+    is_own = str(reward.path).endswith("rvpo.integrations.verl.rewards")
+    if is_own and reward.name == "tool_calling":
+        _check_tags(Path(str(config.actor_rollout_ref.model.path)))
+    if is_own and reward.name == "rubric":
         from rvpo.integrations.verl.rewards import judge_config
 
         given = reward.get("reward_kwargs") or {}
         judge_config(given.get("judge"), given.get("workers", 1))
     return options
+
+
+def _check_tags(model: Path) -> None:
+    """Raise ConfigError for a model in a folder whose tokenizer drops the tags that the reward of tool calls reads."""
+    if (model / "tokenizer_config.json").is_file():
+        from rvpo.llm.tokenizer import check_decoded, load_tokenizer
+        from rvpo.rewards.declarations import declaration
+        from rvpo.rewards.tool_calling import format_reward
+
+        check_decoded("tool_calling", declaration(format_reward).tags, load_tokenizer(model))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
