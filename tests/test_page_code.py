@@ -77,13 +77,14 @@ def read_yaml(settings, folder):
     from rvpo.cli.train import configure, read
     from rvpo.judging.config import JudgeConfig
 
-    if "dataset_name" not in settings:
+    if not {"dataset_name", "datasets"} & set(settings):
         assert set(settings) <= {field.name for field in dataclasses.fields(JudgeConfig)}
         return
     assert set(settings.get("judge", {})) <= {field.name for field in dataclasses.fields(JudgeConfig)}
     (folder / "run.yaml").write_text(yaml.safe_dump(settings))
     script, _, _ = configure(read(["--config", "run.yaml", "--output_dir", "run"]))
-    assert script.dataset_name == settings["dataset_name"]
+    assert script.dataset_name == settings.get("dataset_name")
+    assert [part.path for part in script.datasets] == [part["path"] for part in settings.get("datasets", ())]
 
 
 def commands(code):
