@@ -231,6 +231,7 @@ def test_data_that_it_cannot_draw_from_is_refused(rows, column, message):
             ({"prompt_sampling": "signal", "prompt_sampling_floor": floor}, "must be a number in \\(0, 1\\)")
             for floor in (0, 0.0, 1, 1.5, True, "much")
         ),
+        ({"prompt_sampling": "signal", "shuffle_dataset": False}, "shuffle_dataset false keeps the data set's order"),
         (
             {"prompt_sampling": "signal", "prompt_sampling_unbiased": True, "resample_dead": 1},
             "prompt_sampling_unbiased and resample_dead contradict each other",

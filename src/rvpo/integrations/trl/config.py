@@ -174,6 +174,11 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
         is_number = isinstance(floor, int | float) and not isinstance(floor, bool)
         if floor is not None and not (is_number and 0 < floor < 1):
             raise ConfigError(f"prompt_sampling_floor must be a number in (0, 1), got {floor!r}")
+        if self.prompt_sampling == "signal" and not self.shuffle_dataset:
+            raise ConfigError(
+                "shuffle_dataset false keeps the data set's order, and prompt_sampling 'signal' has none; remove one "
+                "of them"
+            )
         if self.prompt_sampling_unbiased and self.resample_dead:
             raise ConfigError(
                 "prompt_sampling_unbiased and resample_dead contradict each other: groups that are put in the place "
