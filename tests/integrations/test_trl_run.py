@@ -386,7 +386,8 @@ def rows_of(*words):
 
 
 def test_a_mixture_is_the_data_sets_one_after_the_other(mixture, project):
-    for words in ([], ["--datasets", "rows.jsonl", "more.jsonl"]):
+    as_json = '{"path": "json", "data_files": "more.jsonl", "columns": ["task", "prompt"]}'
+    for words in ([], ["--datasets", "rows.jsonl", "more.jsonl"], ["--datasets", "rows.jsonl", as_json]):
         rows, tests = rows_of(*words)
         assert tests is None
         assert rows["prompt"] == [row["prompt"] for row in mixture]
@@ -424,6 +425,8 @@ def test_a_mixtures_held_out_rows_are_the_same_in_every_process_and_run(mixture,
         (["--dataset_name", "rows.jsonl"], "dataset_name has no effect with datasets, a mixture"),
         (["--dataset_format", "rar"], "dataset_format has no effect with datasets, a mixture"),
         (["--datasets", "absent.jsonl"], "cannot mix the data sets absent.jsonl"),
+        (["--datasets", '{"file": "rows.jsonl"}'], "is no data set of a mixture"),
+        (["--datasets", '{"path": '], "is no data set of a mixture"),
         (["--eval_strategy", "steps", "--eval_steps", "1"], "evaluation needs test_split_size"),
         (["--reward_model_name_or_path", "models/absent"], "cannot load reward model 'models/absent'"),
     ],

@@ -485,3 +485,37 @@ def test_odd_settings_are_one_error(options, message):
 def test_settings_that_are_no_mapping_are_one_error():
     with pytest.raises(ConfigError, match="a judge is a mapping of its options"):
         JudgeConfig.from_mapping(["model"])
+
+
+@pytest.mark.parametrize(
+    ("plan", "settings", "said"),
+    [
+        (None, {}, ""),
+        ("refusal", {}, ""),
+        (401, {}, "refuses the key"),
+        (429, {}, "HTTP 429, for 0.001 minutes: scripted"),
+        (401, {"probe": "never"}, ""),
+        (400, {}, ""),  # of this request, maybe: a warning
+        (None, {"max_calls": 0}, "the budget of max_calls=0 calls is used up"),
+    ],
+)
+def test_a_probe_asks_once_and_counts_no_verdict(plan, settings, said, caplog):
+    with FaultServer(lambda number, body: plan) as server:
+        judge = Judge(JudgeConfig(model="m", base_url=server.url, retry_minutes=0.001, **settings))
+
+        async def probe():
+            try:
+                await judge.probe()
+            finally:
+                assert not judge.store.statistics()
+                await judge.close()
+
+        if said:
+            with pytest.raises(JudgeError, match=re.escape(said)):
+                asyncio.run(probe())
+        else:
+            asyncio.run(probe())
+        assert (server.requests > 0) == (not settings)
+        assert server.requests <= 1 or plan == 429
+        assert ("HTTP 400: scripted; others may be answered" in caplog.text) == (plan == 400)
+        assert not judge.counts

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from judging.fault_server import FaultServer
-from rvpo.errors import ConfigError, JudgeError
+from rvpo.errors import ConfigError, JudgeError, StopRequestedError
 from rvpo.llm.client import LONGEST_WAIT, ChatClient, Usage, wait_bounds
 from rvpo.llm.config import ServerConfig
 from rvpo.llm.reply import Failure, Refusal, Reply, read_reply
+from rvpo.llm.stopping import allow_calls, stop_calls
 
 BLOCKS = '<answer-1>\n""\n</answer-1>\n<criteria-1>\n{"id": "1", "criterion": ""}\n</criteria-1>'
 REQUEST = {"model": "m", "messages": [{"role": "system", "content": ""}, {"role": "user", "content": BLOCKS}]}
@@ -179,3 +180,33 @@ def test_concurrency_is_a_whole_number_within_its_bounds(value):
     with pytest.raises(ConfigError, match="concurrency must be a whole number from 1 to 100000"):
         ServerConfig(model="m", concurrency=value)
     assert [ServerConfig(model="m", concurrency=within).concurrency for within in (1, 100_000)] == [1, 100_000]
+
+
+@pytest.mark.parametrize("where", ["loop", "thread"])
+def test_who_is_told_to_stop_waits_for_calls_under_way_and_begins_no_other_attempt(where):
+    """Of a server that is slow and of one that refuses for now; asked again when calls are allowed."""
+
+    async def stopped(client, number):
+        tasks = [asyncio.create_task(client.ask(REQUEST)) for _ in range(number)]
+        await asyncio.sleep(0.3)
+        if where == "loop":
+            stop_calls()
+        else:
+            await asyncio.to_thread(stop_calls)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        await client.close()
+        return [type(outcome) for outcome in outcomes]
+
+    def asked(plan, delay):
+        with FaultServer(plan, delay=delay) as server:
+            client = ChatClient(ServerConfig(model="m", base_url=server.url))
+            try:
+                return asyncio.run(stopped(client, 4)), client.usage.calls
+            finally:
+                allow_calls()
+
+    assert asked(lambda number, body: None, 0.6) == ([Reply] * 4, 4)
+    assert asked(lambda number, body: 503, 0.0) == ([StopRequestedError] * 4, 0)
+    with FaultServer() as server:
+        answer, _ = ask(server)
+        assert isinstance(answer, Reply)

@@ -346,7 +346,8 @@ class Judge:
         problem = f"the judge {config.model!r} at {masked_url(server_url(config.base_url))} cannot be asked: {problem}"
         if is_needed:
             raise JudgeError(f"{problem}. Nothing was generated yet; probe: never starts without a judge")
-        logger.warning("%s. The store has %d replies of it", problem, sum(kept))
+        others = f"the store has {sum(kept)} replies of it" if kept else "others may be answered"
+        logger.warning("%s; %s", problem, others)
 
     async def close(self) -> None:
         """Close the running loop's connections and this thread's store; calls under way have seconds to end."""

@@ -4,6 +4,7 @@ run(script, args, model)   # dataclasses of TRL's habits: RVPOScriptArguments, R
 """
 
 import gc
+import json
 import os
 import random
 import signal
@@ -110,9 +111,19 @@ class RVPOScriptArguments(DatasetMixtureConfig, ScriptArguments):  # type: ignor
         given: Any = self.reward_funcs
         self.reward_funcs = [given] if isinstance(given, str) else given
         mixed: Any = vars(self)["datasets"]
-        mixed = [DatasetConfig(mixed)] if isinstance(mixed, str) else mixed
-        self.datasets = [mixed] if isinstance(mixed, dict) else mixed
+        self.datasets = [_data_set(part) for part in (mixed if isinstance(mixed, list) else [mixed])]
         super().__post_init__()
+
+
+def _data_set(part: Any) -> Any:
+    """Return a data set of a mixture: as it is, or from its name or, as on the command line, from JSON."""
+    name = part if isinstance(part, str) else getattr(part, "path", "")
+    if name.lstrip().startswith("{"):
+        try:
+            return DatasetConfig(**json.loads(name))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"datasets: {name} is no data set of a mixture: {error}") from error
+    return DatasetConfig(part) if isinstance(part, str) else part
 
 
 class StopGracefully(TrainerCallback):
