@@ -16,6 +16,8 @@ def make_run(make_record):
     def run(task, contender, seed, lowest, anew=None):
         means = {"a/x": [0.0, lowest], "b/y": [0.0, 1.0], "c/z": [0.0, 1.0]}
         record = make_record(task, contender, seed, means=means)
+        if contender == SIGNAL:
+            record.log |= {"rvpo/effective_prompts": [80.0, 60.0], "rvpo/low_signal": [0.25, 0.75]}
         if anew is not None:
             record.log["rvpo/generated"] = [64.0, 64.0 + anew]
         return record
@@ -64,6 +66,8 @@ def test_the_table_by_hand(make_run, tmp_path):
     assert "| dead groups anew | 0.400 | -0.100 [-0.100, -0.100], p 0.750 | -0.050 [" in text
     assert "| dead in the neglected, anew | 0.200 | -0.300 [" in text
     assert text.count("| 25.0 % |") == 2
+    signal = "left an effective number of 70 on `rubric`, where 50 % of the groups had signal in it."
+    assert f"Of 80 prompts, drawing by the expected signal of the lowest third {signal}" in " ".join(text.split())
     assert text.rstrip().endswith("So far, with 3 of 8 seeds, no effect on the lowest third is shown.")
 
 

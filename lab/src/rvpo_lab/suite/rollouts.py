@@ -89,9 +89,26 @@ def rollouts_section(folder: Path) -> str:
         "Differences to uniform sampling over pairs of a task and a seed, 95 % by bootstrap; p by sign flips, Holm "
         "over the ways. More rollouts: what a step generates beyond its own."
     )
-    return "\n".join(
-        [paragraph(opening), _table(runs, arms, tasks), paragraph(legend), paragraph(_verdict(runs, arms))]
-    )
+    texts = [legend, *_of_sampler(records, tasks), _verdict(runs, arms)]
+    return "\n".join([paragraph(opening), _table(runs, arms, tasks), *map(paragraph, texts)])
+
+
+def _of_sampler(records: Sequence[CellRecord], tasks: Sequence[str]) -> list[str]:
+    """Return how far the draws by signal were from uniform, and how much signal their groups had, in a sentence."""
+    parts = []
+    for task in tasks:
+        logs = [r.log for r in records if r.cell.task == task and "rvpo/effective_prompts" in r.log]
+        if logs:
+            effective = float(np.mean([log["rvpo/effective_prompts"] for log in logs]))
+            signal = float(np.mean([log["rvpo/low_signal"] for log in logs]))
+            parts.append(f"{effective:.0f} on `{task}`, where {percent(signal)} of the groups had signal in it")
+    if not parts:
+        return []
+    settings = SuiteSettings(**records[0].about["settings"])
+    return [
+        f"Of {settings.prompts_per_step * settings.steps} prompts, drawing by the expected signal of the lowest third "
+        f"left an effective number of {'; '.join(parts)}."
+    ]
 
 
 def _table(runs: pd.DataFrame, arms: Sequence[str], tasks: Sequence[str]) -> str:
