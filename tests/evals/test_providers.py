@@ -61,6 +61,10 @@ def test_blocks_are_calls_and_what_cannot_be_read_is_said():
     assert (good.function, good.arguments, good.parse_error) == ("f", {"x": 1}, None)
     assert broken.parse_error
     assert _tool_calls("none here", []) is None
+    thought = '<think>Perhaps <tool_call>{"name": "f", "arguments": {}}</tool_call>?</think>'
+    assert _tool_calls(f"{thought} No.", []) is None
+    (call,) = _tool_calls(f'{thought}{{"name": "g", "parameters": {{}}}}', [])
+    assert (call.function, call.parse_error) == ("g", None)
 
 
 def test_who_asks_together_is_answered_together_and_as_alone(folder, monkeypatch):

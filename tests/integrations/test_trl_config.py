@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 from trl import GRPOConfig, TrlParser
 
 from rvpo import METHODS, Aggregate, ConfigError, RVPOConfig
@@ -313,6 +314,9 @@ def test_a_machine_without_accelerator_is_chosen_for_and_said(tmp_path, caplog, 
     caplog.clear()
     made = RVPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=True)
     assert (made.use_cpu, made.bf16, caplog.text) == (True, True, "")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match=r"bf16=True needs an accelerator .* write use_cpu=True, bf16=False"):
+            RVPOConfig(output_dir=str(tmp_path), bf16=True)
     monkeypatch.setattr(seen, dict)  # a machine with one
     made = RVPOConfig(output_dir=str(tmp_path), use_cpu=True)
     assert (made.bf16, caplog.text) == (True, "")

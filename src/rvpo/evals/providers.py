@@ -30,6 +30,7 @@ from rvpo.evals.models import Answer, LocalModel, Prompt, Question, Sampling, na
 from rvpo.llm.client import ChatClient
 from rvpo.llm.config import ServerConfig
 from rvpo.llm.reply import Failure, Refusal
+from rvpo.llm.thoughts import without_thoughts
 from rvpo.llm.tool_calls import text_with_calls
 
 __all__ = ["LocalAPI", "LostAnswerError", "ServerAPI", "chat_messages"]
@@ -242,8 +243,11 @@ def _function(called: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool_calls(text: str, tools: Sequence[Mapping[str, Any]]) -> list[ToolCall] | None:
-    """Return the calls of an answer as inspect's; one that cannot be read is the last, with a `parse_error`."""
-    called = text_with_calls(text, tools)
+    """Return the calls of an answer, without those of its thoughts, as inspect has them.
+
+    One that cannot be read is the last, with a `parse_error`.
+    """
+    called = text_with_calls(without_thoughts(text), tools)
     calls = [
         ToolCall(id=f"call_{place}", function=call.name, arguments=call.arguments)
         for place, call in enumerate(called.calls)

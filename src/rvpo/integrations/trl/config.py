@@ -131,7 +131,15 @@ class RVPOConfig(MethodConfig, GRPOConfig):  # type: ignore[misc]
             if getattr(self, new, old) is None:
                 setattr(self, new, getattr(self, old))
         self._choose_cpu()
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            if "bf16/gpu" not in str(error):
+                raise
+            raise ConfigError(
+                f"bf16={self.bf16} needs an accelerator that can do it, and there is none here; write use_cpu=True, "
+                "bf16=False to train on the CPU"
+            ) from error
         self._check_trls_advantages()
         self._check_resampling()
         self._check_sampling()

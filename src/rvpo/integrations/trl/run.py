@@ -260,14 +260,16 @@ def build_trainer(script: RVPOScriptArguments, args: RVPOConfig, model: ModelCon
     rewards: list[Any] = [
         load_reward(name, judge, log_reasons=script.log_reasons) for name in script.reward_funcs or ()
     ]
-    if script.reward_model_name_or_path:
-        rewards.insert(0, script.reward_model_name_or_path)
     quantization = get_quantization_config(model)
-    options = {} if quantization is None else {"quantization_config": quantization}  # an argument from TRL 1.1 on
+    options: dict[str, Any] = (
+        {} if quantization is None else {"quantization_config": quantization}
+    )  # an argument from TRL 1.1 on
+    if name := script.reward_model_name_or_path:
+        options["reward_processing_classes"] = [_reward_tokenizer(name), *(None for _ in rewards)]
+        rewards.insert(0, name)
     return RVPOTrainer(
         model=model.model_name_or_path,
         reward_funcs=rewards,
-        reward_processing_classes=[_reward_tokenizer(reward) for reward in rewards],
         args=args,
         train_dataset=train_rows,
         eval_dataset=test_rows,
@@ -303,14 +305,12 @@ def _rows(script: RVPOScriptArguments, args: RVPOConfig) -> tuple[Any, Any]:
     return rows, tests
 
 
-def _reward_tokenizer(reward: Any) -> Any:
-    """Return the tokenizer of a reward model by name, as it was saved; None for a function."""
-    if not isinstance(reward, str):
-        return None
+def _reward_tokenizer(name: str) -> Any:
+    """Return the tokenizer of a reward model, as it was saved."""
     try:
-        return load_tokenizer(reward)
+        return load_tokenizer(name)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot load reward model {reward!r}: {error}") from error
+        raise ConfigError(f"cannot load reward model {name!r}: {error}") from error
 
 
 def _processing_class(name: str, trust_remote_code: bool, revision: str | None) -> Any:
