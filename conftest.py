@@ -1,8 +1,10 @@
 """Shapes are checked at run time in the tests: every function of the core runs under jaxtyping and beartype."""
 
+import functools
 import gc
 import logging
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -49,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
     return Scheduling(config, log)
 
 
-LONGEST_FIRST = ("test_verl_program.py", "test_schedule.py", "test_examples.py", "test_findings_page.py")
+LONGEST_FIRST = ("test_verl_program.py", "test_properties.py", "test_examples.py", "test_findings_page.py")
 """Files of which the last to begin would keep one of two processes waiting for the other."""
 
 
@@ -59,8 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what is imported by now out of garbage collections: accelerate asks for a full one after every run, and it
-    would take a third of a second, longer than most of the runs here."""
+    """Take out of every run what accelerate repeats in it, which takes longer than most of the runs here.
+
+    What is imported by now is kept out of garbage collections: it asks for a full one after every run. And it reads
+    the metadata of packages again for every model.
+    """
+    if packages := sys.modules.get("accelerate.utils.imports"):
+        packages._is_package_available = functools.cache(packages._is_package_available)
     gc.collect()
     gc.freeze()
 

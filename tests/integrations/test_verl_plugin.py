@@ -15,7 +15,6 @@ import torch
 from rvpo import METHODS, compute_advantages
 from rvpo.errors import ConfigError, IntegrationError
 
-pytest.importorskip("verl")
 ROOT = Path(__file__).resolve().parents[2]
 NAN = float("nan")
 T = 12
@@ -23,6 +22,12 @@ T = 12
 
 def k_of(method, k=2.0):
     return {"k": k} if METHODS[method].takes_k else {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def verl():
+    """verl, which takes seconds to import, in the process that runs these tests alone."""
+    return pytest.importorskip("verl")
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,6 @@ from judging.fault_server import FaultServer, met
 from rvpo import compute_advantages
 from rvpo.judging.store import VerdictStore
 
-pytest.importorskip("verl")
-pytest.importorskip("transfer_queue")
 psutil = pytest.importorskip("psutil")
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -142,6 +140,8 @@ def run_program(folder, killer, server):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
+    for package in ("verl", "transfer_queue"):  # here, as only the process that runs these tests is to import them
+        pytest.importorskip(package)
     folder, killer = tmp_path_factory.mktemp("verl"), Killer()
     build(folder)
     with FaultServer(killer, delay=0.02) as server:

@@ -22,7 +22,6 @@ from judging.fault_server import FaultServer
 from recipe_parts import TEMPLATE, TRUTH, by_hash
 from rvpo.errors import ConfigError
 
-pytest.importorskip("verl")
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "paper" / "verl"
 SIZES = sorted(file.stem for file in (FOLDER / "size").iterdir())
 METHODS = sorted(file.stem for file in (FOLDER / "method").iterdir())
@@ -35,6 +34,12 @@ ROWS = [
     # RaR's single reward is none of tool calling, which has instruct models.
     if (task == "rlla") == size.endswith("instruct") and (task, method) != ("rlla", "rar_single")
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def verl():
+    """verl, which takes seconds to import, in the process that runs these tests alone."""
+    return pytest.importorskip("verl")
 
 
 @pytest.fixture(scope="module")
