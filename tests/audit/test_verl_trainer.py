@@ -58,9 +58,9 @@ def test_what_verls_trainer_dumps_needs_its_path_alone(tmp_path, capsys):
     data = tmp_path / "audit.json"
     assert main(["audit", str(folder), "--json", str(data)]) == 0
     assert "verl rollouts: 2 files" in capsys.readouterr().out
-    found = json.loads(data.read_text())
-    assert (found["rollouts"], found["groups"], found["steps"]) == (48, 12, [1.0, 2.0])
-    assert [channel["name"] for channel in found["channels"]] == ["correct", "form"]
+    result = json.loads(data.read_text())
+    assert (result["rollouts"], result["groups"], result["steps"]) == (48, 12, [1.0, 2.0])
+    assert [channel["name"] for channel in result["channels"]] == ["correct", "form"]
     rows = [json.loads(line) for file in folder.iterdir() for line in file.read_text().splitlines()]
-    for channel in found["channels"]:
+    for channel in result["channels"]:
         assert channel["mean"]["value"] == pytest.approx(np.mean([row[channel["name"]] for row in rows]))

@@ -93,8 +93,8 @@ def test_a_killed_evaluation_goes_on_and_answers_as_an_unbroken_one(trained, tmp
     first, second = read_logs(tmp_path / "killed")
     assert (first.step, second.step) == (1, 2)
     with zipfile.ZipFile(first.path) as log:
-        again = {name: json.loads(log.read(name))["uuid"] for name in kept}
-    assert again == {name: json.loads(data)["uuid"] for name, data in kept.items()}  # nothing is asked for twice
+        kept_on = {name: json.loads(log.read(name))["uuid"] for name in kept}
+    assert kept_on == {name: json.loads(data)["uuid"] for name, data in kept.items()}  # nothing is asked for twice
     assert texts(first) == texts(second)  # of the same weights, broken off and not
     assert main(["compare", "a=killed", "b=killed", "--checkpoint", "1", "--score", "all_met"]) == 0
 
@@ -104,14 +104,16 @@ def test_what_an_evaluation_says_is_what_the_task_grades(trained, tmp_path, caps
     assert "prompt_mean" in capsys.readouterr().out
     rows = TASKS["tools"].rows(40, 0, held_out=True)
     (log,) = read_logs(tmp_path / "graded")
-    said = texts(log)
-    values = [TASKS["tools"].grade(row, said[record["id"]]) for row, record in zip(rows, log.seeds[0], strict=True)]
-    found = summary_of(log)
+    completions = texts(log)
+    values = [
+        TASKS["tools"].grade(row, completions[record["id"]]) for row, record in zip(rows, log.seeds[0], strict=True)
+    ]
+    result = summary_of(log)
     for name in ("format/form", "correctness/call"):
-        mean = sum(one[name] for one in values) / 40
-        assert found["scores"][f"channel:{name}"]["value"] == pytest.approx(mean)
-    assert found["about"]["settings"] == {"repeats": 1, "seed": 0}
-    assert found["about"]["sampling"] == {"temperature": 1.0, "top_p": None, "max_tokens": 32, "seed": 0}
+        mean = sum(channels[name] for channels in values) / 40
+        assert result["scores"][f"channel:{name}"]["value"] == pytest.approx(mean)
+    assert result["about"]["settings"] == {"repeats": 1, "seed": 0}
+    assert result["about"]["sampling"] == {"temperature": 1.0, "top_p": None, "max_tokens": 32, "seed": 0}
 
 
 def test_all_checkpoints_of_a_training_folder(tmp_path, capsys):
@@ -164,22 +166,22 @@ def test_healthbench_through_a_served_model_and_a_judge_that_loses_verdicts(tmp_
         printed = capsys.readouterr().out
         assert main(command) == 0  # finished: nothing is asked for again
         assert server.requests == asked
-        found = summary(tmp_path / "results/healthbench/org-policy")
+        result = summary(tmp_path / "results/healthbench/org-policy")
         server.reply = lambda body: judged(body, never_lost=True)
         assert main([*command, "--retry-missing"]) == 0
         assert server.requests == asked + 2 * (1 + 1)  # an answer and a verdict of p0 and p10
     assert summary(tmp_path / "results/healthbench/org-policy")["scores"]["overall"]["missing"] == 0
-    overall = found["scores"]["overall"]
+    overall = result["scores"]["overall"]
     # p0 and p10 have lost "says rest", 3 of 4 points; all others have 3 / 4
     assert (overall["unclipped"], overall["items"], overall["missing"]) == (0.75, 18, 2)
     assert overall["bounds"] == pytest.approx([18 * 0.75 / 20, (18 * 0.75 + 2 * 0.75) / 20])
-    assert found["scores"]["subset:hard"]["missing"] == 1
+    assert result["scores"]["subset:hard"]["missing"] == 1
     assert (
         "overall is missing for 2 of 20 answers (10.0%); with them the unclipped mean is anywhere from 0.675 to 0.750"
         in (" ".join(printed.split()))
     )
     assert "2 of 40 verdicts (5.0%) are missing: 2 unparsed" in printed
-    assert found["about"]["settings"]["judge"]["model"] == "j"
+    assert result["about"]["settings"]["judge"]["model"] == "j"
 
 
 def test_a_server_that_answers_nothing_stops_the_run_which_then_goes_on(tmp_path, capsys):
@@ -224,13 +226,13 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
     assert scores["correctness_of_calls"]["value"] == 3.0
     of_two, of_three = sorted(read_logs(tmp_path / "results/gpqa/m"), key=lambda log: len(log.seeds[0]))
     assert len(of_three.seeds[0]) == 24
-    found = summary_of(of_two)
-    assert (found["answers"]["asked"], found["unparsed"]) == (16, 0)
-    assert 0 < found["scores"]["accuracy"]["value"] < 1
+    result = summary_of(of_two)
+    assert (result["answers"]["asked"], result["unparsed"]) == (16, 0)
+    assert 0 < result["scores"]["accuracy"]["value"] < 1
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["tools", "--model", "nothing"], "nothing has neither"),
         (["tools", "--model", "runs/nothing"], "runs/nothing is neither a folder nor a model of a provider"),
@@ -256,15 +258,15 @@ def test_rlla_and_gpqa_from_files(tmp_path, shared_data, capsys):
         (["gqpa", "--model", "m"], "there is no task 'gqpa'"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, capsys, words, told):
+def test_bad_input_is_one_line(tmp_path, capsys, words, message):
     rubrics = [{"criterion": "c", "points": 1, "tags": []}]
     (tmp_path / "r.jsonl").write_text(json.dumps({"prompt": "p", "rubrics": rubrics}) + "\n")
     (tmp_path / "r.csv").write_text("Question\nx\n")
-    said = "<think> t </think>\n<response> hello </response>"
-    (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "q", "ground_truth": said}) + "\n")
+    answer = "<think> t </think>\n<response> hello </response>"
+    (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": "q", "ground_truth": answer}) + "\n")
     assert main(["eval", *words]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "results").exists()
 
@@ -286,12 +288,15 @@ def test_options_that_a_task_lacks_or_needs(capsys, words, message):
 
 
 def test_help_has_examples_and_a_tasks_own_options(capsys):
-    for words, told in ((["eval", "--help"], "rvpo eval healthbench --data"), (["eval", "gpqa", "-h"], "--repeats")):
+    for words, example in (
+        (["eval", "--help"], "rvpo eval healthbench --data"),
+        (["eval", "gpqa", "-h"], "--repeats"),
+    ):
         with pytest.raises(SystemExit) as stopped:
             main(words)
         assert stopped.value.code == 0
         printed = capsys.readouterr().out
-        assert told in printed
+        assert example in printed
         assert "--retry-missing" in printed
 
 
@@ -314,8 +319,8 @@ def test_a_task_of_anybody_for_a_local_model(tmp_path, capsys):
 def test_notes_say_what_a_reader_must_know():
     entry = {"value": 0.5, "items": 90, "missing": 10, "bounds": [0.4, 0.6], "interval": None}
     answers = {"asked": 100, "lost": 10, "lost_because": {"failed: HTTP 500": 10}, "cut_at_max_tokens": 3}
-    told = notes({"headline": "accuracy", "scores": {"accuracy": entry}, "answers": answers, "unparsed": 7})
-    assert told == [
+    notices = notes({"headline": "accuracy", "scores": {"accuracy": entry}, "answers": answers, "unparsed": 7})
+    assert notices == [
         "accuracy is missing for 10 of 100 answers (10.0%); with them the mean is anywhere from 0.400 to 0.600",
         "10 of 100 answers are lost (10: failed: HTTP 500)",
         "7 of 100 answers name no letter, and count as wrong",

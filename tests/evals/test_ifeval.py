@@ -148,8 +148,8 @@ def test_sums_by_hand(tmp_path):
         "2": "Of course, here:\n<<one>> two",  # a title; the other two loosely
         "Say something.": Answer(None, lost="failed"),
     }
-    model = Scripted(lambda one: replies[one.prompt[0]["content"]])
-    summary = run(build([(PLACE, one) for one in rows]), model, tmp_path)
+    model = Scripted(lambda question: replies[question.prompt[0]["content"]])
+    summary = run(build([(PLACE, row) for row in rows]), model, tmp_path)
     values = {name: score["value"] for name, score in summary["scores"].items()}
     assert values == pytest.approx(
         {
@@ -175,7 +175,7 @@ def test_arguments_that_are_none_are_absent():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"prompt": None}, "needs prompt"),
         ({"kwargs": []}, "equally long"),
@@ -186,15 +186,15 @@ def test_arguments_that_are_none_are_absent():
         ({"kwargs": [{"num_words": 3, "relation": LESS, "more": 1}]}, "unexpected keyword argument 'more'"),
     ],
 )
-def test_rows_that_cannot_be_used(change, said):
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_rows_that_cannot_be_used(change, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         read_row(row(WORDS) | change, PLACE)
     assert "made-up.jsonl, row 1" in str(caught.value)
 
 
 def test_real_rows_are_read(shared_data):
     rows = raw_rows(str(shared_data / "ifeval_input_data541.jsonl"), "test")
-    items = [read_row(one, place) for place, one in rows]
+    items = [read_row(row, place) for place, row in rows]
     assert len(items) == 541
     assert {name for item in items for name, _ in item.instructions} == set(CHECKS)
     assert sum(len(item.instructions) for item in items) == 834
@@ -246,7 +246,9 @@ def test_agreement_with_a_public_implementation(shared_data, monkeypatch):
             text = distorted(draw, item)
             theirs, _ = common.evaluate_instructions(text, names, arguments, item.prompt, registry)
             ours = followed(item, text)
-            assert [(bool(one.strict_pass), bool(one.loose_pass)) for one in theirs] == [ours[at] for at in kept], text
+            assert [(bool(check.strict_pass), bool(check.loose_pass)) for check in theirs] == [
+                ours[at] for at in kept
+            ], text
             compared, met = compared + len(kept), met + sum(ours[at][0] for at in kept)
     assert compared > 2_000
     assert 0.15 < met / compared < 0.85

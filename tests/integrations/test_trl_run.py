@@ -194,7 +194,7 @@ def test_a_release_of_trl_without_quantization_is_served(project, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("yaml", "words", "said"),
+    ("yaml", "words", "hint"),
     [
         ("", [], "--use_cpu true --bf16 false"),
         ("bf16: false\n", [], "--use_cpu true"),
@@ -203,11 +203,11 @@ def test_a_release_of_trl_without_quantization_is_served(project, monkeypatch):
     ],
 )
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with an accelerator")
-def test_a_machine_without_accelerator_trains_on_its_cpu_and_says_so(project, capsys, yaml, words, said):
+def test_a_machine_without_accelerator_trains_on_its_cpu_and_says_so(project, capsys, yaml, words, hint):
     (project / "run.yaml").write_text(YAML.replace("use_cpu: true\nbf16: false\n", yaml))
     assert main(["train", "--config", "run.yaml", "--max_steps", "1", *words]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rvpo train:")]
-    assert lines == ([] if said is None else [f"rvpo train: no accelerator here, so it trains on the CPU ({said})"])
+    assert lines == ([] if hint is None else [f"rvpo train: no accelerator here, so it trains on the CPU ({hint})"])
 
 
 def test_another_method_leaves_the_k_of_the_files_and_says_so(project, capsys):
@@ -265,7 +265,7 @@ def test_a_run_goes_on_from_yaml_with_all_that_chooses_prompts_and_weighs_channe
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--k", "1"], "k 0.5 -> 1.0"),
         (["--method", "mean_variance"], "method 'rvpo' -> 'mean_variance'"),
@@ -276,7 +276,7 @@ def test_a_run_goes_on_from_yaml_with_all_that_chooses_prompts_and_weighs_channe
     ],
     ids=str,
 )
-def test_changed_settings_are_said_and_refused(project, capsys, words, said):
+def test_changed_settings_are_said_and_refused(project, capsys, words, message):
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
     before = (project / "run" / "metrics.jsonl").read_text()
     for way in ("cannot go on from", "is of another run"):
@@ -286,7 +286,7 @@ def test_changed_settings_are_said_and_refused(project, capsys, words, said):
         error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rvpo: error:")]
         assert len(error) == 1
         assert way in error[0]
-        assert said in error[0]
+        assert message in error[0]
     assert (project / "run" / "metrics.jsonl").read_text() == before
 
 
@@ -420,7 +420,7 @@ def test_a_mixtures_held_out_rows_are_the_same_in_every_process_and_run(mixture,
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--dataset_name", "rows.jsonl"], "dataset_name has no effect with datasets, a mixture"),
         (["--dataset_format", "rar"], "dataset_format has no effect with datasets, a mixture"),
@@ -431,10 +431,10 @@ def test_a_mixtures_held_out_rows_are_the_same_in_every_process_and_run(mixture,
         (["--reward_model_name_or_path", "models/absent"], "cannot load reward model 'models/absent'"),
     ],
 )
-def test_what_does_not_fit_a_mixture_or_a_reward_model_is_one_line(mixture, capsys, words, said):
+def test_what_does_not_fit_a_mixture_or_a_reward_model_is_one_line(mixture, capsys, words, message):
     assert main(["train", "--config", "mixed.yaml", *words]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -463,9 +463,9 @@ def test_a_signal_ends_the_step_and_saves(project, monkeypatch, capsys, number, 
     assert [path.name for path in (project / "run").glob("checkpoint-*")] == ["checkpoint-2"]
     assert [entry["step"] for entry in logged(project / "run")] == [1, 2]
     assert not (project / "run" / "model.safetensors").exists()  # the run is not done
-    said = capsys.readouterr()
-    assert "--resume_from_checkpoint last --output_dir run" in said.out
-    assert "once more stops at once" in said.err
+    printed = capsys.readouterr()
+    assert "--resume_from_checkpoint last --output_dir run" in printed.out
+    assert "once more stops at once" in printed.err
 
 
 def test_a_run_that_is_killed_leaves_its_settings_and_log_for_a_report(project):
@@ -556,12 +556,12 @@ def test_wrong_input_is_one_line_and_status_2(project, capsys, words, message):
     for file, key in {"nomodel": "model_name", "norewards": "reward_funcs", "nodata": "dataset_name"}.items():
         (project / f"{file}.yaml").write_text(without(key))
     assert main(["train", *words]) == 2
-    said = capsys.readouterr().err.splitlines()
-    ours = [line for line in said if line.startswith("rvpo: error: ")]
+    printed = capsys.readouterr().err.splitlines()
+    ours = [line for line in printed if line.startswith("rvpo: error: ")]
     assert len(ours) == 1
     assert message in ours[0]
-    assert said[-1] == ours[0]
-    assert "Traceback" not in "\n".join(said)
+    assert printed[-1] == ours[0]
+    assert "Traceback" not in "\n".join(printed)
 
 
 def test_a_wrong_channel_is_refused_before_the_weights_are_loaded(project, capsys):

@@ -68,10 +68,10 @@ def advantages(ray_trainer):
         )
         algorithm = {"adv_estimator": estimator, "gdpo_reward_keys": names, **({"rvpo": options} if options else {})}
         data = ray_trainer.compute_advantage(data, adv_estimator=estimator, config=OmegaConf.create(algorithm))
-        found = torch.empty(number, T)
-        found[torch.as_tensor(order)] = data.batch["advantages"].float()
+        returned = torch.empty(number, T)
+        returned[torch.as_tensor(order)] = data.batch["advantages"].float()
         np.testing.assert_array_equal(data.batch["advantages"], data.batch["returns"])
-        return found.reshape(prompts, size, T).numpy()
+        return returned.reshape(prompts, size, T).numpy()
 
     return compute
 
@@ -106,9 +106,9 @@ def test_at_k_0_it_is_verls_own_gdpo(advantages, method):
 def test_it_is_compute_advantages_on_every_token_in_any_order(advantages, method):
     rewards, lengths = some_rewards(0), some_lengths(0)
     order = np.random.default_rng(0).permutation(20)
-    found = advantages(rewards, lengths, order=order, method=method, **k_of(method))
+    returned = advantages(rewards, lengths, order=order, method=method, **k_of(method))
     expected = compute_advantages(rewards, method=method, k=2.0).advantages
-    np.testing.assert_allclose(found, by_token(expected, lengths), atol=1e-6)
+    np.testing.assert_allclose(returned, by_token(expected, lengths), atol=1e-6)
 
 
 def test_the_length_of_responses_changes_nothing(advantages):
@@ -123,9 +123,9 @@ def test_one_missing_component_leaves_every_other_advantage_finite_and_masked(ad
     rewards[1, 2, 0] = NAN
     # verl's own estimator turns the whole batch to NaN.
     assert np.isnan(advantages(rewards, lengths, estimator="gdpo")[:, :, 0]).all()
-    found = advantages(rewards, lengths, k=2.0)
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found, by_token(compute_advantages(rewards, k=2.0).advantages, lengths), atol=1e-6)
+    returned = advantages(rewards, lengths, k=2.0)
+    assert np.isfinite(returned).all()
+    np.testing.assert_allclose(returned, by_token(compute_advantages(rewards, k=2.0).advantages, lengths), atol=1e-6)
 
 
 def test_rubrics_of_different_length_travel_as_text(ray_trainer):
@@ -145,8 +145,8 @@ def test_rubrics_of_different_length_travel_as_text(ray_trainer):
         non_tensors={"uid": np.repeat(["a", "b"], 4).astype(object), "rubric": np.array(texts)},
     )
     config = OmegaConf.create({"rvpo": {"channels": ["rubric"], "k": 2.0}})
-    found = ray_trainer.compute_advantage(data, adv_estimator="rvpo", config=config).batch["advantages"][:, 0]
-    np.testing.assert_allclose(found, compute_advantages(values, k=2.0).advantages.ravel(), atol=1e-6)
+    returned = ray_trainer.compute_advantage(data, adv_estimator="rvpo", config=config).batch["advantages"][:, 0]
+    np.testing.assert_allclose(returned, compute_advantages(values, k=2.0).advantages.ravel(), atol=1e-6)
 
 
 def test_the_channels_metrics_join_verls(ray_trainer, advantages):
@@ -188,10 +188,10 @@ def test_a_schedule_needs_the_step_and_takes_the_legacy_trainers(ray_trainer, ad
     trainer.global_steps, trainer.total_training_steps = 6, 10  # verl counts from 1: half of the run is done
     try:
         trainer._get_gen_batch(metrics_batch())  # what its loop calls at the beginning of every step
-        found = advantages(rewards, lengths, **annealed)
+        returned = advantages(rewards, lengths, **annealed)
     finally:
         verl_hooks._TRAINER.set(None)
-    np.testing.assert_allclose(found[:, :, 0], compute_advantages(rewards, k=1.25).advantages, atol=1e-6)
+    np.testing.assert_allclose(returned[:, :, 0], compute_advantages(rewards, k=1.25).advantages, atol=1e-6)
 
 
 def test_other_estimators_pass_through(ray_trainer, advantages):

@@ -109,7 +109,7 @@ class Killer:
 
     def kill(self):
         below = self.program.children(recursive=True)
-        workers = [one for one in below if "ray::RewardLoopWorker" in " ".join(one.cmdline())]
+        workers = [process for process in below if "ray::RewardLoopWorker" in " ".join(process.cmdline())]
         self.killed = [workers[0].pid]
         workers[0].kill()
 
@@ -162,7 +162,7 @@ def criteria_of(uid_rows):
     return next(
         row["rubric"]
         for row in rubric_rows()
-        if [f"{one['tags'][0]}/{one['id']}" for one in row["rubric"]] == channels
+        if [f"{criterion['tags'][0]}/{criterion['id']}" for criterion in row["rubric"]] == channels
     )
 
 
@@ -176,8 +176,11 @@ def groups_of(entry):
 
 def by_rule(text, criteria):
     """What the server's rule says, worked here, for one answer. An empty answer meets nothing."""
-    met_here = [met(text, one["text"]) if text.strip() else False for one in criteria]
-    return [float(is_met == (one["polarity"] == "positive")) for is_met, one in zip(met_here, criteria, strict=True)]
+    met_here = [met(text, criterion["text"]) if text.strip() else False for criterion in criteria]
+    return [
+        float(is_met == (criterion["polarity"] == "positive"))
+        for is_met, criterion in zip(met_here, criteria, strict=True)
+    ]
 
 
 def test_the_advantages_of_every_step_are_those_of_one_process(program):
@@ -224,9 +227,9 @@ def test_a_killed_reward_worker_loses_no_verdict(program):
 def test_verls_log_has_the_channels_and_k(program):
     folder, *_ = program
     logged = [line["data"] for line in lines(folder / "log.jsonl")]
-    assert [one["training/global_step"] for one in logged] == [1, 2, 3]
-    assert [one["rvpo/k"] for one in logged] == pytest.approx([0.5, 1.0, 1.5])
-    for one, entry in zip(logged, lines(folder / "record.jsonl"), strict=True):
+    assert [metrics["training/global_step"] for metrics in logged] == [1, 2, 3]
+    assert [metrics["rvpo/k"] for metrics in logged] == pytest.approx([0.5, 1.0, 1.5])
+    for metrics, entry in zip(logged, lines(folder / "record.jsonl"), strict=True):
         colours = [
             value
             for group in groups_of(entry)
@@ -235,7 +238,7 @@ def test_verls_log_has_the_channels_and_k(program):
             if name.startswith("colour/")
         ]
         if colours:
-            assert one["channels/rubric/colour/mean"] == pytest.approx(np.mean(colours))
-            assert one["channels/rubric/colour/missing"] == 0.0
-        assert "actor/pg_loss" in one
-        assert "critic/score/mean" in one
+            assert metrics["channels/rubric/colour/mean"] == pytest.approx(np.mean(colours))
+            assert metrics["channels/rubric/colour/missing"] == 0.0
+        assert "actor/pg_loss" in metrics
+        assert "critic/score/mean" in metrics

@@ -139,8 +139,8 @@ def scores(function, texts, task):
     row = {"ground_truth": TRUTH, "extra_info": {}} if task == "rlla" else rubric
 
     async def all_of_them():
-        found = [function(data_source=task, solution_str=text, **row) for text in texts]
-        return [await one if inspect.isawaitable(one) else one for one in found]
+        scored = [function(data_source=task, solution_str=text, **row) for text in texts]
+        return [await score if inspect.isawaitable(score) else score for score in scored]
 
     return asyncio.run(all_of_them())
 
