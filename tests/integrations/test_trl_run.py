@@ -11,6 +11,7 @@ import pandas
 import pytest
 import torch
 from packaging.version import Version
+from reference import completions_table
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import forked
@@ -303,6 +304,18 @@ def test_a_broken_checkpoint_is_named_and_the_one_before_is_gone_on_from(project
     assert "cannot go on from run/checkpoint-2, which is not whole" in capsys.readouterr().err
 
 
+def test_a_finished_run_that_is_resumed_stays_as_it_is(project, capsys):
+    assert main(["train", "--config", "run.yaml"]) == 0
+    files = [project / "run" / name for name in ("model.safetensors", "metrics.jsonl")]
+    before = [file.read_bytes() for file in files]
+    assert main(["train", "--config", "run.yaml", "--resume_from_checkpoint", "last"]) == 0
+    printed = capsys.readouterr()
+    assert "nothing is left to train: run/checkpoint-2 is of step 2 of 2" in printed.err
+    assert "rvpo, 2 of 2 steps" in printed.out
+    assert [file.read_bytes() for file in files] == before
+    assert not (project / "run" / "checkpoint-3").exists()
+
+
 def test_no_resuming_starts_anew(project):
     assert main(["train", "--config", "run.yaml", "--max_steps", "1"]) == 0
     words = ["--resume_from_checkpoint", "false", "--allow_changed_settings", "true"]
@@ -352,8 +365,7 @@ def test_a_reward_model_by_name_is_a_channel_beside_the_functions(project):
     assert main(["train", "--config", "run.yaml", *words, *logs]) == 0
     (entry,) = logged(project / "run")
     assert {name for name in entry if name.endswith("/weight")} >= {"channels/taste/weight"}
-    (file,) = (project / "run" / "completions").glob("*.parquet")
-    table = pandas.read_parquet(file)
+    table = completions_table(project / "run", 1)
     model = AutoModelForSequenceClassification.from_pretrained(project / "models" / "taste")
     for prompt, completion, score in zip(table["prompt"], table["completion"], table["taste"], strict=True):
         with torch.no_grad():

@@ -179,6 +179,19 @@ class StopGracefully(TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
+class NothingLeftError(Exception):
+    """The checkpoint that a run goes on from is of its last step."""
+
+
+class StopWhenFinished(TrainerCallback):
+    """Raise NothingLeftError before a step that is one too many: transformers checks for the last step after a step."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Compare the step of the checkpoint with the number of steps."""
+        if 0 < state.max_steps <= state.global_step:
+            raise NothingLeftError
+
+
 class RandomState(NamedTuple):
     """The states of the random numbers that a checkpoint holds."""
 
@@ -368,11 +381,20 @@ def _train(
     trainer = build_trainer(script, args, model)
     trainer.add_callback(RunLog(script, args, model))
     prepare(trainer)
+    is_finished = False
     try:
         with StopGracefully() as stop:
             trainer.add_callback(stop)
+            trainer.callback_handler.callbacks.insert(0, StopWhenFinished())
             try:
                 trainer.train(resume_from_checkpoint=checkpoint)
+            except NothingLeftError:
+                is_finished = True
+                print(
+                    f"rvpo: nothing is left to train: {checkpoint} is of step {trainer.state.global_step} of "
+                    f"{trainer.state.max_steps}; a larger max_steps or num_train_epochs goes on",
+                    file=sys.stderr,
+                )
             except StopRequestedError:
                 saved = stop.save_last_step(trainer)
                 stop.stopped_by = stop.stopped_by or signal.SIGTERM  # another process was told
@@ -383,7 +405,8 @@ def _train(
     if stop.stopped_by is None:
         trainer.save_model(args.output_dir)
     if trainer.accelerator.is_main_process:
-        write_log(trainer.state.log_history, folder)
+        if not is_finished:
+            write_log(trainer.state.log_history, folder)
         title = f"{args.method}, {trainer.state.global_step} of {trainer.state.max_steps} steps"
         print_summary(trainer.state.log_history, folder, title=title)
         if stop.stopped_by is not None and not trainer.state.global_step:
