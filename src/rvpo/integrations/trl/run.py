@@ -184,7 +184,7 @@ class NothingLeftError(Exception):
 
 
 class StopWhenFinished(TrainerCallback):
-    """Raise NothingLeftError before a step that is one too many: transformers checks for the last step after a step."""
+    """Raise NothingLeftError before a step too many: transformers looks for the last step after a step."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Compare the step of the checkpoint with the number of steps."""
