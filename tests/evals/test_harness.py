@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from evals.scripted import Scripted, logged, record, run
@@ -99,6 +100,16 @@ def test_a_mean_counts_what_is_missing_and_bounds_it():
     nothing = mean_score([record("b", None, bounds=[0, 1])], "s")
     assert (nothing["value"], nothing["interval"], nothing["bounds"]) == (None, None, [0, 1])
     assert mean_score([record("a", 1.0)], "s")["interval"] is None
+
+
+def test_the_interval_is_that_of_the_mean_of_all_values_where_units_have_different_numbers_of_them():
+    sizes = [3 if at % 2 else 1 for at in range(80)]  # as prompts with one or three instructions
+    records = [record(str(at), float(size == 3), k) for at, size in enumerate(sizes) for k in range(size)]
+    summary = mean_score(records, "s")
+    assert summary["value"] == 0.75
+    rng = np.random.default_rng(0)
+    means = [np.average(drawn == 3, weights=drawn) for drawn in rng.choice(sizes, size=(20_000, 80))]
+    assert summary["interval"] == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
 
 
 def test_repeats_of_a_unit_count_as_one_in_the_interval():

@@ -83,7 +83,7 @@ RUNS = {
 RUNS["resampled on"] |= RUNS["resampled"]
 
 
-LINGERING = 60.0
+LINGERING = 240.0
 """Seconds that processes may take to end; those that hang never do."""
 LONGEST = 600.0
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rvpo.evals.models import Answer, Prompt, Question
-from rvpo.stats import bootstrap_interval
+from rvpo.stats import bootstrap_interval, bootstrap_ratio
 
 __all__ = [
     "Ask",
@@ -120,11 +120,18 @@ def mean_score(records: Sequence[Record], name: str, *, seed: int = 0) -> dict[s
 
 
 def _interval(values: Sequence[float], units: Sequence[str], seed: int) -> list[float] | None:
-    if len(set(units)) < 2:
+    """Return the interval of the mean of all values, over draws of whole units, which may differ in their numbers."""
+    counts = Counter(units)
+    if len(counts) < 2:
         return None
-    blocks = units if len(set(units)) < len(units) else None
-    interval = bootstrap_interval(values, seed=seed, draws=DRAWS, blocks=blocks)
-    return [interval.low, interval.high]
+    if len(counts) == len(units):
+        interval = bootstrap_interval(values, seed=seed, draws=DRAWS)
+        return [interval.low, interval.high]
+    sums = dict.fromkeys(counts, 0.0)
+    for unit, value in zip(units, values, strict=True):
+        sums[unit] += value
+    ratio = bootstrap_ratio(list(sums.values()), list(counts.values()), seed=seed, draws=DRAWS)
+    return [ratio.low, ratio.high]
 
 
 def summarized(name: str, item_score: str, scores: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
