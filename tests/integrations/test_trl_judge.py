@@ -4,14 +4,13 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
 
+import forked
 import mentions
 from judging import fault_server
 from judging.fault_server import FaultServer, send
@@ -60,40 +59,39 @@ class Dying(FaultServer):
 
 
 def started(command, folder, done):
-    """The process of a command, once `done` says so of what it has written."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    own = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    try:
-        with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-            program = [sys.executable, "-m", "rvpo.cli.main", *command]
-            process = subprocess.Popen(program, cwd=folder, stdout=out, stderr=err, env=environment)
-    finally:
-        signal.signal(signal.SIGINT, own)
+    """The process of a command, once `done` says so of what it has printed and asked for."""
+    (folder / "printed").touch()
+    process = forked.start(command, printed=folder / "printed")
     deadline = time.monotonic() + 120
     while not done() and time.monotonic() < deadline:
-        assert process.poll() is None, (folder / "err").read_text()
+        assert process.is_alive(), (folder / "printed").read_text()
         time.sleep(0.02)
     assert done()
     return process
+
+
+def ended(process, number):
+    """The status of a process that is sent a signal."""
+    os.kill(process.pid, number)
+    process.join(120)  # retry_minutes and the servers' silence are ten minutes
+    return process.exitcode
 
 
 @pytest.mark.parametrize("fault", ["hang", 503])
 def test_a_run_with_a_dead_judge_stops_in_seconds_and_goes_on_as_if_unbroken(project, monkeypatch, fault):
     monkeypatch.setattr(fault_server, "HANG_SECONDS", 600.0)
     with Dying(fault) as server:
-        process = started(["train", *words(server, "run")], project, lambda: "'loss'" in (project / "out").read_text())
+        printed = project / "printed"
+        process = started(["train", *words(server, "run")], project, lambda: "'loss'" in printed.read_text())
         server.is_dead = True
         until = time.monotonic() + 60
         while not server.faults[fault] and time.monotonic() < until:
             time.sleep(0.02)
         time.sleep(0.5)  # some calls wait for another attempt
-        process.send_signal(signal.SIGTERM)
-        assert (
-            process.wait(timeout=120) == 128 + signal.SIGTERM
-        )  # retry_minutes and the server's silence are ten minutes
+        assert ended(process, signal.SIGTERM) == 128 + signal.SIGTERM
         paid = len(server.paid) - 1  # without the probe
         assert sum(row["replies"] for row in VerdictStore(project / "run.sqlite").statistics()) == paid
-        printed = (project / "out").read_text() + (project / "err").read_text()
+        printed = printed.read_text()
         assert "Traceback" not in printed
         (checkpoint,) = (project / "run").glob("checkpoint-*")
         stopped = int(checkpoint.name.split("-")[1])
@@ -112,9 +110,8 @@ def test_a_run_with_a_dead_judge_stops_in_seconds_and_goes_on_as_if_unbroken(pro
 def test_a_run_that_is_stopped_in_its_first_step_says_that_there_is_no_checkpoint(project, monkeypatch):
     with FaultServer(plan=lambda number, body: 503 if number > 1 else None) as server:
         process = started(["train", *words(server, "run")], project, lambda: server.faults[503] > 2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 128 + signal.SIGINT
-    printed = (project / "out").read_text() + (project / "err").read_text()
+        assert ended(process, signal.SIGINT) == 128 + signal.SIGINT
+    printed = (project / "printed").read_text()
     assert "interrupted in the first step; there is no checkpoint" in printed
     assert not list((project / "run").glob("checkpoint-*"))
     assert "Traceback" not in printed
@@ -130,9 +127,8 @@ def test_grading_that_is_told_to_stop_keeps_what_is_paid_and_ends_in_seconds(pro
     with FaultServer(plan=hangs, delay=1.0) as server:
         command = ["judge", "grade", "answers.jsonl", "--model", "m", "--base-url", server.url]
         process = started(command, project, lambda: server.requests == 30)
-        process.send_signal(number)
-        assert process.wait(timeout=60) == 128 + number
-        printed = (project / "out").read_text() + (project / "err").read_text()
+        assert ended(process, number) == 128 + number
+        printed = (project / "printed").read_text()
         assert "Traceback" not in printed
         assert "interrupted; the same command goes on" in printed
         assert re.search(r"nothing judged; 20 calls", printed)
