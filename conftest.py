@@ -51,8 +51,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
     return Scheduling(config, log)
 
 
-LONGEST_FIRST = ("test_verl_program.py", "test_properties.py", "test_examples.py", "test_findings_page.py")
-"""Files of which the last to begin would keep one of two processes waiting for the other."""
+LONGEST_FIRST = (
+    "test_verl_program.py", "test_properties.py", "test_examples.py", "test_findings_page.py", "test_policy.py",
+    "test_cells.py",
+)  # fmt: skip
+"""Files of which the last to begin would keep the other processes waiting."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
