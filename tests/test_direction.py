@@ -1,6 +1,7 @@
 """Data flows one way: no import runs back up between folders, and none from rvpo to its laboratory."""
 
 import ast
+import functools
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -17,14 +18,16 @@ MODULES = {
 """Dotted name -> file, of every module of both packages."""
 
 
+@functools.cache
 def imports(path):
     """Modules of the repository that a file imports, anywhere in it, also for type checking alone."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in MODULES)
+            names |= {alias.name for alias in node.names} & MODULES.keys()
         elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
-            inside = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
-            yield from inside or {node.module}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys() or {node.module}
+    return names
 
 
 def room(module):
@@ -33,12 +36,13 @@ def room(module):
     return ".".join([package, *rest[:1]])
 
 
-ARROWS = defaultdict(set)
-"""Room -> rooms that it imports, with the files that do."""
-for importer, file in MODULES.items():
-    for target in imports(file):
-        if room(importer) != room(target):
-            ARROWS[room(importer)].add(room(target))
+@functools.cache
+def arrows():
+    """Return room -> rooms that it imports."""
+    graph = defaultdict(set)
+    for importer, file in MODULES.items():
+        graph[room(importer)] |= {room(target) for target in imports(file)} - {room(importer)}
+    return graph
 
 
 def cycle(graph):
@@ -53,12 +57,12 @@ def cycle(graph):
 def test_the_reader_of_imports_sees_both_packages():
     assert "rvpo.core.advantages" in MODULES
     assert "rvpo_lab.suite" in MODULES
-    assert "rvpo.core" in ARROWS["rvpo.integrations"]
-    assert "rvpo.integrations" in ARROWS["rvpo_lab.suite"]
+    assert "rvpo.core" in arrows()["rvpo.integrations"]
+    assert "rvpo.integrations" in arrows()["rvpo_lab.suite"]
 
 
 def test_no_folders_import_each_other_in_a_circle():
-    assert cycle(ARROWS) is None
+    assert cycle(arrows()) is None
 
 
 @pytest.mark.parametrize("folder", sorted({room(module) for module in MODULES}))
@@ -98,7 +102,7 @@ def test_the_product_knows_no_laboratory(module):
     }.items(),
 )
 def test_a_folder_imports_only_what_lies_below_it(folder, allowed):
-    assert ARROWS[folder] - {"rvpo"} <= {f"rvpo.{name}" for name in allowed}
+    assert arrows()[folder] - {"rvpo"} <= {f"rvpo.{name}" for name in allowed}
 
 
 @pytest.mark.parametrize(
@@ -116,4 +120,4 @@ def test_a_folder_imports_only_what_lies_below_it(folder, allowed):
 def test_a_room_of_the_laboratory_imports_only_what_lies_below_it(folder, of_product, of_laboratory):
     """Its commands, `rvpo_lab.cli`, may import everything and are imported by no room."""
     product = {f"rvpo.{name}" for name in of_product | {"errors"}}
-    assert ARROWS[f"rvpo_lab.{folder}"] - {"rvpo"} <= product | {f"rvpo_lab.{name}" for name in of_laboratory}
+    assert arrows()[f"rvpo_lab.{folder}"] - {"rvpo"} <= product | {f"rvpo_lab.{name}" for name in of_laboratory}

@@ -67,8 +67,10 @@ def build_policy(folder: str | Path, source: str | Path | None = None) -> Path:
     config._name_or_path, config.pad_token_id = HUB_NAME, tokenizer.pad_token_id
     config.__dict__.pop("quantization_config", None)
     # Built anew: from release 5.17 on transformers saves no model that it read from GGUF.
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    plain.load_state_dict(model.state_dict())
+    with torch.device("meta"):
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)
@@ -76,9 +78,9 @@ def build_policy(folder: str | Path, source: str | Path | None = None) -> Path:
 
 def _tokenizer(weights: Path) -> Any:
     """Return the tokenizer of a GGUF file with the special tokens that the chat template uses."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
-    read = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
+    read = PreTrainedTokenizerFast.from_pretrained(weights.parent, gguf_file=weights.name)
     return PreTrainedTokenizerFast(
         tokenizer_object=read.backend_tokenizer,
         bos_token=TURN_BEGINS,

@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
 Row = tuple[str, int, str, Sequence[float], str | None]
 
 
-@dataclass
+@dataclass(eq=False)  # hashed by identity: what is computed from a finished record is kept
 class CellRecord:
     """What one training run leaves."""
 

@@ -13,6 +13,7 @@ Scores of a run at an evaluation, from its channel means m_1..m_M:
 *Final* is the last evaluation, *best* the first one with the highest `mean`. Missing values are left out of means.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -61,6 +62,7 @@ class Means(NamedTuple):
     """Criteria that each mean is over."""
 
 
+@functools.cache
 def held_out_values(record: CellRecord) -> Float[np.ndarray, "E C"]:
     """Return the held-out values of a run, a row an evaluation, a column a criterion of a prompt."""
     return np.array(list(record.held_out.values()), dtype=np.float64).T
@@ -80,6 +82,7 @@ def _averaged(values: Float[np.ndarray, "E C"], labels: Sequence[Any]) -> Means:
     return Means(names, np.where(count > 0, total / np.maximum(count, 1.0), np.nan), np.bincount(index))
 
 
+@functools.cache
 def means_of_channels(record: CellRecord) -> Means:
     """Return the channel means of a run."""
     return _averaged(held_out_values(record), [kind(criterion) for _, criterion in record.held_out])
@@ -137,6 +140,7 @@ def run_scores(records: Iterable[CellRecord]) -> pd.DataFrame:
     return pd.DataFrame([_run(record) for record in records])
 
 
+@functools.cache
 def score_curves(record: CellRecord) -> dict[str, Float[np.ndarray, " E"]]:
     """Return each of `SCORES` at the E evaluations of a run."""
     means = means_of_channels(record).values
