@@ -5,8 +5,8 @@ import pytest
 from made_up_cells import write_suite
 from rvpo_lab.suite.distance import at_distance, compare_at_distance, compare_at_end
 from rvpo_lab.suite.findings import sections
-from rvpo_lab.suite.rivals import decision, rivals_section, whole_seeds
-from rvpo_lab.tasks.catalog import TASKS
+from rvpo_lab.suite.rivals import decision, regimes_section, rivals_section, whole_seeds
+from rvpo_lab.tasks.catalog import REGIMES, SUITE
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_equal_distance_is_the_end_of_the_nearer_run(make_run):
     assert compare_at_end(records, "dara") is None
 
 
-def suite(make_run, tasks=tuple(TASKS), seeds=8, **lowest):
+def suite(make_run, tasks=SUITE, seeds=8, **lowest):
     """Runs of GDPO at 1/4, the policy level at 1/2, and newcomers, by name: lowest channel and the other two."""
     ends = {"gdpo": (0.25, 1.0), "rvpo_policy": (0.5, 1.0)} | lowest
     return [
@@ -109,4 +109,14 @@ def test_a_form_may_be_ahead_where_all_is_rare(make_run):
 
 def test_fewer_than_eight_tasks_or_seeds_decide_nothing(make_run):
     assert decision(suite(make_run, seeds=7, saw=(1.0, 1.0))).startswith("So far, which decides nothing")
-    assert decision(suite(make_run, tasks=list(TASKS)[:7], saw=(1.0, 1.0))).startswith("So far, which decides nothing")
+    assert decision(suite(make_run, tasks=SUITE[:7], saw=(1.0, 1.0))).startswith("So far, which decides nothing")
+
+
+def test_tasks_outside_the_suite_have_its_tables_and_decide_nothing(make_run, tmp_path):
+    records = suite(make_run, tasks=REGIMES, seeds=2, saw=(0.75, 1.0))
+    text = regimes_section(write_suite(tmp_path, records))
+    assert text.startswith("12 runs: 2 tasks x 3 methods x 2 seeds, 0 and 1.")
+    assert "| GDPO itself | 0.25 | 0.25 |" in text
+    assert "recommendation" not in text
+    assert rivals_section(tmp_path).startswith(text)
+    assert "So far, which decides nothing" in " ".join(rivals_section(tmp_path).split())

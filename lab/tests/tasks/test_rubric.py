@@ -8,7 +8,7 @@ import pytest
 
 from rvpo_lab.tasks import rubric
 from rvpo_lab.tasks.catalog import CONFLICT, TASKS
-from rvpo_lab.tasks.judges import exploitable_reward, lost_reward, noisy_reward
+from rvpo_lab.tasks.judges import exploitable_reward, graded_reward, lost_reward, noisy_reward, partial_credit
 from rvpo_lab.tasks.task import axis, is_held_out, kind
 
 CASE = "child fever cough winter limit 9 steps sign rose :"
@@ -175,6 +175,36 @@ def test_the_saturated_variant_is_mostly_met_from_the_start():
     assert rates[2] < 0.35
 
 
+def test_the_long_variant_has_seventeen_criteria():
+    assert {len(row["rubric"]) for row in TASKS["long"].rows(200, 0)} == {17}
+
+
+@pytest.mark.parametrize(
+    ("criterion", "answer", "credit"),
+    [
+        ("accuracy/dose", "quarter half", 0.5),
+        ("accuracy/dose", "half", 0.0),
+        ("accuracy/cause:fever", "allergy", 0.0),
+        ("accuracy/wrong_cause", "virus heat", 0.0),
+        ("completeness/return", "return friday", 0.5),
+        ("completeness/return", "tomorrow", 0.0),
+        ("context/duration", "how rest", 0.5),
+        ("context/season", "shade", 0.0),
+        ("communication/greeting", "dear hello", 0.5),
+        ("communication/close", "take care rest", 0.5),
+        ("communication/warmth", "dear dear", 2 / 3),
+        ("communication/warmth", "dear dear sorry", 1.0),
+        ("instruction/limit:9", "a b c d e f g h i", 1.0),
+        ("instruction/limit:9", "a b c d e f g h i j k l", 0.75),
+        ("instruction/steps", "then first", 0.5),
+        ("instruction/sign:rose", "sign karim", 0.5),
+        ("instruction/sign:rose", "rose", 0.0),
+    ],
+)
+def test_partial_credit(criterion, answer, credit):
+    assert partial_credit(CASE.split()[:-1], answer.split(), criterion) == credit
+
+
 @pytest.fixture(scope="module")
 def judged():
     """Prompts, the author's answers and rubrics, with the exact verdicts."""
@@ -206,7 +236,7 @@ def test_the_lost_judge_loses_its_share_and_changes_nothing_else(judged):
     assert all(before == after for before, after in kept)
 
 
-@pytest.mark.parametrize("judge", [noisy_reward, lost_reward, exploitable_reward])
+@pytest.mark.parametrize("judge", [noisy_reward, lost_reward, exploitable_reward, graded_reward])
 def test_the_same_answer_gets_the_same_verdict(judged, judge):
     given, _ = judged
     backwards = {name: values[::-1] for name, values in given.items()}
@@ -223,3 +253,10 @@ def test_the_exploitable_judge_believes_the_marker_on_two_axes(judged):
     unmarked = [("guaranteed" not in answer) for answer in given["completions"]]
     seen = exploitable_reward(**given)
     assert all(a == b for a, b, plain in zip(seen, exact, unmarked, strict=True) if plain)
+
+
+def test_the_graded_judge_gives_full_marks_to_what_is_met_and_to_nothing_else(judged):
+    given, exact = judged
+    graded, exact = flat(graded_reward(**given)), flat(exact)
+    assert [grade == 1.0 for grade in graded] == [met == 1.0 for met in exact]
+    assert 0.05 < sum(0 < grade < 1 for grade in graded) / len(graded) < 0.5

@@ -20,14 +20,14 @@ from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, SuiteSettings, cells
 from rvpo_lab.suite.results import channel_means, run_scores
 from rvpo_lab.suite.schedule import run_cells
 from rvpo_lab.tasks.benchmark import summarize
-from rvpo_lab.tasks.catalog import TASKS
+from rvpo_lab.tasks.catalog import SUITE, TASKS
 
 __all__ = ["BUDGETS", "embedded_tasks", "main", "summarize"]
 
 NINE = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy", "corr_grpo", "gd2po", "tchebycheff"]
 BUDGETS = {
     "quick": (["rubric", "tools"], ["grpo", "gdpo", "rvpo", "rvpo_policy"], 1),
-    "full": (list(TASKS), NINE, 8),
+    "full": (list(SUITE), NINE, 8),
 }
 """Tasks, methods and number of seeds."""
 
@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     findings.add_argument("--figure", type=Path, metavar="FILE", help="draw the lowest thirds too, as .svg or .png")
     findings.add_argument("--candidates", type=Path, metavar="FOLDER", help="suite in which candidates were tried")
     findings.add_argument("--rivals", type=Path, metavar="FOLDER", help="suite of the newest methods, on fresh seeds")
+    findings.add_argument("--regimes", type=Path, metavar="FOLDER", help="the same methods on tasks outside the suite")
     findings.add_argument("--sampling", type=Path, metavar="FOLDER", help="suite of the ways to choose prompts")
     findings.add_argument("--real", type=Path, metavar="FOLDER", help="results of `rvpo bench instructions`")
     packing = commands.add_parser("pack", help="join the cells of a finished suite in one file")
@@ -160,6 +161,7 @@ def write_findings(options: argparse.Namespace) -> int:
         late=options.late,
         candidates=options.candidates,
         rivals=options.rivals,
+        regimes=options.regimes,
         sampling=options.sampling,
     )
     if options.real:

@@ -29,7 +29,7 @@ from rvpo_lab.suite.method_table import adjusted, lowest_by_task, others, ratio
 from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
 from rvpo_lab.suite.regressions import BANDS, change_by_band
 from rvpo_lab.suite.results import channel_means, prompt_scores, run_scores
-from rvpo_lab.suite.rivals import rivals_section
+from rvpo_lab.suite.rivals import regimes_section, rivals_section
 from rvpo_lab.suite.rollouts import rollouts_section
 from rvpo_lab.suite.task_tables import HEADS, task_tables
 
@@ -43,6 +43,7 @@ TITLES = {
     "methods": "The lowest third, task by task",
     "steps": "Fewer steps",
     "rivals": "Rivals on untouched seeds",
+    "regimes": "Long rubrics and graded verdicts",
     "rollouts": "Prompts where there is signal",
     "claims": "The paper's claims",
     "regressions": "What was met to begin with, and what was not",
@@ -66,6 +67,7 @@ def sections(
     late: Path | None = None,
     candidates: Path | None = None,
     rivals: Path | None = None,
+    regimes: Path | None = None,
     sampling: Path | None = None,
 ) -> dict[str, str]:
     """Return the sections that the cells of a suite give, by name, without their titles.
@@ -79,6 +81,7 @@ def sections(
         late: folder of suites, one for each condition (`rvpo_lab.suite.late`).
         candidates: suite in which candidates were tried.
         rivals: suite of the newest published methods, on seeds of their own.
+        regimes: suite of the same methods on tasks that are not of `SUITE`.
         sampling: suite of the ways to choose prompts.
 
     Raises ConfigError if one of the other folders has no finished cells.
@@ -90,6 +93,7 @@ def sections(
         "methods": lambda: lowest_by_task(runs),
         "steps": lambda: steps_table(records),
         "rivals": lambda: rivals_section(rivals) if rivals else "",
+        "regimes": lambda: regimes_section(regimes) if regimes else "",
         "rollouts": lambda: rollouts_section(sampling) if sampling else "",
         "claims": lambda: claims_tables(runs, means),
         "regressions": lambda: _regressions(change_by_band(means)),

@@ -18,9 +18,9 @@ from rvpo_lab.suite.foresight_page import paragraph
 from rvpo_lab.suite.method_table import lowest_by_task
 from rvpo_lab.suite.plan import BASELINE, label
 from rvpo_lab.suite.results import run_scores
-from rvpo_lab.tasks.catalog import TASKS
+from rvpo_lab.tasks.catalog import SUITE
 
-__all__ = ["decision", "rivals_section", "whole_seeds"]
+__all__ = ["decision", "regimes_section", "rivals_section", "whole_seeds"]
 
 HELD = "rvpo_policy"
 """The contender that has the recommendation."""
@@ -34,7 +34,7 @@ PUBLISHED = {
 }
 """Numbers of arXiv, which rise with the date."""
 SEEDS = 8
-"""Seeds that the rule asks for, on each of `TASKS`."""
+"""Seeds that the rule asks for, on each task of `SUITE`."""
 SIGNIFICANT = 0.05
 ALL_RARE = "rising"
 """The task in which all criteria are rare."""
@@ -57,7 +57,26 @@ def rivals_section(folder: Path) -> str:
     finished = read_cells(folder)
     records = whole_seeds(finished)
     if not records:
-        return paragraph(f"Not known yet: no seed is whole, of {plural(len(finished), 'cell')}.")
+        return _nothing_whole(finished)
+    return f"{_tables(records, finished)}\n{paragraph(decision(records))}"
+
+
+def regimes_section(folder: Path) -> str:
+    """Return what ran and the tables; these tasks decide nothing about the others.
+
+    Raises ConfigError if there are no finished cells.
+    """
+    finished = read_cells(folder)
+    records = whole_seeds(finished)
+    return _tables(records, finished) if records else _nothing_whole(finished)
+
+
+def _nothing_whole(finished: Sequence[CellRecord]) -> str:
+    return paragraph(f"Not known yet: no seed is whole, of {plural(len(finished), 'cell')}.")
+
+
+def _tables(records: Sequence[CellRecord], finished: Sequence[CellRecord]) -> str:
+    """Return what ran, of all that is finished, and every method against the baseline and the holder."""
     tasks, methods, seeds = _of(records, "task"), _of(records, "contender"), sorted(_of(records, "seed"))
     runs = (
         f"{plural(len(records), 'run')}: {plural(len(tasks), 'task')} x {plural(len(methods), 'method')} x "
@@ -80,7 +99,6 @@ def rivals_section(folder: Path) -> str:
                 for baseline in (BASELINE, HELD)
             ),
             paragraph(legend),
-            paragraph(decision(records)),
         ]
     )
 
@@ -123,7 +141,7 @@ def _corrected(
 
 def decision(records: Sequence[CellRecord]) -> str:
     """Return who has the recommendation by the rule: over all tasks, and where all criteria are rare."""
-    is_whole = len(_of(records, "seed")) >= SEEDS and set(_of(records, "task")) >= set(TASKS)
+    is_whole = len(_of(records, "seed")) >= SEEDS and set(_of(records, "task")) >= set(SUITE)
     ahead, equal, behind = _standing(records)
     verb = "is" if len(ahead) == 1 else "are"
     sentences = [f"no newcomer is ahead of {label(HELD)}, which keeps the recommendation"]

@@ -8,6 +8,8 @@
     noisy        the rubric task; the judge of training flips 15 % of its verdicts
     exploitable  the rubric task; the judge of training believes an answer that says "guaranteed"
     lost         the rubric task; 20 % of the verdicts of training are missing
+    long         the rubric task with 17 criteria in every prompt
+    graded       the rubric task; the judge of training gives partial credit
 
 Evaluation is by the exact grader everywhere. Tasks of one `policy` share its warm start.
 """
@@ -20,7 +22,7 @@ from rvpo_lab.tasks import rubric, tools
 from rvpo_lab.tasks.rubric import RubricSetting
 from rvpo_lab.tasks.task import Task
 
-__all__ = ["TASKS"]
+__all__ = ["REGIMES", "SUITE", "TASKS"]
 
 RISING = RubricSetting(
     habits={
@@ -54,6 +56,9 @@ CONFLICT = RubricSetting(
         "communication/jargon",
     ),
 )
+
+
+LONG = RubricSetting(shortest=rubric.LONGEST)
 
 
 def _rubric_tokenizer() -> Any:
@@ -114,6 +119,12 @@ TASKS = {
         _judged("noisy", "15 % of the training verdicts flipped", "noisy_reward"),
         _judged("exploitable", "the training judge believes a marker", "exploitable_reward"),
         _judged("lost", "20 % of the training verdicts missing", "lost_reward"),
+        _variant("long", "17 criteria in every prompt", LONG, "rubric"),
+        _judged("graded", "the training judge gives partial credit", "graded_reward"),
     )
 }
 """Every task by name."""
+REGIMES = ("long", "graded")
+"""Tasks added after the suite was run; each asks whether a finding of its own regime holds."""
+SUITE = tuple(name for name in TASKS if name not in REGIMES)
+"""The tasks that conclusions over all tasks are drawn from."""
