@@ -112,11 +112,15 @@ def test_fewer_than_eight_tasks_or_seeds_decide_nothing(make_run):
     assert decision(suite(make_run, tasks=SUITE[:7], saw=(1.0, 1.0))).startswith("So far, which decides nothing")
 
 
-def test_tasks_outside_the_suite_have_its_tables_and_decide_nothing(make_run, tmp_path):
-    records = suite(make_run, tasks=REGIMES, seeds=2, saw=(0.75, 1.0))
+def test_tasks_outside_the_suite_stand_each_for_itself_and_decide_nothing(make_run, tmp_path):
+    """SAW is 1/4 above the holder on one task and 1/4 below on the other; over both nothing would be left of it."""
+    records = suite(make_run, tasks=REGIMES, seeds=2, saw=lambda task: (0.75 if task == "long" else 0.25, 1.0))
     text = regimes_section(write_suite(tmp_path, records))
     assert text.startswith("12 runs: 2 tasks x 3 methods x 2 seeds, 0 and 1.")
     assert "| GDPO itself | 0.25 | 0.25 |" in text
+    long, graded = (text.partition(f"`{task}`, against policy k=2:")[2].partition("\n\n| GDPO")[0] for task in REGIMES)
+    rows = [next(line for line in part.splitlines() if line.startswith("| SAW")) for part in (long, graded)]
+    assert "+0.250 [+0.250, +0.250]" in rows[0]
+    assert "-0.250 [-0.250, -0.250]" in rows[1]
     assert "recommendation" not in text
-    assert rivals_section(tmp_path).startswith(text)
-    assert "So far, which decides nothing" in " ".join(rivals_section(tmp_path).split())
+    assert regimes_section(write_suite(tmp_path / "part", [records[0], records[-1]])).startswith("Not known yet")

@@ -39,6 +39,11 @@ SIGNIFICANT = 0.05
 ALL_RARE = "rising"
 """The task in which all criteria are rare."""
 
+LEGEND = (
+    "Differences over pairs of a task and a seed, 95 % by bootstrap; p by sign flips, that of a newcomer after Holm's "
+    "correction over the newcomers."
+)
+
 Compare = Callable[[Sequence[CellRecord], str, str], Comparison | None]
 
 
@@ -58,40 +63,13 @@ def rivals_section(folder: Path) -> str:
     records = whole_seeds(finished)
     if not records:
         return _nothing_whole(finished)
-    return f"{_tables(records, finished)}\n{paragraph(decision(records))}"
-
-
-def regimes_section(folder: Path) -> str:
-    """Return what ran and the tables; these tasks decide nothing about the others.
-
-    Raises ConfigError if there are no finished cells.
-    """
-    finished = read_cells(folder)
-    records = whole_seeds(finished)
-    return _tables(records, finished) if records else _nothing_whole(finished)
-
-
-def _nothing_whole(finished: Sequence[CellRecord]) -> str:
-    return paragraph(f"Not known yet: no seed is whole, of {plural(len(finished), 'cell')}.")
-
-
-def _tables(records: Sequence[CellRecord], finished: Sequence[CellRecord]) -> str:
-    """Return what ran, of all that is finished, and every method against the baseline and the holder."""
-    tasks, methods, seeds = _of(records, "task"), _of(records, "contender"), sorted(_of(records, "seed"))
-    runs = (
-        f"{plural(len(records), 'run')}: {plural(len(tasks), 'task')} x {plural(len(methods), 'method')} x "
-        f"{plural(len(seeds), 'seed')}, {listed([str(seed) for seed in seeds])}."
-    )
-    if left := len(finished) - len(records):
-        runs += f" {plural(left, 'cell')} of seeds that are not whole are left out."
     legend = (
-        "Differences over pairs of a task and a seed, 95 % by bootstrap; p by sign flips, that of a newcomer after "
-        "Holm's correction over the newcomers. KL a token: the mean distance from the start at which the method's "
-        "runs were compared; at equal distance it is the largest that both runs of a pair reached."
+        f"{LEGEND} KL a token: the mean distance from the start at which the method's runs were compared; at equal "
+        "distance it is the largest that both runs of a pair reached."
     )
     return "\n".join(
         [
-            paragraph(runs),
+            _runs(records, finished),
             lowest_by_task(run_scores(records)),
             *(
                 f"{title}, against {label(baseline)}:\n\n{_differences(records, baseline, compare)}"
@@ -99,8 +77,49 @@ def _tables(records: Sequence[CellRecord], finished: Sequence[CellRecord]) -> st
                 for baseline in (BASELINE, HELD)
             ),
             paragraph(legend),
+            paragraph(decision(records)),
         ]
     )
+
+
+def regimes_section(folder: Path) -> str:
+    """Return what ran and the tables of each task for itself, at equal steps.
+
+    Raises ConfigError if there are no finished cells.
+    """
+    finished = read_cells(folder)
+    records = whole_seeds(finished)
+    if not records:
+        return _nothing_whole(finished)
+    by_task = {task: [record for record in records if record.cell.task == task] for task in _of(records, "task")}
+    return "\n".join(
+        [
+            _runs(records, finished),
+            lowest_by_task(run_scores(records)),
+            *(
+                f"`{task}`, against {label(baseline)}:\n\n{_differences(of_task, baseline, compare_at_end)}"
+                for task, of_task in by_task.items()
+                for baseline in (BASELINE, HELD)
+            ),
+            paragraph(LEGEND),
+        ]
+    )
+
+
+def _nothing_whole(finished: Sequence[CellRecord]) -> str:
+    return paragraph(f"Not known yet: no seed is whole, of {plural(len(finished), 'cell')}.")
+
+
+def _runs(records: Sequence[CellRecord], finished: Sequence[CellRecord]) -> str:
+    """Return what the tables are made of, and how many of the finished cells are not."""
+    tasks, methods, seeds = _of(records, "task"), _of(records, "contender"), sorted(_of(records, "seed"))
+    runs = (
+        f"{plural(len(records), 'run')}: {plural(len(tasks), 'task')} x {plural(len(methods), 'method')} x "
+        f"{plural(len(seeds), 'seed')}, {listed([str(seed) for seed in seeds])}."
+    )
+    if left := len(finished) - len(records):
+        runs += f" {plural(left, 'cell')} of seeds that are not whole are left out."
+    return paragraph(runs)
 
 
 def _of(records: Sequence[CellRecord], name: str) -> list[Any]:
