@@ -4,6 +4,7 @@ import json
 import runpy
 import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pandas
@@ -81,7 +82,7 @@ def test_exports_of_trackers_are_audited(example, tmp_path, tracker):
             (source / f"files/media/table/completions_{7 + index}_0a1b.table.json").write_text(json.dumps(table))
     else:
         source = tmp_path / "project.db"
-        with sqlite3.connect(source) as database:
+        with closing(sqlite3.connect(source)) as database, database:
             database.execute("CREATE TABLE metrics (metrics TEXT NOT NULL)")
             logged = [
                 {"train/loss": 0.5},

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import sqlite3
+from contextlib import closing
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -112,7 +113,7 @@ def test_other_words_are_refused(tmp_path):
 def test_trackio_has_the_short_metrics(build, tmp_path, monkeypatch):
     monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path)
     build([tags(3)], max_steps=2, report_to="trackio", project="tags").train()
-    with sqlite3.connect(tmp_path / "tags.db") as database:
+    with closing(sqlite3.connect(tmp_path / "tags.db")) as database, database:
         logged = [json.loads(row) for (row,) in database.execute("SELECT metrics FROM metrics")]
     names = {name for row in logged for name in row if name.startswith("train/channels/mean")}
     assert names == {"train/channels/mean", *(f"train/channels/mean/tag {index}" for index in range(3))}

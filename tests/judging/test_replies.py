@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -386,12 +387,12 @@ def corrupt(path):
 
 
 def foreign(path):
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE people (name TEXT)")
 
 
 def another_version(path):
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE replies (key BLOB PRIMARY KEY, model TEXT, reply TEXT)")
 
 
