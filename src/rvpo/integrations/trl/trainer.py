@@ -14,15 +14,14 @@
 `class RVPOGMPOTrainer(RVPOMixin, GMPOTrainer): ...` (and, for GMPO's own defaults beside RVPO's options,
 `@dataclass class RVPOGMPOConfig(GMPOConfig, RVPOConfig): ...`). Two of its methods are the method:
 `_calculate_rewards` keeps the channels, `_generate_and_score_completions` replaces the advantages that TRL computed.
-The others log, save and restore what is known of the channels, and refuse a base class that scores elsewhere.
+The others log, and refuse a base class that scores elsewhere; `ResumingMixin` saves what is known of the channels and
+goes on from it.
 """
 
 import asyncio
-import inspect
 import json
 import math
 import textwrap
-import warnings
 import weakref
 from collections.abc import Coroutine, Mapping, MutableSequence, Sequence
 from dataclasses import astuple, replace
@@ -36,14 +35,6 @@ from rvpo.core.methods import find_method
 from rvpo.errors import ConfigError, IntegrationError, StopRequestedError
 from rvpo.files import write_whole
 from rvpo.integrations.batch import ChannelState, batch_options, channel_metrics
-from rvpo.integrations.checkpoints import (
-    STATE_FILE,
-    check_settings,
-    load_state,
-    newest_whole,
-    save_state,
-    what_is_broken,
-)
 from rvpo.integrations.trl.adapters import (
     RewardAdapter,
     check_adapters,
@@ -52,7 +43,6 @@ from rvpo.integrations.trl.adapters import (
     different_names,
 )
 from rvpo.integrations.trl.config import RVPOConfig
-from rvpo.integrations.trl.epochs import repeatable_epochs
 from rvpo.integrations.trl.group_rewards import gather_batch
 from rvpo.integrations.trl.resampling import (
     Snapshot,
@@ -63,6 +53,7 @@ from rvpo.integrations.trl.resampling import (
     neglected_channels,
     plan_refill,
 )
+from rvpo.integrations.trl.resuming import ResumingMixin
 from rvpo.integrations.trl.sampler import FLOOR, PromptSampler, group_signals, prompt_sampler
 from rvpo.integrations.trl.trackers import ShortMetrics
 from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
@@ -74,7 +65,7 @@ from trl import GRPOConfig, GRPOTrainer  # isort: skip
 __all__ = ["RVPOConfig", "RVPOMixin", "RVPOTrainer"]
 
 
-class RVPOMixin:
+class RVPOMixin(ResumingMixin):
     """The method, on top of a trainer that scores as `trl.GRPOTrainer` does."""
 
     # What is used of GRPOTrainer.
@@ -90,7 +81,6 @@ class RVPOMixin:
     reward_weights: Any
     state: Any
     train_dataset: Any
-    _get_output_dir: Any
     _logs: dict[str, Any]
     _metrics: dict[str, Any]
 
@@ -342,62 +332,6 @@ class RVPOMixin:
             metrics[name] = [value for value in values if not math.isnan(value)] or values
         super().log(logs, *args, **kwargs)  # type: ignore[misc]
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Train as TRL does; True resumes from the newest whole checkpoint.
-
-        Rewards that have one are probed first (`RubricReward.probe`), by the main process. Raises what a probe raises.
-        Raises ConfigError for a checkpoint that is not whole, and for one, to go on from or to write others beside,
-        that was made with other settings, unless `allow_changed_settings` is set.
-        """
-        run = Path(self.args.output_dir)
-        newest = newest_whole(run)
-        checkpoint = newest.folder if resume_from_checkpoint is True else resume_from_checkpoint
-        if resume_from_checkpoint is True:
-            if newest.folder is None:
-                raise ConfigError("; ".join([f"there is no whole checkpoint in {run} to resume from", *newest.broken]))
-            for sentence in newest.broken:
-                warnings.warn(f"{sentence}; going on from {newest.folder}", stacklevel=2)
-        if not self.args.allow_changed_settings:
-            if checkpoint and (lack := what_is_broken(Path(checkpoint))):
-                raise ConfigError(f"cannot go on from {checkpoint}, which is not whole: {lack}; take an earlier one")
-            if kept := checkpoint or newest.folder:
-                check_settings(Path(kept), self._settings(), resumed=bool(checkpoint))
-        if self.accelerator.is_main_process:
-            for function in self.reward_funcs:
-                if inspect.iscoroutinefunction(probe := getattr(function, "probe", None)):
-                    self._await(probe())
-        return super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save:  # one that is written anew is not whole meanwhile
-            (folder / STATE_FILE).unlink(missing_ok=True)
-        # Older checkpoints may go when this one is whole, not before.
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
-        finally:
-            self.args.save_total_limit = limit
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            if self._prompts:
-                self._channel_state.sampling = self._prompts.state()
-            save_state(folder, self._channel_state, self._settings())
-            _delete_older(self, folder.parent)
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        return repeatable_epochs(super()._get_train_sampler(*args, **kwargs))  # type: ignore[misc]
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if self.args.device.type == "cpu":
-            # Several processes on CPUs are told to load onto "cpu:0", a device that torch.load does not know.
-            torch.serialization.register_package(1000, _no_location, _onto_numbered_cpu)
-        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-        if checkpoint:
-            self._channel_state = load_state(Path(checkpoint))
-            if self._prompts:
-                self._prompts.restore(self._channel_state.sampling)
-
     def close_rewards(self) -> None:
         """Close the connections of rewards that hold some, in the loop they live in, and print what they spent."""
         loop = getattr(self, "async_loop", None) or getattr(self, "async_reward_loop", None) or self._own_loop
@@ -454,14 +388,6 @@ class RVPOTrainer(RVPOMixin, GRPOTrainer):  # type: ignore[misc]
             write_whole(card, text)
 
 
-def _no_location(storage: Any) -> None:
-    return None
-
-
-def _onto_numbered_cpu(storage: Any, location: str) -> Any:
-    return storage if location.startswith("cpu:") else None
-
-
 def _put_last(column: MutableSequence[float], values: Sequence[float]) -> None:
     """Put values in the place of those that TRL has just appended for the same rollouts."""
     for _ in range(min(len(values), len(column))):
@@ -495,21 +421,6 @@ def _with_config(trainer: str, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
         return (*args[:2], given, *args[3:])
     kwargs["args"] = given
     return args
-
-
-def _delete_older(trainer: Any, run: Path) -> None:
-    """Delete the checkpoints beyond `save_total_limit`, as transformers does."""
-    if hasattr(trainer, "_rotate_checkpoints"):  # transformers 4
-        trainer._rotate_checkpoints(use_mtime=True, output_dir=str(run))
-        return
-    from transformers.trainer_utils import rotate_checkpoints
-
-    rotate_checkpoints(
-        output_dir=str(run),
-        save_total_limit=trainer.args.save_total_limit,
-        best_model_checkpoint=trainer.state.best_model_checkpoint,
-        use_mtime=True,
-    )
 
 
 def _check_base(trainer: type) -> None:
