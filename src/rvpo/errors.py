@@ -21,6 +21,7 @@ __all__ = [
     "RewardError",
     "RvpoError",
     "StopRequestedError",
+    "reason",
     "unknown_name",
 ]
 
@@ -59,3 +60,12 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> ConfigError:
     near = get_close_matches(str(name), names, n=1)
     hint = f" did you mean '{near[0]}'?" if near else ""
     return ConfigError(f"unknown {kind} {name!r}:{hint} Known: {', '.join(names)}")
+
+
+def reason(error: Exception) -> str:
+    """Return what an exception says; that of Python's recursion limit has other words in every version.
+
+    >>> reason(RecursionError("Stack overflow (used 8156 kB)")), reason(ValueError("no JSON"))
+    ('nested too deep', 'no JSON')
+    """
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)

@@ -227,7 +227,7 @@ def test_a_long_value_is_not_repeated_in_a_message(tmp_path):
     ("text", "message"),
     [
         ('{"prompt": "a", "rubric": ["x"]}\n{"prompt": \n', r"own\.jsonl, line 2, column \d+: not JSON"),
-        ("[" * 100_000, r"own\.jsonl, line 1: JSON that cannot be read: maximum recursion depth"),
+        ("[" * 100_000, r"own\.jsonl, line 1: JSON that cannot be read: nested too deep"),
         ('{"prompt": ' + "9" * 5_000 + "}", r"own\.jsonl, line 1: JSON that cannot be read: Exceeds the limit"),
         ('["x"]\n', r"own\.jsonl, line 1: a row must be an object, got list"),
         ("", r"own\.jsonl has no rows"),

@@ -76,7 +76,7 @@ def test_a_cut_call_is_never_half_a_call(form):
         ('<|python_tag|>__import__("os").system("x")', "Expecting"),
         ('{"name": "Oslo", "population": 3}', "arguments"),
         ('[TOOL_CALLS]f{"a": ' + "9" * 5000 + "}", "digits"),
-        ("[TOOL_CALLS]f{" + '"a": {' * 100_000, "recursion"),
+        ("[TOOL_CALLS]f{" + '"a": {' * 100_000, "nested too deep"),
     ],
 )
 def test_what_cannot_be_read_is_said(text, why):

@@ -340,7 +340,7 @@ def test_correctness_is_zero_where_no_tool_is_expected(completion, truth):
 def test_comparing_values_that_are_too_deep_is_unequal():
     def nested():
         value = []
-        for _ in range(100_000):
+        for _ in range(1_000_000):  # 3.14 compares 100,000
             value = [value]
         return value
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from rvpo.audit.verifiers import flattened
-from rvpo.errors import ConfigError
+from rvpo.errors import ConfigError, reason
 from rvpo.text import listed, shown
 
 __all__ = ["SUFFIXES", "RowBatch", "as_floats", "floats", "head", "read_batches"]
@@ -88,7 +88,7 @@ def _readable(file: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
         hint = "; was it written to its end?" if file.suffix == ".parquet" else ""
-        raise ConfigError(f"{file} cannot be read as {file.suffix[1:]}: {shown(str(error), 200)}{hint}") from error
+        raise ConfigError(f"{file} cannot be read as {file.suffix[1:]}: {shown(reason(error), 200)}{hint}") from error
 
 
 def _parquet(file: Path, names: Sequence[str] | None, rows: int) -> Iterator[RowBatch]:

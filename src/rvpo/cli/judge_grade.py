@@ -15,7 +15,7 @@ from typing import IO, Any, NamedTuple
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rvpo.errors import ConfigError
+from rvpo.errors import ConfigError, reason
 from rvpo.files import write_whole
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Rubric
@@ -60,7 +60,7 @@ def read_answers(file: Path) -> list[AnswerLine]:
         try:
             of_row = list(_answers_of_row(whole(json.loads(line)), number))
         except (ValueError, RecursionError) as error:  # ConfigError is a ValueError
-            raise ConfigError(f"{file}, line {number}: {error}") from error
+            raise ConfigError(f"{file}, line {number}: {reason(error)}") from error
         for answer in of_row:
             first = line_of.setdefault(answer.name, number)
             if first != number:

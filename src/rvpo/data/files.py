@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.data.rows import Place
-from rvpo.errors import ConfigError
+from rvpo.errors import ConfigError, reason
 from rvpo.llm.json_text import whole
 
 __all__ = ["RawRow", "raw_rows"]
@@ -39,7 +39,7 @@ def raw_rows(name: str, split: str, limit: int | None = None) -> list[RawRow]:
     except ConfigError:
         raise
     except (OSError, ValueError, RecursionError, csv.Error) as error:
-        raise ConfigError(f"cannot read {name}: {error}") from error
+        raise ConfigError(f"cannot read {name}: {reason(error)}") from error
     if not rows:
         raise ConfigError(f"{name} has no rows")
     return rows
@@ -64,7 +64,7 @@ def _of_lines(path: Path) -> Iterator[RawRow]:
             except json.JSONDecodeError as error:
                 raise ConfigError(f"{place}, column {error.colno}: not JSON: {error.msg}") from error
             except (ValueError, RecursionError) as error:  # a number of too many digits, too deep
-                raise ConfigError(f"{place}: JSON that cannot be read: {error}") from error
+                raise ConfigError(f"{place}: JSON that cannot be read: {reason(error)}") from error
             yield place, _row(row, place)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from rvpo.errors import reason
 from rvpo.evals.bfcl_library import Calls, Case, documented, module, tools
 from rvpo.llm.thoughts import without_thoughts
 from rvpo.llm.tool_calls import ATTEMPT, text_with_calls
@@ -252,7 +253,7 @@ def _python_calls(listed: str) -> Calls:
             raise ValueError("something else than a call is in the list")
         return [_call(call) for call in calls]
     except (SyntaxError, MemoryError, RecursionError, TypeError, ArithmeticError) as error:
-        raise ValueError(f"no call in Python: {error}") from error
+        raise ValueError(f"no call in Python: {reason(error)}") from error
 
 
 def _call(node: ast.Call) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from rvpo.errors import ConfigError, unknown_name
+from rvpo.errors import ConfigError, reason, unknown_name
 from rvpo.llm.config import ServerConfig, check_whole, server_url
 from rvpo.llm.limits import MOST_MISSING
 from rvpo.llm.thoughts import TAGS
@@ -95,7 +95,7 @@ class JudgeConfig(ServerConfig):
         try:
             json.dumps(dict(self.extra), allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            raise ConfigError(f"extra must hold what JSON can: {error}") from None
+            raise ConfigError(f"extra must hold what JSON can: {reason(error)}") from None
 
     @classmethod
     def from_file(cls, file: Path | None, given: Mapping[str, Any]) -> "JudgeConfig":
@@ -110,7 +110,7 @@ class JudgeConfig(ServerConfig):
             try:
                 settings = yaml.safe_load(file.read_text(encoding="utf-8"))
             except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: bytes, no UTF-8
-                raise ConfigError(f"cannot read {file}: {error}") from error
+                raise ConfigError(f"cannot read {file}: {reason(error)}") from error
         if not isinstance(settings, dict):
             raise ConfigError(f"{file} must hold options of the judge, as 'model: NAME'")
         return cls.from_mapping(

@@ -16,6 +16,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rvpo.errors import reason
+
 __all__ = ["ATTEMPT", "MARKERS", "CalledText", "NativeCall", "template_form", "text_with_calls"]
 
 MARKERS = (
@@ -104,7 +106,7 @@ def text_with_calls(text: str, tools: Tools = ()) -> CalledText:
 
 
 def _reason(error: Exception) -> str:
-    return f"a call cannot be read: {error}"[:200]
+    return f"a call cannot be read: {reason(error)}"[:200]
 
 
 def _block(inside: str, name: str | None, tools: Tools) -> Iterable[NativeCall]:

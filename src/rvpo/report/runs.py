@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rvpo.errors import ConfigError
+from rvpo.errors import ConfigError, reason
 from rvpo.report.answers import LoggedPrompt, read_answers
 
 __all__ = [
@@ -87,7 +87,9 @@ def read_run(folder: Path, name: str) -> TrainingRun:
         entries: list[Any] = [json.loads(line) for line in [*whole, *_cut_off(last)] if line]
         steps, log = columns_of_log(entries)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{file} must hold one JSON object a line, as `rvpo train` writes it: {error}") from error
+        raise ConfigError(
+            f"{file} must hold one JSON object a line, as `rvpo train` writes it: {reason(error)}"
+        ) from error
     if not steps:
         raise ConfigError(f"{file} must hold logged steps of an RVPO trainer, with `rvpo/...`; it has none")
     has_evaluations = any(key.startswith("eval_") for entry in entries for key in entry)

@@ -35,6 +35,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rvpo.errors import reason
 from rvpo.llm.thoughts import without_thoughts
 from rvpo.rewards.completions import Completion, completion_text
 from rvpo.rewards.declarations import scalar_reward
@@ -256,7 +257,7 @@ def _read_call(line: str, number: int) -> ToolCall:
     try:
         value: object = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {number} is not JSON: {error}") from error
+        raise ValueError(f"line {number} is not JSON: {reason(error)}") from error
     if not isinstance(value, dict):
         raise ValueError(f"line {number} is not a JSON object")
     name, parameters = value.get("name"), value.get("parameters")
