@@ -36,8 +36,8 @@ def verl_gdpo(rewards: torch.Tensor) -> object:
 def peers() -> None:
     rewards = torch.rand(512, 16, 17)
     lost = rewards.masked_fill(torch.rand(rewards.shape) < 0.1, torch.nan)
-    found, ours, theirs = ratio(verl_gdpo(rewards), lambda: compute_advantages(rewards, method="gdpo"), 3)
-    print(f"(512, 16, 17)  gdpo: verl takes {found:.0f} times as long ({ours:.0f} ms against {theirs:.2f} ms)")
+    times, ours, theirs = ratio(verl_gdpo(rewards), lambda: compute_advantages(rewards, method="gdpo"), 3)
+    print(f"(512, 16, 17)  gdpo: verl takes {times:.0f} times as long ({ours:.0f} ms against {theirs:.2f} ms)")
     for what, values in (("complete", rewards), ("10 % missing", lost)):
         flat = values.reshape(-1, 17)
         trl = trl_advantages(flat, 16, "normalize_then_sum")
@@ -47,10 +47,10 @@ def peers() -> None:
                 result = compute_advantages(flat, method=method, group_size=16)
                 return result.stats if stats else result
 
-            found, ours, theirs = ratio(run, trl, 200)
+            times, ours, theirs = ratio(run, trl, 200)
             print(
                 f"(512, 16, 17)  {method}, {what}, {'with' if stats else 'without'} diagnostics: "
-                f"{found:.2f} of TRL's inline GDPO ({ours:.2f} ms against {theirs:.2f} ms)"
+                f"{times:.2f} of TRL's inline GDPO ({ours:.2f} ms against {theirs:.2f} ms)"
             )
 
 
@@ -59,8 +59,8 @@ def methods() -> None:
     rewards = torch.rand(512 * 16, 17)
     trl = trl_advantages(rewards, 16, "normalize_then_sum")
     for method in METHODS:
-        found, ours, theirs = ratio(partial(compute_advantages, rewards, method=method, group_size=16), trl, 100)
-        print(f"(512, 16, 17)  {method}: {found:.2f} of TRL's inline GDPO ({ours:.2f} ms against {theirs:.2f} ms)")
+        times, ours, theirs = ratio(partial(compute_advantages, rewards, method=method, group_size=16), trl, 100)
+        print(f"(512, 16, 17)  {method}: {times:.2f} of TRL's inline GDPO ({ours:.2f} ms against {theirs:.2f} ms)")
 
 
 def peak_memory() -> float:
@@ -79,9 +79,9 @@ def large(kind: str) -> None:
     before = peak_memory()
     compute_advantages(rewards)
     memory = (peak_memory() - before) / size
-    found, ours, theirs = ratio(lambda: compute_advantages(rewards).stats, copy, 5)
+    times, ours, theirs = ratio(lambda: compute_advantages(rewards).stats, copy, 5)
     print(
-        f"(65536, 16, 17)  rvpo, float32, {kind}: {found:.1f} of the time of one copy of the rewards "
+        f"(65536, 16, 17)  rvpo, float32, {kind}: {times:.1f} of the time of one copy of the rewards "
         f"({ours:.0f} ms against {theirs:.0f} ms); peak memory {memory:.1f} times the rewards beside them"
     )
 

@@ -43,16 +43,16 @@ def quantiles(mean: float, spread: float = SPREAD) -> np.ndarray:
     middle, variance = (mean - LOW) / (HIGH - LOW), (spread / (HIGH - LOW)) ** 2
     size = middle * (1 - middle) / variance - 1
     drawn = LOW + (HIGH - LOW) * np.random.default_rng(0).beta(middle * size, (1 - middle) * size, BIG)
-    return np.quantile(drawn - drawn.mean() + mean, [NORMAL.cdf(one) for one in GRID])
+    return np.quantile(drawn - drawn.mean() + mean, [NORMAL.cdf(point) for point in GRID])
 
 
 def paired(first: np.ndarray, second: np.ndarray, correlation: float) -> Sample:
     """Return what draws n pairs of scores with these quantiles whose normal numbers are correlated."""
 
     def draw(rng: np.random.Generator, number: int) -> Pairs:
-        one, other = rng.standard_normal((2, number))
-        other = correlation * one + sqrt(1 - correlation**2) * other
-        return np.interp(one, GRID, first), np.interp(other, GRID, second)
+        x, y = rng.standard_normal((2, number))
+        y = correlation * x + sqrt(1 - correlation**2) * y
+        return np.interp(x, GRID, first), np.interp(y, GRID, second)
 
     return draw
 
@@ -64,37 +64,37 @@ def answers(rng: np.random.Generator, number: int) -> Pairs:
 
 
 def one_test(sample: Sample, number: int, draws: int) -> Callable[[np.random.Generator], bool]:
-    def found(rng: np.random.Generator) -> bool:
+    def is_detected(rng: np.random.Generator) -> bool:
         return is_found(paired_test(*sample(rng, number), seed=int(rng.integers(2**31)), draws=draws, mid_p=True))
 
-    return found
+    return is_detected
 
 
 def seeds_test(sample: Sample, number: int, seeds: int, draws: int) -> Callable[[np.random.Generator], bool]:
     """Each training seed of each method has an effect of its own, as large as the items' standard error."""
 
-    def found(rng: np.random.Generator) -> bool:
+    def is_detected(rng: np.random.Generator) -> bool:
         drawn = [sample(rng, number) for _ in range(seeds)]
-        one, other = (np.concatenate([pair[at] + 0.03 * rng.standard_normal() for pair in drawn]) for at in (0, 1))
+        first, other = (np.concatenate([pair[at] + 0.03 * rng.standard_normal() for pair in drawn]) for at in (0, 1))
         blocks = np.repeat(np.arange(seeds), number)
-        return is_found(paired_test(one, other, blocks=blocks, seed=int(rng.integers(2**31)), draws=draws))
+        return is_found(paired_test(first, other, blocks=blocks, seed=int(rng.integers(2**31)), draws=draws))
 
-    return found
+    return is_detected
 
 
 def holm_test(sample: Sample, number: int, draws: int) -> Callable[[np.random.Generator], bool]:
     """Three methods against a baseline through `compare`, whose records are what a results folder holds."""
 
-    def found(rng: np.random.Generator) -> bool:
+    def is_detected(rng: np.random.Generator) -> bool:
         drawn = [*sample(rng, number), *sample(rng, number)]
         groups = {
-            f"method {at}": [[{"unit": str(place), "scores": {"s": float(x)}} for place, x in enumerate(one)]]
-            for at, one in enumerate(drawn)
+            f"method {at}": [[{"unit": str(place), "scores": {"s": float(x)}} for place, x in enumerate(pair)]]
+            for at, pair in enumerate(drawn)
         }
         made = compare(groups, "s", seed=int(rng.integers(2**31)), draws=draws)
-        return any(one.verdict != "no difference shown" for one in made)
+        return any(comparison.verdict != "no difference shown" for comparison in made)
 
-    return found
+    return is_detected
 
 
 def is_found(test: PairedTest) -> bool:
@@ -103,23 +103,23 @@ def is_found(test: PairedTest) -> bool:
 
 def theory(sample: Sample, number: int) -> dict[str, float]:
     """Return the power of the normal approximation, and what it is made of, from very many pairs."""
-    one, other = sample(np.random.default_rng(1), BIG)
-    error = float((one - other).std() / sqrt(number))
+    first, other = sample(np.random.default_rng(1), BIG)
+    error = float((first - other).std() / sqrt(number))
     shift = (RVPO - GDPO) / error
     return {
-        "standard_error_of_a_mean": float(one.std() / sqrt(number)),
-        "correlation": float(np.corrcoef(one, other)[0, 1]),
+        "standard_error_of_a_mean": float(first.std() / sqrt(number)),
+        "correlation": float(np.corrcoef(first, other)[0, 1]),
         "standard_error_of_the_difference": error,
         "power_by_theory": NORMAL.cdf(shift - 1.96) + NORMAL.cdf(-shift - 1.96),
     }
 
 
-def measured(name: str, found: Callable[[np.random.Generator], bool], simulations: int, **told: float) -> dict:
+def measured(name: str, is_detected: Callable[[np.random.Generator], bool], simulations: int, **about: float) -> dict:
     """Return and print how often something is found; every simulation has a seed of its own."""
-    hits = sum(found(np.random.default_rng([7, number])) for number in range(simulations))
+    hits = sum(is_detected(np.random.default_rng([7, number])) for number in range(simulations))
     low, high = wilson(hits / simulations, simulations)
-    row = {"name": name, "found": hits / simulations, "low": low, "high": high, "simulations": simulations, **told}
-    beside = "".join(f", {key.replace('_', ' ')} {value:.4g}" for key, value in told.items())
+    row = {"name": name, "found": hits / simulations, "low": low, "high": high, "simulations": simulations, **about}
+    beside = "".join(f", {key.replace('_', ' ')} {value:.4g}" for key, value in about.items())
     print(f"{name}: {hits / simulations:.3f} [{low:.3f}, {high:.3f}] of {simulations}{beside}", flush=True)
     return row
 

@@ -80,11 +80,11 @@ def execute(monkeypatch):
 def test_rows_in_any_order_are_those_of_whole_groups():
     order = [3, 0, 7, 5, 2, 6, 1, 4]
     shuffled = [REWARDS[row] for row in order]
-    found = advantages_of_rows(shuffled, ["ab"[row // 4] for row in order], method="rvpo", k=2.0)
-    np.testing.assert_allclose(found, expected(REWARDS, 4)[order])
+    advantages = advantages_of_rows(shuffled, ["ab"[row // 4] for row in order], method="rvpo", k=2.0)
+    np.testing.assert_allclose(advantages, expected(REWARDS, 4)[order])
     tokens = torch.tensor([[row // 4, 9] for row in order])
     of_torch = advantages_of_rows(torch.tensor(shuffled, dtype=torch.float64), tokens, method="rvpo", k=2.0)
-    np.testing.assert_array_equal(of_torch, found)
+    np.testing.assert_array_equal(of_torch, advantages)
     halves = [[1.0, 0.5], [0.0, 1.0]]  # exact in bfloat16
     of_half = advantages_of_rows(torch.tensor(halves, dtype=torch.bfloat16), [1, 1])
     np.testing.assert_array_equal(of_half, advantages_of_rows(halves, [1, 1]))
@@ -92,16 +92,16 @@ def test_rows_in_any_order_are_those_of_whole_groups():
 
 def test_prompts_may_have_different_numbers_of_rollouts():
     rewards = [[1.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 1.0]]
-    found = advantages_of_rows(rewards, [5, 6, 5, 6, 5], method="gdpo", whiten=False, eps=0.0)
+    advantages = advantages_of_rows(rewards, [5, 6, 5, 6, 5], method="gdpo", whiten=False, eps=0.0)
     # Prompt 5: channel 1 is dead, channel 2 has 0, 1, 1: mean 2/3, sample deviation 1/sqrt(3). Prompt 6: 0 and 0 dead,
     # 0 and 1: mean 1/2, deviation 1/sqrt(2).
     root3, root2 = math.sqrt(3), math.sqrt(2)
-    np.testing.assert_allclose(found, [-2 / root3, -1 / root2, 1 / root3, 1 / root2, 1 / root3])
+    np.testing.assert_allclose(advantages, [-2 / root3, -1 / root2, 1 / root3, 1 / root2, 1 / root3])
 
 
 def test_a_row_alone_with_its_prompt_gets_0_and_moves_no_other():
-    found = advantages_of_rows([*REWARDS, [1.0, 1.0, 1.0]], [*"aaaabbbb", "c"], method="rvpo", k=2.0)
-    np.testing.assert_allclose(found, [*expected(REWARDS, 4), 0.0])
+    advantages = advantages_of_rows([*REWARDS, [1.0, 1.0, 1.0]], [*"aaaabbbb", "c"], method="rvpo", k=2.0)
+    np.testing.assert_allclose(advantages, [*expected(REWARDS, 4), 0.0])
 
 
 def test_rows_that_are_all_alone_are_refused():
@@ -192,10 +192,10 @@ SOURCES = Path(os.environ.get("RVPO_ENGINES", DOCUMENT.parents[1] / ".engines"))
 
 def source(package, file):
     """The path of a file in the release of a package; skips without it."""
-    found = [*SOURCES.glob(f"{package}-*/{file}"), *SOURCES.glob(f"{package}-*/*.data/purelib/{file}")]
-    if not found:
+    files = [*SOURCES.glob(f"{package}-*/{file}"), *SOURCES.glob(f"{package}-*/*.data/purelib/{file}")]
+    if not files:
         pytest.skip(f"{file} is not here; make engines gets it")
-    return found[0]
+    return files[0]
 
 
 def definitions(file, wanted, names=()):
@@ -203,19 +203,19 @@ def definitions(file, wanted, names=()):
 
     Modules that these name and that cannot be imported here are given by `names`.
     """
-    found = [
+    advantages = [
         node
         for node in ast.parse(file.read_text()).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in wanted
     ]
-    assert sorted(node.name for node in found) == sorted(wanted)
-    for node in found:
+    assert sorted(node.name for node in advantages) == sorted(wanted)
+    for node in advantages:
         if isinstance(node, ast.ClassDef) and wanted[node.name] is not None:
             node.bases, node.decorator_list = [], []
             node.body = [part for part in node.body if getattr(part, "name", None) in wanted[node.name]]
             assert sorted(part.name for part in node.body) == sorted(wanted[node.name])
     lazy = ast.ImportFrom("__future__", [ast.alias("annotations")], 0)
-    module = ast.fix_missing_locations(ast.Module([lazy, *found], []))
+    module = ast.fix_missing_locations(ast.Module([lazy, *advantages], []))
     names = {"torch": torch, "np": np, **dict(names)}
     exec(compile(module, str(file), "exec"), names)  # a released package's own code
     return names
@@ -243,9 +243,9 @@ def test_ms_swift(execute):
         advantage_estimator="grpo", scale_rewards="group", _metrics={"train": Lists(list), "eval": Lists(list)},
         _logs={"rewards": Lists(list)},
     )  # fmt: skip
-    found = trainer._compute_advantages(None, torch.tensor(REWARDS), None)
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found, expected(REWARDS, 4), atol=1e-6)
+    advantages = trainer._compute_advantages(None, torch.tensor(REWARDS), None)
+    assert advantages.dtype == torch.float32
+    np.testing.assert_allclose(advantages, expected(REWARDS, 4), atol=1e-6)
     assert trainer._metrics["train"]["rewards/b/mean"] == [pytest.approx(4 / 7)]
     trainer.model.training = False
     np.testing.assert_allclose(
@@ -289,13 +289,15 @@ def test_openrlhf(execute):
                 index=index, info=info, rewards=torch.zeros(len(index)), action_mask=mask, kl=torch.zeros(mask.shape)
             )
         )
-    found = maker.compute_advantages_and_returns(experiences)
-    assert not [key for one in found for key in one.info if key.startswith("rvpo/")]
+    experiences_after = maker.compute_advantages_and_returns(experiences)
+    assert not [key for experience in experiences_after for key in experience.info if key.startswith("rvpo/")]
     # On every token, then whitened over tokens with the biased deviation, as the engine does.
     whole = expected(REWARDS, 4, whiten=False)[order]
     tokens = np.repeat(whole, lengths[order])
     np.testing.assert_allclose(
-        torch.cat([one.advantages[:, 0] for one in found]), (whole - tokens.mean()) / tokens.std(), atol=1e-5
+        torch.cat([experience.advantages[:, 0] for experience in experiences_after]),
+        (whole - tokens.mean()) / tokens.std(),
+        atol=1e-5,
     )
 
 
@@ -346,10 +348,10 @@ def test_skyrl(execute):
     rows = [[None if math.isnan(value) else value for value in row] for row in REWARDS]
     output = {"env_metrics": [{"rvpo_rewards": row} for row in rows]}
     made = trainer.convert_to_training_input(output, ["a"] * 4 + ["b"] * 4)
-    found = trainer.compute_advantages_and_returns(made)["advantages"]
-    assert found.shape == (10, 3)
-    np.testing.assert_allclose(found[:8, 1], expected(REWARDS, 4), atol=1e-6)  # the padding takes part in nothing
-    np.testing.assert_array_equal(found[8:], 0.0)
+    advantages = trainer.compute_advantages_and_returns(made)["advantages"]
+    assert advantages.shape == (10, 3)
+    np.testing.assert_allclose(advantages[:8, 1], expected(REWARDS, 4), atol=1e-6)  # the padding takes part in nothing
+    np.testing.assert_array_equal(advantages[8:], 0.0)
     with contextlib.suppress(LookupError):
         snippet.ROWS.get()
         pytest.fail("the rows of one batch are left for the next")

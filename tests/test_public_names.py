@@ -28,7 +28,7 @@ def test_the_table_has_the_names_that_the_module_exports(module):
 
 @pytest.mark.parametrize("module", ROWS)
 def test_every_public_function_and_class_says_what_it_is(module):
-    found = importlib.import_module(module)
-    things = {name: getattr(found, name) for name in names(module)}
+    imported = importlib.import_module(module)
+    things = {name: getattr(imported, name) for name in names(module)}
     defined = {name: thing for name, thing in things.items() if inspect.isfunction(thing) or inspect.isclass(thing)}
     assert [name for name, thing in defined.items() if not thing.__doc__] == []

@@ -96,8 +96,8 @@ def test_what_goes_with_a_recipe(file, to_accelerate):
 
 
 def test_every_other_configuration_is_read():
-    found = {file.relative_to(CONFIGS).parts[0] for file in CONFIGS.rglob("*.yaml")}
-    assert found == {"paper", "with", "rlla_tiny.yaml"}
+    folders = {file.relative_to(CONFIGS).parts[0] for file in CONFIGS.rglob("*.yaml")}
+    assert folders == {"paper", "with", "rlla_tiny.yaml"}
     _, args, _ = train.configure(train.read(["--config", str(CONFIGS / "rlla_tiny.yaml")]))
     assert args.k_end == 2.0
 

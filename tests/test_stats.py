@@ -80,11 +80,11 @@ def test_the_verdict_follows_the_level():
 @given(PAIRS)
 def test_swapping_a_and_b_mirrors_everything_but_p(pairs):
     a, b = columns(pairs)
-    one, other = paired_test(a, b, draws=200), paired_test(b, a, draws=200)
-    assert one.p_value == other.p_value
-    assert one.difference == -other.difference
-    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), nan_ok=True)
-    assert one.effect_size == pytest.approx(-other.effect_size, nan_ok=True)
+    first, other = paired_test(a, b, draws=200), paired_test(b, a, draws=200)
+    assert first.p_value == other.p_value
+    assert first.difference == -other.difference
+    assert (first.low, first.high) == pytest.approx((-other.high, -other.low), nan_ok=True)
+    assert first.effect_size == pytest.approx(-other.effect_size, nan_ok=True)
 
 
 @FEW
@@ -197,16 +197,16 @@ def test_every_block_counts_once_whatever_its_size():
 
 def test_a_small_block_is_drawn_from_as_often_as_it_is_large():
     # Drawn blocks have mean 0 or 4 whichever pairs are drawn, so their average is 0, 2 or 4.
-    found = bootstrap_interval([0.0, 0.0, 0.0, 4.0], blocks=["wide", "wide", "wide", "narrow"])
-    assert (found.low, found.mean, found.high) == (0.0, 2.0, 4.0)
+    interval = bootstrap_interval([0.0, 0.0, 0.0, 4.0], blocks=["wide", "wide", "wide", "narrow"])
+    assert (interval.low, interval.mean, interval.high) == (0.0, 2.0, 4.0)
 
 
 def test_the_order_of_pairs_and_labels_does_not_matter_to_p():
     rng = np.random.default_rng(7)
     a, b, labels = rng.random(24), rng.random(24), np.arange(24) % 4
     order = rng.permutation(24)
-    one, other = paired_test(a, b, blocks=labels), paired_test(a[order], b[order], blocks=labels[order])
-    assert (one.p_value, one.difference) == pytest.approx((other.p_value, other.difference))
+    first, other = paired_test(a, b, blocks=labels), paired_test(a[order], b[order], blocks=labels[order])
+    assert (first.p_value, first.difference) == pytest.approx((other.p_value, other.difference))
 
 
 def test_blocks_lost_as_a_whole_are_no_units():
@@ -219,10 +219,10 @@ def test_the_interval_with_blocks_has_the_variance_of_both_stages():
     rng = np.random.default_rng(8)
     values = rng.normal(0, 1, (40, 1)) + rng.normal(0, 3, (40, 5))
     labels = np.repeat(np.arange(40), 5)
-    found = bootstrap_interval(values.ravel(), blocks=labels)
+    interval = bootstrap_interval(values.ravel(), blocks=labels)
     variance = (values.mean(axis=1).var() + values.var(axis=1).mean() / 5) / 40
     expected = 2 * NormalDist().inv_cdf(0.975) * math.sqrt(variance)
-    assert found.high - found.low == pytest.approx(expected, rel=0.06)
+    assert interval.high - interval.low == pytest.approx(expected, rel=0.06)
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
@@ -293,14 +293,14 @@ def test_bad_input_is_an_error_that_names_it(call, message):
 
 def test_a_ratio_is_of_means_and_its_interval_over_pairs():
     # (1 + 3) / (1 + 1) = 2; a draw of two pairs gives 1, 2 or 3, the ends with a quarter each.
-    found = bootstrap_ratio([1.0, 3.0, None], [1.0, 1.0, 5.0])
-    assert (found.value, found.low, found.high, found.pairs) == (2.0, 1.0, 3.0, 2)
+    ratio = bootstrap_ratio([1.0, 3.0, None], [1.0, 1.0, 5.0])
+    assert (ratio.value, ratio.low, ratio.high, ratio.pairs) == (2.0, 1.0, 3.0, 2)
 
 
 def test_draws_without_a_baseline_are_left_out():
     # Draws of the second pair alone have no ratio; all others have a = 2 b.
-    found = bootstrap_ratio([4.0, 0.0], [2.0, 0.0])
-    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+    ratio = bootstrap_ratio([4.0, 0.0], [2.0, 0.0])
+    assert (ratio.value, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
 
 
 def test_a_ratio_to_nothing_is_nothing():
@@ -311,11 +311,11 @@ def test_a_ratio_to_nothing_is_nothing():
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "told"),
+    ("a", "b", "message"),
     [([1.0], [1.0, 2.0], "equal lengths"), ([None], [1.0], "complete pairs"), ([1.0], [-1.0], "b >= 0")],
 )
-def test_what_has_no_ratio_is_an_error(a, b, told):
-    with pytest.raises(ConfigError, match=told):
+def test_what_has_no_ratio_is_an_error(a, b, message):
+    with pytest.raises(ConfigError, match=message):
         bootstrap_ratio(a, b)
 
 

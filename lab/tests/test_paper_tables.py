@@ -13,10 +13,13 @@ def entry(value, **more):
 
 
 def summary(value, *, step=0, benchmark="healthbench", headline="overall", **scores):
-    found = {headline: entry(max(value, 0.0), unclipped=value), **{name: entry(one) for name, one in scores.items()}}
+    scores_of_run = {
+        headline: entry(max(value, 0.0), unclipped=value),
+        **{name: entry(score) for name, score in scores.items()},
+    }
     return {
         "benchmark": benchmark, "headline": headline, "item_score": "overall", "label": f"step {step}", "step": step,
-        "scores": found, "shown": list(found), "answers": {"asked": 4}, "unparsed": 1,
+        "scores": scores_of_run, "shown": list(scores_of_run), "answers": {"asked": 4}, "unparsed": 1,
     }  # fmt: skip
 
 
@@ -47,13 +50,13 @@ def rows(text, start):
     ],
 )
 def test_names_are_read(name, size, method, risk, key):
-    one = run(name, 0.1)
-    assert (one.size, one.method, one.risk, one.key) == (size, method, risk, key)
+    scored = run(name, 0.1)
+    assert (scored.size, scored.method, scored.risk, scored.key) == (size, method, risk, key)
 
 
 def test_best_is_taken_before_clipping_and_final_is_the_last():
-    one = run("7B GDPO", -0.3, -0.1, -0.2)
-    assert (one.best["step"], one.final["step"]) == (1, 2)
+    scored = run("7B GDPO", -0.3, -0.1, -0.2)
+    assert (scored.best["step"], scored.final["step"]) == (1, 2)
     assert run("x", 0.2, 0.2).best["step"] == 0  # the first of equals
 
 
@@ -101,17 +104,17 @@ def test_gpqa_and_bfcl_and_any_other():
 
 
 def test_what_is_missing_is_told_with_its_reach():
-    one = run("7B GDPO", 0.5)
-    one.summaries[0]["scores"]["overall"] |= {"missing": 1, "items": 3, "bounds": [0.25, 0.75]}
-    assert "- 7B GDPO, step 0: 1 of 4 missing; with them 0.250 to 0.750" in tables([one])
+    scored = run("7B GDPO", 0.5)
+    scored.summaries[0]["scores"]["overall"] |= {"missing": 1, "items": 3, "bounds": [0.25, 0.75]}
+    assert "- 7B GDPO, step 0: 1 of 4 missing; with them 0.250 to 0.750" in tables([scored])
 
 
 def test_tests_are_made_within_a_size_against_gdpo():
     def scored(name, *values):
         records = [record(str(at), value, name="overall") for at, value in enumerate(values)]
-        found = summary(sum(values) / len(values))
-        found["scores"]["overall"] = mean_score(records, "overall") | {"unclipped": sum(values) / len(values)}
-        return Run(name, (found,), (records,))
+        overall = summary(sum(values) / len(values))
+        overall["scores"]["overall"] = mean_score(records, "overall") | {"unclipped": sum(values) / len(values)}
+        return Run(name, (overall,), (records,))
 
     low = [0.1, 0.2, 0.0, 0.3, 0.1, 0.2, 0.0, 0.1]
     runs = [
@@ -124,7 +127,7 @@ def test_tests_are_made_within_a_size_against_gdpo():
     assert final[-1] == "higher"
     assert "p < 0.001 for RVPO against GDPO" in text  # quoted
     assert len(rows(text, "final")) == 1  # the 7B run stands alone
-    assert "Paired tests" not in tables([Run(one.name, one.summaries) for one in runs])
+    assert "Paired tests" not in tables([Run(scored.name, scored.summaries) for scored in runs])
 
 
 def test_a_bar_in_a_name_breaks_no_table():

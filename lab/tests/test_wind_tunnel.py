@@ -167,8 +167,8 @@ def test_opponents_are_others_as_often_as_asked_and_each_equally_often():
 def test_the_first_instances_do_not_depend_on_how_many_there_are():
     few = draw_instances(SimulationSettings(instances=3))
     many = draw_instances(SimulationSettings(instances=300))
-    for one, other in zip(few, many, strict=True):
-        assert (one == other[:3]).all()
+    for first, other in zip(few, many, strict=True):
+        assert (first == other[:3]).all()
 
 
 @pytest.mark.parametrize(
@@ -189,20 +189,20 @@ def test_every_instance_is_a_batch_of_its_own(text, missing):
     rewards[0] = 1.0  # dead throughout
     rewards[1] = np.nan
     contender = SimulatedMethod.parse(text)
-    found = instance_advantages(rewards, contender, 1.7)
+    result = instance_advantages(rewards, contender, 1.7)
     for i in range(6):
         alone = rvpo.compute_advantages(rewards[i], method=contender.method, k=1.7, **contender.options)
-        assert found[i] == pytest.approx(alone.advantages.ravel(), abs=1e-9)
+        assert result[i] == pytest.approx(alone.advantages.ravel(), abs=1e-9)
 
 
 def test_the_gradient_is_the_mean_of_the_score_times_the_advantage():
     rng = np.random.default_rng(9)
     advantages, probabilities = rng.normal(size=(2, 6)), rng.uniform(0.1, 0.9, (2, 3))
     decisions = rng.random((2, 6, 3)) < 0.5
-    found = policy_gradient(advantages, decisions, probabilities)
+    result = policy_gradient(advantages, decisions, probabilities)
     for i, j in np.ndindex(2, 3):
         terms = [advantages[i, n] * (decisions[i, n, j] - probabilities[i, j]) for n in range(6)]
-        assert found[i, j] == pytest.approx(sum(terms) / 6)
+        assert result[i, j] == pytest.approx(sum(terms) / 6)
 
 
 def test_in_expectation_the_gradient_is_that_of_the_pass_rate():
@@ -223,7 +223,7 @@ def test_two_steps_agree_with_a_plain_loop(monkeypatch):
     steps = [draws_from(uniforms(seed, 3, 12, 5), instances.opponents) for seed in (20, 21)]
     waiting = iter(steps)
     monkeypatch.setattr(training, "_draw", lambda *_: next(waiting))
-    found = simulate(asked, [RVPO]).final[RVPO.name]
+    result = simulate(asked, [RVPO]).final[RVPO.name]
     for i in range(3):
         theta = instances.logits[i].copy()
         for draws, k in zip(steps, (0.5, 1.25), strict=True):
@@ -235,7 +235,9 @@ def test_two_steps_agree_with_a_plain_loop(monkeypatch):
                 met[n, j] = x[n, j] and not (opponent >= 0 and x[n, opponent])
             a = rvpo.compute_advantages(met.reshape(2, 6, 5), method="rvpo", k=k).advantages.ravel()
             theta += 0.7 * np.mean([a[n] * (x[n] - p) for n in range(12)], axis=0)
-        assert found[i] == pytest.approx(pass_rates(sigmoid(theta[None]), instances.opponents[i : i + 1])[0], abs=1e-9)
+        assert result[i] == pytest.approx(
+            pass_rates(sigmoid(theta[None]), instances.opponents[i : i + 1])[0], abs=1e-9
+        )
 
 
 def test_methods_share_their_random_numbers_and_do_not_disturb_each_other():
@@ -268,16 +270,16 @@ def test_flips_and_losses_are_as_frequent_as_asked():
 
 
 def test_the_same_seed_gives_the_same_rates_and_another_one_does_not():
-    one, other = (simulate(SimulationSettings(**BRIEF, seed=seed), [RVPO]).final[RVPO.name] for seed in (3, 4))
-    assert (simulate(SimulationSettings(**BRIEF, seed=3), [RVPO]).final[RVPO.name] == one).all()
-    assert (one != other).any()
+    first, other = (simulate(SimulationSettings(**BRIEF, seed=seed), [RVPO]).final[RVPO.name] for seed in (3, 4))
+    assert (simulate(SimulationSettings(**BRIEF, seed=3), [RVPO]).final[RVPO.name] == first).all()
+    assert (first != other).any()
 
 
 def test_without_any_verdict_nothing_is_learnt(monkeypatch):
     monkeypatch.setattr(training, "BLOCK", 2 * 60)  # two instances at once: blocks keep the order
-    found = simulate(SimulationSettings(**BRIEF, missing=1.0))
-    for rates in found.final.values():
-        assert rates == pytest.approx(found.instances.base_rates, abs=1e-12)
+    result = simulate(SimulationSettings(**BRIEF, missing=1.0))
+    for rates in result.final.values():
+        assert rates == pytest.approx(result.instances.base_rates, abs=1e-12)
 
 
 def test_noise_of_1_turns_the_first_step_of_gdpo_around():
@@ -296,9 +298,9 @@ def test_noise_of_1_turns_the_first_step_of_gdpo_around():
 
 def test_verdicts_that_are_half_noise_teach_nothing_on_average():
     asked = SimulationSettings(channels=4, group_size=8, groups=1, steps=1, instances=3000, noise=0.5)
-    found = simulate(asked, [GDPO])
-    instances = found.instances
-    change = found.final["gdpo"] - instances.base_rates
+    result = simulate(asked, [GDPO])
+    instances = result.instances
+    change = result.final["gdpo"] - instances.base_rates
     assert abs(change.mean()) < 4 * change.mean(axis=1).std() / math.sqrt(3000)
 
 
@@ -326,18 +328,18 @@ def test_progress_ends_at_the_total(monkeypatch):
 def test_measures_by_hand():
     # Sorted by base rate the rates are 0.1, 0.9, 0.5, 0.2, 0.8, 1.0; thirds of two.
     rates, base_rates = np.array([[0.5, 0.1, 0.9, 1.0, 0.2, 0.8]]), np.array([[0.3, 0.1, 0.2, 0.6, 0.4, 0.5]])
-    found = {name: float(value[0]) for name, value in measures(rates, base_rates).items()}
+    result = {name: float(value[0]) for name, value in measures(rates, base_rates).items()}
     expected = {"mean": 3.5 / 6, "lowest_third": 0.15, "neglected": 1 / 3, "hard": 0.5, "medium": 0.35, "easy": 0.9}
-    assert found == pytest.approx(expected)
-    assert list(found) == list(expected)
+    assert result == pytest.approx(expected)
+    assert list(result) == list(expected)
 
 
 def test_measures_of_few_criteria():
     two = measures(np.array([[0.2, 0.6]]), np.array([[0.1, 0.2]]))
     assert "medium" not in two
     assert (two["hard"][0], two["easy"][0], two["lowest_third"][0]) == (0.2, 0.6, 0.2)
-    one = measures(np.array([[0.2]]), np.array([[0.1]]))
-    assert (one["hard"][0], one["easy"][0], one["neglected"][0]) == (0.2, 0.2, 1.0)
+    single = measures(np.array([[0.2]]), np.array([[0.1]]))
+    assert (single["hard"][0], single["easy"][0], single["neglected"][0]) == (0.2, 0.2, 1.0)
 
 
 def test_the_lowest_third_is_rounded_up_and_the_parts_by_base_rate_leave_a_middle():

@@ -279,16 +279,16 @@ def advice(*methods, groups=100, channels=None):
     ],
 )
 def test_a_method_is_advised_from_its_thresholds_on(ahead, groups, taken):
-    found = advice(method("cvar", lowest=0.4, ahead=ahead), groups=groups)
-    assert (found.method, found.ks) == (taken, ())
+    advised = advice(method("cvar", lowest=0.4, ahead=ahead), groups=groups)
+    assert (advised.method, advised.ks) == (taken, ())
 
 
 def test_ks_within_0_02_of_the_best_are_as_good():
     lowest = {5: 0.375 - BIT, 1: 0.355, 2: 0.375, 0.5: 0.355 - BIT}
     forms = [method(f"rvpo k={k:g}", lowest=value, ahead=0.1) for k, value in lowest.items()]
-    found = advice(method("cvar", lowest=0.37, ahead=0.1), method("rvpo_policy k=3", lowest=0.37, ahead=0.1), *forms)
-    assert (found.method, found.ks) == ("rvpo", (1.0, 2.0, 5.0))
-    assert found.text == (
+    advised = advice(method("cvar", lowest=0.37, ahead=0.1), method("rvpo_policy k=3", lowest=0.37, ahead=0.1), *forms)
+    assert (advised.method, advised.ks) == ("rvpo", (1.0, 2.0, 5.0))
+    assert advised.text == (
         "take rvpo with k 1 to 5: projected lowest third 0.38 against 0.30 under gdpo (+0.10 [+0.10, +0.10]), "
         "all 0.38 against 0.30"
     )
@@ -330,8 +330,8 @@ def test_a_channel_that_does_not_rise_is_at_risk_below_0_3(level, expected):
 def test_recent_and_drift_are_of_thirds_of_the_steps():
     steps = 10 + np.array([0.0, 1.0, 1.001, 1.999, 2.0, 3.0])
     values = np.repeat(2.0 ** np.arange(6), 2).reshape(6, 2, 1)
-    (found,) = audit_groups([Groups(values, step=steps)], ["a"], methods=["gdpo"], draws=2).channels
-    assert (found.recent.value, found.drift.value) == (24.0, 24.0 - 1.5)
+    (report,) = audit_groups([Groups(values, step=steps)], ["a"], methods=["gdpo"], draws=2).channels
+    assert (report.recent.value, report.drift.value) == (24.0, 24.0 - 1.5)
 
 
 @pytest.mark.parametrize(
@@ -399,16 +399,16 @@ def test_a_method_is_ahead_by_the_difference_of_the_lowest_thirds():
 def test_the_error_of_a_pair_of_equal_correlations_is_0_up_to_rounding():
     for seed in range(20):
         group = np.random.default_rng(seed).random((1, 5, 2))
-        ((found),) = audit_groups([Groups(group.repeat(30, axis=0))], ["a", "b"], methods=["gdpo"], draws=2).pairs
-        assert 0 <= found.error < 1e-6
+        (correlation,) = audit_groups([Groups(group.repeat(30, axis=0))], ["a", "b"], methods=["gdpo"], draws=2).pairs
+        assert 0 <= correlation.error < 1e-6
 
 
 def test_the_correlation_of_a_pair_has_an_error_from_two_groups_on():
     values = np.random.default_rng(0).random((2, 5, 2))
     errors = []
     for groups in (values[:1], values):
-        (found,) = audit_groups([Groups(groups)], ["a", "b"], methods=["gdpo"], draws=2).pairs
-        errors.append(found.error)
+        (correlation,) = audit_groups([Groups(groups)], ["a", "b"], methods=["gdpo"], draws=2).pairs
+        errors.append(correlation.error)
     correlations = [np.corrcoef(group.T)[0, 1] for group in values]
     assert math.isnan(errors[0])
     assert errors[1] == pytest.approx(np.std(correlations, ddof=1) / math.sqrt(2))

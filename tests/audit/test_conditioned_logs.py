@@ -29,23 +29,23 @@ def conditioned(values, otherwise=0.0):
 def test_the_audit_is_that_of_conditioned_rewards(text, otherwise, once):
     values = rewards()
     blocks = [Groups(values[:15]), Groups(values[15:])]
-    found = audit_groups(blocks if once else lambda: blocks, ["hard", "easy"], conditions={"easy": text}, **METHODS)
+    result = audit_groups(blocks if once else lambda: blocks, ["hard", "easy"], conditions={"easy": text}, **METHODS)
     expected = audit_groups([Groups(conditioned(values, otherwise))], ["hard", "easy"], **METHODS)
-    for ours, theirs in zip(found.channels, expected.channels, strict=True):
+    for ours, theirs in zip(result.channels, expected.channels, strict=True):
         assert ours.mean.value == pytest.approx(theirs.mean.value)
         for signal in ("gdpo", "rvpo_policy k=2"):
             assert ours.forecasts[signal].change.value == pytest.approx(theirs.forecasts[signal].change.value)
     known = values[..., 0][~np.isnan(values[..., 0])]
-    assert found.reading[-1].startswith(f"easy only if {text}")
-    assert found.reading[-1].endswith(f"not met by {100 * (known < 1).mean():.0f} % of the rollouts")
+    assert result.reading[-1].startswith(f"easy only if {text}")
+    assert result.reading[-1].endswith(f"not met by {100 * (known < 1).mean():.0f} % of the rollouts")
 
 
 def test_a_log_is_read_twice_with_the_condition_applied_each_time(monkeypatch):
     monkeypatch.setattr("rvpo.audit.analysis.KEPT_BYTES", 0)
     values = rewards()
-    found = audit_groups(lambda: [Groups(values)], ["hard", "easy"], conditions={"easy": "hard >= 1"}, **METHODS)
+    result = audit_groups(lambda: [Groups(values)], ["hard", "easy"], conditions={"easy": "hard >= 1"}, **METHODS)
     expected = audit_groups([Groups(conditioned(values))], ["hard", "easy"], **METHODS)
-    assert found.channel("easy").mean.value == pytest.approx(expected.channel("easy").mean.value)
+    assert result.channel("easy").mean.value == pytest.approx(expected.channel("easy").mean.value)
 
 
 def write(file, values):

@@ -39,8 +39,8 @@ def test_a_forecast_is_the_covariance_per_unit_of_advantage(method):
     expected = forecast(values, advantages) / np.sqrt(np.mean(spreads))
     result = audit_groups([Groups(values)], list("abcd"), methods=[method], ks=[2.0], draws=10)
     (signal,) = result.methods
-    found = [channel.forecasts[signal.name].change.value for channel in result.channels]
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    changes = [channel.forecasts[signal.name].change.value for channel in result.channels]
+    np.testing.assert_allclose(changes, expected, rtol=1e-9)
 
 
 def test_whitening_and_recentring_leave_a_forecast_as_it_is():
@@ -144,8 +144,8 @@ def test_intervals_are_those_of_a_plain_bootstrap():
     result = audit_groups([Groups(values)], list("abcd"), methods=["gdpo"], draws=4000)
     draw = np.random.default_rng(1)
     drawn = [values[draw.integers(0, 60, 60), :, 0].mean() for _ in range(4000)]
-    found = result.channel("a").mean
-    np.testing.assert_allclose([found.low, found.high], np.quantile(drawn, [0.025, 0.975]), atol=0.01)
+    mean = result.channel("a").mean
+    np.testing.assert_allclose([mean.low, mean.high], np.quantile(drawn, [0.025, 0.975]), atol=0.01)
 
 
 def test_the_same_seed_gives_the_same_audit():
@@ -166,8 +166,8 @@ def test_groups_of_unequal_size_are_as_groups_filled_with_missing_rollouts():
     advantages = compute_advantages(kept, method="gdpo", whiten=False).advantages
     present = [a[:n].var(ddof=1) for a, n in zip(advantages, size[size > 1], strict=True)]
     expected = forecast(kept, advantages) / np.sqrt(np.mean(present))
-    found = [channel.forecasts["gdpo"].change.value for channel in result.channels]
-    np.testing.assert_allclose(found, expected)
+    changes = [channel.forecasts["gdpo"].change.value for channel in result.channels]
+    np.testing.assert_allclose(changes, expected)
 
 
 def test_criteria_of_one_kind_are_one_channel_but_weigh_one_by_one():

@@ -51,20 +51,20 @@ def result():
 
 def test_the_page_says_everything_and_runs_nothing(result):
     text = audit_page(result, compare(result, result))
-    found = Tags(text)
-    assert {"script", "img", "link", "iframe", "b"} & set(found.tags) == set()
-    assert not any(name.startswith("on") or name in ("src", "href") for name, _ in found.attributes)
+    tags = Tags(text)
+    assert {"script", "img", "link", "iframe", "b"} & set(tags.tags) == set()
+    assert not any(name.startswith("on") or name in ("src", "href") for name, _ in tags.attributes)
     assert "http" not in text
     assert "\x1b" not in text
     for name in HOSTILE:
-        assert shown(name) in found.texts
+        assert shown(name) in tags.texts
     for head in ("Channels", "Forecast", "Weight in the advantage", "Methods", "Conflict", "How the log was read"):
-        assert head in found.texts
-    assert found.texts.count("▲ ") == 0
-    assert len([tag for tag in found.tags if tag == "polyline"]) == len(HOSTILE)
-    weights = found.texts[found.texts.index("Weight in the advantage") : found.texts.index("Methods")]
+        assert head in tags.texts
+    assert tags.texts.count("▲ ") == 0
+    assert len([tag for tag in tags.tags if tag == "polyline"]) == len(HOSTILE)
+    weights = tags.texts[tags.texts.index("Weight in the advantage") : tags.texts.index("Methods")]
     assert "20 %" in weights  # five channels weigh the same under gdpo
-    assert interval(*result.by_outlook("gdpo")[0].forecasts["gdpo"].change) in found.texts
+    assert interval(*result.by_outlook("gdpo")[0].forecasts["gdpo"].change) in tags.texts
 
 
 def test_a_notebook_shows_the_same_without_a_page_around_it(result):
@@ -117,13 +117,13 @@ def test_of_many_channels_the_pictures_show_those_most_at_risk():
 
 
 def test_json_has_every_figure_and_nothing_that_json_lacks(result):
-    found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
-    assert found["headline"] == result.headline
-    assert [channel["name"] for channel in found["channels"]] == HOSTILE
-    forecast = found["channels"][0]["forecasts"]["rvpo k=2"]
+    stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert stored["headline"] == result.headline
+    assert [channel["name"] for channel in stored["channels"]] == HOSTILE
+    forecast = stored["channels"][0]["forecasts"]["rvpo k=2"]
     assert set(forecast["change"]) == {"value", "low", "high"}
     assert forecast["verdict"] in ("rises", "stalls", "falls", "at risk")
-    assert found["channels"][0]["length"]["value"] is None
+    assert stored["channels"][0]["length"]["value"] is None
 
 
 def test_two_audits_side_by_side():

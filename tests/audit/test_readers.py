@@ -229,14 +229,14 @@ def verl_function(module):
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("verl is not installed")
     source = (Path(spec.submodule_search_locations[0]) / module).read_text()
-    found = next(
+    result = next(
         node
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef) and node.name == "_write_generations"
     )
-    found.decorator_list = []
+    result.decorator_list = []
     names = {"os": os, "json": json, "np": np}
-    exec(compile(ast.Module([found], []), module, "exec"), names)
+    exec(compile(ast.Module([result], []), module, "exec"), names)
     return names["_write_generations"]
 
 
@@ -300,8 +300,8 @@ def test_a_folder_of_verls_v1_trainer_has_the_score_alone_and_rollouts_of_severa
 @pytest.mark.parametrize("name", ["log.parquet", "log.csv", "log.jsonl"])
 def test_tables_of_every_kind_give_the_same_audit(tmp_path, name):
     expected = audit_log(table(tmp_path, columns()), **QUICK).to_dict()
-    found = audit_log(table(tmp_path, columns(), name), **QUICK).to_dict()
-    assert {**found, "source": ""} == {**expected, "source": ""}
+    result = audit_log(table(tmp_path, columns(), name), **QUICK).to_dict()
+    assert {**result, "source": ""} == {**expected, "source": ""}
 
 
 def test_rows_of_a_group_may_lie_anywhere_and_groups_be_of_any_size(tmp_path):
@@ -395,15 +395,15 @@ def test_what_no_reward_is_is_left_out_with_the_reason():
         "meta": ["text"] * 20,
         "extra_info": [{"index": index} for index in range(20)],
     }
-    found = find_columns(head)
-    assert found.plain == ("helpful", "length_penalty")
-    assert (found.group, found.text, found.length, found.advantage) == (
+    columns_of_head = find_columns(head)
+    assert columns_of_head.plain == ("helpful", "length_penalty")
+    assert (columns_of_head.group, columns_of_head.text, columns_of_head.length, columns_of_head.advantage) == (
         "prompt",
         "completion",
         "completion_length",
         "advantage",
     )
-    assert found.left_out == {
+    assert columns_of_head.left_out == {
         "both": "the sum of helpful and length_penalty",
         "reward": "their total",
         "completion_length": "a length",
@@ -428,9 +428,9 @@ def test_a_log_longer_than_the_window_is_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("rvpo.audit.groups.WINDOW", 50)
     monkeypatch.setattr("rvpo.audit.groups.BLOCK", 40)
     monkeypatch.setitem(read_batches.__kwdefaults__, "rows", 30)
-    found = audit_log(file, **QUICK)
-    assert (found.groups, found.rollouts) == (200, 800)
-    for channel, same in zip(found.channels, expected.channels, strict=True):
+    result = audit_log(file, **QUICK)
+    assert (result.groups, result.rollouts) == (200, 800)
+    for channel, same in zip(result.channels, expected.channels, strict=True):
         assert channel.forecasts["gdpo"].change == pytest.approx(same.forecasts["gdpo"].change)
 
 
@@ -508,8 +508,8 @@ def test_a_damaged_parquet_is_one_clear_line(tmp_path):
 
 def test_decimals_are_numbers_and_a_byte_order_mark_is_none_of_the_text(tmp_path):
     tenths = pa.array([Decimal("0.1"), None, Decimal("0.3"), Decimal("0.4")], type=pa.decimal128(5, 2))
-    found = audit_log(table(tmp_path, {"prompt": list("ppqq"), "a": tenths}), **QUICK).channel("a")
-    assert (found.values, found.mean.value) == (3, pytest.approx(0.8 / 3))
+    channel = audit_log(table(tmp_path, {"prompt": list("ppqq"), "a": tenths}), **QUICK).channel("a")
+    assert (channel.values, channel.mean.value) == (3, pytest.approx(0.8 / 3))
     for name, text in (
         ("log.jsonl", '{"prompt": "p", "a": 1}\n{"prompt": "p", "a": 0}\n'),
         ("log.csv", "prompt,a\np,1\np,0"),

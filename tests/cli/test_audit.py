@@ -64,11 +64,11 @@ def test_page_and_json_are_written(tmp_path, capsys):
     assert main([str(log), "--html", str(page), "--json", str(data), "--methods", "gdpo", "--seed", "3"]) == 0
     assert f"written: {page}" in capsys.readouterr().out
     assert page.read_text().startswith("<!doctype html>")
-    found = json.loads(data.read_text())
-    assert [channel["name"] for channel in found["channels"]] == ["good", "bad"]
-    again = tmp_path / "again.json"
-    main([str(log), "--json", str(again), "--methods", "gdpo", "--seed", "3"])
-    assert again.read_text() == data.read_text()
+    stored = json.loads(data.read_text())
+    assert [channel["name"] for channel in stored["channels"]] == ["good", "bad"]
+    second = tmp_path / "again.json"
+    main([str(log), "--json", str(second), "--methods", "gdpo", "--seed", "3"])
+    assert second.read_text() == data.read_text()
 
 
 @pytest.mark.parametrize(("channels", "more"), [(20, None), (21, "and 1 more, in --html and --json")])
@@ -101,8 +101,8 @@ def test_steps_columns_and_ranges_are_taken(tmp_path, capsys):
     chosen = ["--group", "prompt", "--step", "step", "--rewards", "bad", "--steps", "1-2", "--range", "bad=-1,2"]
     data = tmp_path / "data.json"
     assert main([str(log), *chosen, "--json", str(data)]) == 0
-    found = json.loads(data.read_text())
-    assert (found["rollouts"], found["steps"], found["channels"][0]["range"]) == (120, [1.0, 2.0], [-1.0, 2.0])
+    stored = json.loads(data.read_text())
+    assert (stored["rollouts"], stored["steps"], stored["channels"][0]["range"]) == (120, [1.0, 2.0], [-1.0, 2.0])
     assert main([str(log), "--steps", "3"]) == 0
     assert "60 rollouts" in " ".join(capsys.readouterr().out.split())
 

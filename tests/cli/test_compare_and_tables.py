@@ -18,7 +18,7 @@ ROWS = {row["prompt"]: row["ground_truth"] for row in TASK.rows(40, 0, held_out=
 def evaluated(folder, share, *, step=None, seed=0, label="", number=40):
     """Results of a model that gives the expected answer to a share of the prompts, otherwise none."""
     prompts = list(ROWS)
-    model = Scripted(lambda one: ROWS[one.prompt] if prompts.index(one.prompt) < share * 40 else "")
+    model = Scripted(lambda question: ROWS[question.prompt] if prompts.index(question.prompt) < share * 40 else "")
     logged(embedded.build(TASK, number=number, seed=seed), model, folder, label=label, step=step)
 
 
@@ -87,7 +87,7 @@ def test_a_name_may_hold_an_equals_sign_where_the_folder_does(home):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["results/7B-gdpo"], "at least two names"),
         (["results", "results/7B-gdpo"], "results has the results of several runs"),
@@ -99,12 +99,12 @@ def test_a_name_may_hold_an_equals_sign_where_the_folder_does(home):
         (["a=results/7B-gdpo", "b=results/7B-rvpo", "--json", "results/7B-gdpo"], "cannot write"),
     ],
 )
-def test_bad_input_is_one_line(home, capsys, words, told):
+def test_bad_input_is_one_line(home, capsys, words, message):
     if "other" in str(words):
-        logged(embedded.build(TASKS["rubric"], number=2), Scripted(lambda one: ""), home / "other")
+        logged(embedded.build(TASKS["rubric"], number=2), Scripted(lambda question: ""), home / "other")
     assert main(["compare", *words]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert len(error.splitlines()) == 1
 
 

@@ -44,9 +44,9 @@ def written(path):
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.parquet", "ROWS.PARQUET", "rows.csv", "saved"])
 def test_rows_come_from_files_and_saved_folders(tmp_path, name):
-    found = load_rows(str(written(tmp_path / name)), "train")
-    assert found["prompt"] == ["a b", "c"]
-    assert [str(answer) for answer in found["answer"]] == ["1", "2"]
+    rows = load_rows(str(written(tmp_path / name)), "train")
+    assert rows["prompt"] == ["a b", "c"]
+    assert [str(answer) for answer in rows["answer"]] == ["1", "2"]
 
 
 def test_a_file_is_one_split_whatever_it_is_called(tmp_path):
@@ -73,17 +73,17 @@ def test_a_saved_dictionary_gives_the_split_that_is_asked_for(tmp_path):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_columns_are_added_by_dotted_path(tmp_path, streaming):
     columns = {"ground_truth": "meta.grade.truth", "points": "meta.grade.points", "again": "answer"}
-    found = load_rows(str(jsonl(tmp_path / "rows.jsonl")), "train", columns=columns, streaming=streaming)
-    first, second = list(found)
+    rows = load_rows(str(jsonl(tmp_path / "rows.jsonl")), "train", columns=columns, streaming=streaming)
+    first, second = list(rows)
     assert (first["ground_truth"], first["points"], first["again"]) == ("x", 3, "1")
     assert (second["ground_truth"], second["points"], second["again"]) == ("y", 4, "2")
     assert first["prompt"] == "a b"
 
 
 def test_a_stream_is_read_row_by_row(tmp_path):
-    found = load_rows(str(jsonl(tmp_path / "rows.jsonl")), "train", streaming=True)
-    assert not isinstance(found, Dataset)
-    assert [row["prompt"] for row in found] == ["a b", "c"]
+    rows = load_rows(str(jsonl(tmp_path / "rows.jsonl")), "train", streaming=True)
+    assert not isinstance(rows, Dataset)
+    assert [row["prompt"] for row in rows] == ["a b", "c"]
 
 
 def test_the_prompt_may_be_another_column(tmp_path):
@@ -178,7 +178,7 @@ def test_questions_and_rubrics_of_rar_become_prompts_and_criteria(tmp_path, form
     rows = load_rows(rar(form, tmp_path, "RaR-Science"), "train", format="rar")
     (row,) = rows  # the second one has no prompt
     assert row["prompt"] == [{"role": "user", "content": "How much water?"}]
-    assert [(one["text"], one["points"], one["tags"]) for one in row["rubric"]] == [
+    assert [(criterion["text"], criterion["points"], criterion["tags"]) for criterion in row["rubric"]] == [
         ("Gives an amount.", 5.0, ["essential"]),
         ("Avoids alarm.", -1.0, ["pitfall"]),
     ]

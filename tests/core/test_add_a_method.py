@@ -189,8 +189,8 @@ def test_a_configuration_holds_a_method_as_text_and_comes_back_from_it(module):
     made = config(method=NAME, k=0.5, method_options={"only_below": True})
     stored = made.to_dict()
     assert stored["method"] == NAME
-    again = RVPOConfig(output_dir="run", **CPU, **{name: stored[name] for name in ("method", "k", "method_options")})
-    assert again.advantage_options() == made.advantage_options()
+    second = RVPOConfig(output_dir="run", **CPU, **{name: stored[name] for name in ("method", "k", "method_options")})
+    assert second.advantage_options() == made.advantage_options()
     assert made.schedule()(0, 1) == 0.5
 
 

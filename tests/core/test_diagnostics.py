@@ -284,9 +284,9 @@ def test_missing_values_count_as_the_mean_in_conflict():
 def test_forecast_is_the_covariance_with_the_advantages():
     rng = np.random.default_rng(2)
     rewards, advantages = rng.random((4, 6, 3)), rng.normal(size=(4, 6))
-    each = [[np.cov(rewards[p, :, j], advantages[p])[0, 1] for j in range(3)] for p in range(4)]
-    np.testing.assert_allclose(group_forecast(rewards, advantages), each, atol=1e-12)
-    np.testing.assert_allclose(forecast(rewards, advantages), np.mean(each, axis=0), atol=1e-12)
+    by_prompt = [[np.cov(rewards[p, :, j], advantages[p])[0, 1] for j in range(3)] for p in range(4)]
+    np.testing.assert_allclose(group_forecast(rewards, advantages), by_prompt, atol=1e-12)
+    np.testing.assert_allclose(forecast(rewards, advantages), np.mean(by_prompt, axis=0), atol=1e-12)
 
 
 def test_forecast_is_over_the_rollouts_that_have_a_value():
@@ -358,13 +358,13 @@ def labelled(rewards, label):
 def test_by_label_collects_the_columns_of_a_label(label):
     rewards = random_rewards()
     result = compute_advantages(rewards, k=2.0)
-    found = by_label(result.groups, LABELS, 3, {})
+    outcome = by_label(result.groups, LABELS, 3, {})
     values = labelled(rewards, label)
-    assert found["mean"][label] == pytest.approx(mean_of(v for column in values for v in column), abs=1e-12)
-    assert found["std"][label] == pytest.approx(mean_of(deviation(c) for c in values if len(c) >= 2), abs=1e-12)
-    assert found["dead"][label] == pytest.approx(mean_of(is_dead(c) for c in values if c), abs=1e-12)
+    assert outcome["mean"][label] == pytest.approx(mean_of(v for column in values for v in column), abs=1e-12)
+    assert outcome["std"][label] == pytest.approx(mean_of(deviation(c) for c in values if len(c) >= 2), abs=1e-12)
+    assert outcome["dead"][label] == pytest.approx(mean_of(is_dead(c) for c in values if c), abs=1e-12)
     missing = 1 - sum(len(c) for c in values) / (6 * len(values))
-    assert found["missing"][label] == pytest.approx(missing, abs=1e-12)
+    assert outcome["missing"][label] == pytest.approx(missing, abs=1e-12)
 
 
 def test_by_label_weight_is_the_mean_over_rollouts_that_have_a_value():
@@ -375,8 +375,8 @@ def test_by_label_weight_is_the_mean_over_rollouts_that_have_a_value():
             for j, weight in softmax_weights(row, 2.0).items():
                 if LABELS[p, j] >= 0:
                     weights[LABELS[p, j]].append(weight)
-    found = by_label(compute_advantages(rewards, k=2.0).groups, LABELS, 3, {})
-    np.testing.assert_allclose(found["weight"], [mean_of(w) for w in weights], atol=1e-12)
+    result = by_label(compute_advantages(rewards, k=2.0).groups, LABELS, 3, {})
+    np.testing.assert_allclose(result["weight"], [mean_of(w) for w in weights], atol=1e-12)
 
 
 def test_by_label_takes_the_mean_of_extras_where_they_are_known():

@@ -73,9 +73,9 @@ def test_maxrl_is_the_policy_level_with_log_utility_and_infinite_k_up_to_a_facto
     rewards[:, 0] = 1.0  # no mean is 0
     ours = raw(rewards, "maxrl")
     log = compute_advantages(rewards, method="rvpo_policy", k=math.inf, utility="log", whiten=False).advantages
-    for one, other in zip(ours, log, strict=True):
-        scale = np.abs(one).max() / max(np.abs(other).max(), 1e-300)
-        np.testing.assert_allclose(one, scale * other, atol=1e-9)
+    for first, other in zip(ours, log, strict=True):
+        scale = np.abs(first).max() / max(np.abs(other).max(), 1e-300)
+        np.testing.assert_allclose(first, scale * other, atol=1e-9)
 
 
 def test_one_success_of_a_large_group_is_worth_no_more_than_g_less_1():

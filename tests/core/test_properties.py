@@ -171,16 +171,16 @@ def test_rows_with_a_group_size_are_groups(case):
 @given(cases(methods=ON_ZSCORES), st.data())
 def test_scale_and_offset_of_a_channel_in_a_group_do_not_matter(case, data):
     rewards, chosen = case
-    each = (rewards.shape[0], 1, rewards.shape[2])
-    scale, offset = data.draw(filled(each, [0.25, 1.0, 3.0, 7.0])), data.draw(filled(each, [-8.0, 0.0, 2.0]))
+    shape = (rewards.shape[0], 1, rewards.shape[2])
+    scale, offset = data.draw(filled(shape, [0.25, 1.0, 3.0, 7.0])), data.draw(filled(shape, [-8.0, 0.0, 2.0]))
     close(raw(scale * rewards + offset, eps=0.0, **chosen), raw(rewards, eps=0.0, **chosen))
 
 
 @given(cases(methods=["rvpo_policy"]), st.data())
 def test_scale_and_offset_do_not_matter_to_the_policy_level_with_a_given_anchor(case, data):
     rewards, chosen = case
-    each = (rewards.shape[0], 1, rewards.shape[2])
-    scale, offset = data.draw(filled(each, [0.25, 0.5, 1.0])), data.draw(filled(each, [-0.5, 0.0, 0.5]))
+    shape = (rewards.shape[0], 1, rewards.shape[2])
+    scale, offset = data.draw(filled(shape, [0.25, 0.5, 1.0])), data.draw(filled(shape, [-0.5, 0.0, 0.5]))
     chosen |= {"signal": "zscore", "anchor": data.draw(filled(rewards.shape[2:], EIGHTHS)), "ranges": (-1, 2)}
     close(raw(scale * rewards + offset, eps=0.0, **chosen), raw(rewards, eps=0.0, **chosen))
 
@@ -197,8 +197,8 @@ def test_the_scale_of_weights_scales_the_sums_and_does_not_matter_to_the_others(
     weights = chosen.pop("weights", np.ones(rewards.shape[2]))
     linear = chosen["method"] in LINEAR or chosen.get("total") == "sum"
     eps = 1e-4 if linear else 0.0
-    one, other = (raw(rewards, weights=w, eps=eps, **chosen) for w in (weights, scale * weights))
-    close(other, scale * one if linear else one)
+    first, other = (raw(rewards, weights=w, eps=eps, **chosen) for w in (weights, scale * weights))
+    close(other, scale * first if linear else first)
 
 
 # --- bounds and monotonicity ----------------------------------------------------------------------------------
@@ -427,8 +427,8 @@ def test_the_size_of_blocks_does_not_matter(case, block, data):
         patch.setattr("rvpo.core.advantages.CPU_BLOCK", block)
         sharded = compute_advantages(rewards, **chosen)
     np.testing.assert_array_equal(sharded.advantages, whole.advantages)
-    for one, other in zip(sharded.groups, whole.groups, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for first, other in zip(sharded.groups, whole.groups, strict=True):
+        np.testing.assert_array_equal(first, other)
 
 
 @given(cases(), st.booleans())

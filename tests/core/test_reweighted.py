@@ -157,19 +157,19 @@ def moments(rewards, ddof=1, low=0.0, high=1.0, labels=None):
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_statistics_are_those_of_plain_loops(seed, ddof):
     rewards = random_batch(seed) * 4 - 2
-    found = moments(rewards, ddof, -2.0, 2.0)
-    np.testing.assert_allclose(saturation(found)[0, 0], loop_saturation(rewards, -2.0, 2.0), atol=1e-12)
-    np.testing.assert_allclose(variation(found)[0, 0], loop_variation(rewards, -2.0, ddof), atol=1e-12)
-    np.testing.assert_allclose(density(found)[0, 0], loop_density(rewards), atol=1e-12)
+    computed = moments(rewards, ddof, -2.0, 2.0)
+    np.testing.assert_allclose(saturation(computed)[0, 0], loop_saturation(rewards, -2.0, 2.0), atol=1e-12)
+    np.testing.assert_allclose(variation(computed)[0, 0], loop_variation(rewards, -2.0, ddof), atol=1e-12)
+    np.testing.assert_allclose(density(computed)[0, 0], loop_density(rewards), atol=1e-12)
 
 
 def test_statistics_of_single_values_and_pairs():
     # Channel 0 has the values 1/4 and 3/4, channel 1 the value 1/2, channel 2 none: CV sqrt(1/8) / (1/2) and 0.
     rewards = np.array([[[0.25, 0.5, np.nan], [0.75, np.nan, np.nan]]])
-    found = moments(rewards)
-    np.testing.assert_allclose(saturation(found)[0, 0], [0.5, 0.5, 0.0])
-    np.testing.assert_allclose(variation(found)[0, 0], [2.0, 0.0, 0.0])
-    np.testing.assert_allclose(density(found)[0, 0], [1.0, 0.0, 0.0])
+    computed = moments(rewards)
+    np.testing.assert_allclose(saturation(computed)[0, 0], [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(variation(computed)[0, 0], [2.0, 0.0, 0.0])
+    np.testing.assert_allclose(density(computed)[0, 0], [1.0, 0.0, 0.0])
     # A group with a single value has the channel, which is dead there: 1 of 2 groups, against 2 of 2.
     halves = np.array([[[0.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [np.nan, 1.0]]])
     np.testing.assert_allclose(density(moments(halves))[0, 0], [0.5, 1.0])
@@ -243,11 +243,11 @@ def test_a_statistic_by_label_is_that_of_the_labels_side_by_side(statistic):
             if label >= 0:
                 side_by_side[p, :, label] = rewards[p, :, column]
     expected = statistic(moments(side_by_side))[0, 0]
-    found = statistic(moments(rewards, labels=labels))
-    assert found.shape == (7, 1, 3)
+    computed = statistic(moments(rewards, labels=labels))
+    assert computed.shape == (7, 1, 3)
     for p, row in enumerate(labels):
         for column, label in enumerate(row):
-            assert found[p, 0, column] == pytest.approx(expected[label] if label >= 0 else 0.0, abs=1e-12)
+            assert computed[p, 0, column] == pytest.approx(expected[label] if label >= 0 else 0.0, abs=1e-12)
 
 
 # --- where they are GDPO, and degenerate batches --------------------------------------------------------------

@@ -6,8 +6,8 @@ import json
 def accepted(case):
     """The calls of a case's accepted answer, [(name, {parameter: value})], optional parameters left out."""
     calls = []
-    for one in case["truth"]:
-        ((name, choices),) = one.items()
+    for call in case["truth"]:
+        ((name, choices),) = call.items()
         function = function_named(case, name)
         types = function["parameters"]
         calls.append((function["name"], made(choices, types["properties"], types["required"])))
@@ -16,7 +16,7 @@ def accepted(case):
 
 def function_named(case, name):
     """The description of a function; of the only one where an accepted answer misspells its name."""
-    return next((one for one in case["function"] if one["name"] == name), case["function"][0])
+    return next((function for function in case["function"] if function["name"] == name), case["function"][0])
 
 
 LEFT_OUT = object()
@@ -43,8 +43,8 @@ def plain(value, schema):
             return value
         inner = schema.get("properties") or schema.get("items", {}).get("properties") or {}
         return made(value, inner, ())
-    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
-        return [plain(one, schema) for one in value]
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return [plain(item, schema) for item in value]
     return value
 
 
@@ -58,11 +58,11 @@ def in_java(value, kind, nested="String"):
         case float() if kind == "float":
             return f"{value}f"
         case list() if kind == "ArrayList":
-            return f"new ArrayList<{nested}>(Arrays.asList({', '.join(literal(one, nested) for one in value)}))"
+            return f"new ArrayList<{nested}>(Arrays.asList({', '.join(literal(item, nested) for item in value)}))"
         case list():
-            return f"new {nested}[]{{{', '.join(in_java(one, nested) for one in value)}}}"
+            return f"new {nested}[]{{{', '.join(in_java(item, nested) for item in value)}}}"
         case dict():
-            puts = " ".join(f'put("{key}", {literal(one, "")});' for key, one in value.items())
+            puts = " ".join(f'put("{key}", {literal(item, "")});' for key, item in value.items())
             return f"new HashMap<String, Object>() {{{{ {puts} }}}}"
         case _:
             return str(value)
@@ -80,14 +80,14 @@ def in_javascript(value, kind, nested=None):
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def said(form, case, calls, language):
+def answer_text(form, case, calls, language):
     """An answer with these calls in one of the three forms."""
     if form == "prompt":
         return "[" + ", ".join(f"{name}({arguments(case, name, values, language)})" for name, values in calls) + "]"
     calls = [(name, in_source(case, name, values, language)) for name, values in calls]
     if form == "native":
         blocks = [json.dumps({"name": name.replace(".", "_"), "arguments": values}) for name, values in calls]
-        return "\n".join(f"<tool_call>\n{one}\n</tool_call>" for one in blocks)
+        return "\n".join(f"<tool_call>\n{block}\n</tool_call>" for block in blocks)
     lines = "\n".join(json.dumps({"name": name, "parameters": values}) for name, values in calls)
     return f"<think> I call them. </think>\n<tool_call>\n{lines}\n</tool_call>"
 
@@ -132,8 +132,8 @@ def spoiled(value):
         case list():
             return [*value[:-1], spoiled(value[-1])] if value else ["qqq"]
         case dict() if value:
-            ((key, one), *rest) = value.items()
-            return {key: spoiled(one), **dict(rest)}
+            ((key, item), *rest) = value.items()
+            return {key: spoiled(item), **dict(rest)}
         case _:
             return "qqq"
 
@@ -160,7 +160,7 @@ def main():
                 ask = Question.of(case["id"], 0, "", 0)
 
                 def is_right(these, ask=ask, case=case, setting=setting, form=form, language=language):
-                    text = said(form, case, these, language)
+                    text = answer_text(form, case, these, language)
                     return record(ask, setting(case), Answer(text))["why"] is None
 
                 right.append(is_right(calls))
@@ -168,7 +168,7 @@ def main():
                 doubled.append(not is_right([*calls, calls[-1]]))
                 other = with_a_spoiled_value(calls)
                 spoiled += [] if other is None else [not is_right(other)]
-            shares = " | ".join(f"{sum(one)} of {len(one)}" for one in (right, spoiled, doubled))
+            shares = " | ".join(f"{sum(marks)} of {len(marks)}" for marks in (right, spoiled, doubled))
             print(f"| {form} | {category} | {shares} |", " ".join(refused), flush=True)
 
 

@@ -30,9 +30,9 @@ def run(benchmark: Benchmark, model, folder=None, **options):
 
     async def scored(question):
         answer = await (benchmark.converse or asked_once)(question, model.answer)
-        told = {"tokens": answer.tokens, "is_cut": answer.is_cut, "lost": answer.lost if answer.text is None else ""}
+        about = {"tokens": answer.tokens, "is_cut": answer.is_cut, "lost": answer.lost if answer.text is None else ""}
         made = benchmark.score(question, answer)
-        return (await made if asyncio.iscoroutine(made) else made) | told
+        return (await made if asyncio.iscoroutine(made) else made) | about
 
     async def all_of_it():
         try:

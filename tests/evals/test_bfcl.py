@@ -10,7 +10,7 @@ import warnings
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from bfcl_answers import accepted, in_source, said, with_a_spoiled_value
+from bfcl_answers import accepted, answer_text, in_source, with_a_spoiled_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,14 +66,14 @@ def test_accepted_answers_are_right_spoiled_and_doubled_ones_wrong(form, categor
     language = language_of(category)
     for place, case in enumerate(load_cases(category)[:: EVERY[form]]):
         calls = accepted(case)
-        text = said(form, case, calls, language)
+        text = answer_text(form, case, calls, language)
         assert is_right(form, category, case, text) is not is_refused(form, case), (case["id"], text)
         if place % 4:
             continue
-        assert not is_right(form, category, case, said(form, case, [*calls, calls[-1]], language))
+        assert not is_right(form, category, case, answer_text(form, case, [*calls, calls[-1]], language))
         spoiled = with_a_spoiled_value(calls)
         if spoiled:
-            assert not is_right(form, category, case, said(form, case, spoiled, language))
+            assert not is_right(form, category, case, answer_text(form, case, spoiled, language))
 
 
 def test_a_call_is_right_or_wrong_by_hand():
@@ -141,10 +141,14 @@ def test_where_no_call_is_wanted_only_a_readable_call_is_wrong():
 
 
 def test_a_value_that_the_checker_cannot_take_is_wrong_and_stops_nothing():
-    case = next(one for one in load_cases("simple") if "list" in str(one["truth"]) or "[{" in str(one["truth"]))
+    case = next(
+        candidate
+        for candidate in load_cases("simple")
+        if "list" in str(candidate["truth"]) or "[{" in str(candidate["truth"])
+    )
     ((name, choices),) = case["truth"][0].items()
     for value in ({}, [], [[]], [None], {"a": {"b": [1]}}, 1e999, None, "", [1, "a"]):
-        text = said("rlla", case, [(name, dict.fromkeys(choices, value))], "Python")
+        text = answer_text("rlla", case, [(name, dict.fromkeys(choices, value))], "Python")
         assert not is_right("rlla", "simple", case, text)
 
 
@@ -169,10 +173,10 @@ def theirs(text, language="Python"):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = utils.default_decode_ast_prompting(text, language)
+            result = utils.default_decode_ast_prompting(text, language)
     except Exception:
         return None
-    return found or None
+    return result or None
 
 
 def ours(text, language="Python"):
@@ -209,9 +213,9 @@ def test_odd_python_is_read_as_the_package_reads_it(text):
 def test_other_languages_are_read_as_the_package_reads_them(category):
     language = language_of(category)
     for case in load_cases(category):
-        text = said("prompt", case, accepted(case), language)
-        for one in (text, text[1:-1], text[:-3], f"```{text}```"):
-            assert ours(one, language) == theirs(one, language)
+        text = answer_text("prompt", case, accepted(case), language)
+        for variant in (text, text[1:-1], text[:-3], f"```{text}```"):
+            assert ours(variant, language) == theirs(variant, language)
 
 
 def test_a_models_text_is_never_run(tmp_path, monkeypatch):
@@ -304,9 +308,9 @@ BY_HAND = {
 
 
 def test_aggregates_by_hand():
-    found = {name: sum(weight * SHARES[part] for part, weight in parts.items()) for name, parts in WEIGHTS.items()}
-    assert found == pytest.approx(BY_HAND)
-    assert found["overall"] == pytest.approx(0.49034, abs=5e-6)
+    result = {name: sum(weight * SHARES[part] for part, weight in parts.items()) for name, parts in WEIGHTS.items()}
+    assert result == pytest.approx(BY_HAND)
+    assert result["overall"] == pytest.approx(0.49034, abs=5e-6)
     assert {name: sum(parts.values()) for name, parts in WEIGHTS.items()} == pytest.approx(dict.fromkeys(WEIGHTS, 1.0))
 
 
@@ -364,18 +368,18 @@ def made_up(shares, *, lost=(), without=()):
 
 
 def test_a_summary_of_all_cases_names_its_aggregate_and_lists_every_category():
-    found = summarize(made_up(SHARES))
-    assert found["headline"] == "overall"
-    assert found["not_run"] == {}
-    assert list(found["scores"]) == found["shown"]
-    assert [name for name in found["shown"] if name.startswith("category:")] == [f"category:{c}" for c in CATEGORIES]
+    result = summarize(made_up(SHARES))
+    assert result["headline"] == "overall"
+    assert result["not_run"] == {}
+    assert list(result["scores"]) == result["shown"]
+    assert [name for name in result["shown"] if name.startswith("category:")] == [f"category:{c}" for c in CATEGORIES]
     # 842 of 1053 live_multiple cases are right, where 0.8 would be 842.4.
     expected = BY_HAND | {"live": 1435 / 2251, "live_ast": 985 / 1351}
     expected["overall"] = (11 / 15 + 1435 / 2251 + 0.1) / 3
     for name in ("overall", "live", "non_live", "multi_turn", "live_ast", "simple_ast"):
-        assert found["scores"][name]["value"] == pytest.approx(expected[name])
-        assert found["scores"][name]["bounds"] == pytest.approx([expected[name]] * 2)
-    assert found["wrong_because"] == {"made up": sum(one["scores"]["accuracy"] == 0 for one in made_up(SHARES))}
+        assert result["scores"][name]["value"] == pytest.approx(expected[name])
+        assert result["scores"][name]["bounds"] == pytest.approx([expected[name]] * 2)
+    assert result["wrong_because"] == {"made up": sum(record["scores"]["accuracy"] == 0 for record in made_up(SHARES))}
 
 
 def test_the_interval_of_an_aggregate_by_hand():
@@ -386,17 +390,17 @@ def test_the_interval_of_an_aggregate_by_hand():
 
 
 def test_an_aggregate_without_one_of_its_categories_has_no_value():
-    found = summarize(made_up(SHARES, without=GROUPS["multi_turn"]))
-    assert found["headline"] == "single_turn"
-    assert found["scores"]["single_turn"]["value"] == pytest.approx((11 / 15 + 1435 / 2251) / 2)
+    result = summarize(made_up(SHARES, without=GROUPS["multi_turn"]))
+    assert result["headline"] == "single_turn"
+    assert result["scores"]["single_turn"]["value"] == pytest.approx((11 / 15 + 1435 / 2251) / 2)
     for name in ("overall", "multi_turn", "category:multi_turn_base"):
-        assert found["scores"][name]["value"] is None
-        assert found["scores"][name]["bounds"] is None
-    assert found["not_run"] == {name: [0, 200] for name in GROUPS["multi_turn"]}
+        assert result["scores"][name]["value"] is None
+        assert result["scores"][name]["bounds"] is None
+    assert result["not_run"] == {name: [0, 200] for name in GROUPS["multi_turn"]}
 
-    found = summarize(made_up(SHARES, without=("java", "live_relevance")))
-    assert found["headline"] == "multi_turn"
-    assert [name for name in WEIGHTS if found["scores"][name]["value"] is not None] == [
+    result = summarize(made_up(SHARES, without=("java", "live_relevance")))
+    assert result["headline"] == "multi_turn"
+    assert [name for name in WEIGHTS if result["scores"][name]["value"] is not None] == [
         "multi_turn", "live_ast", "irrelevance_detection",
     ]  # fmt: skip
     # One case fewer is a category that is not whole.
@@ -407,35 +411,37 @@ def test_an_aggregate_without_one_of_its_categories_has_no_value():
 def test_lost_answers_widen_the_bounds_and_are_no_zeros():
     # Lost: 100 of 200 multi_turn_base, all wrong ones of which 160 there are: 40 of 100 are right.
     lost = {f"multi_turn_base_{place}" for place in range(100, 200)}
-    found = summarize(made_up(SHARES, lost=lost))["scores"]["multi_turn"]
-    assert found["value"] == pytest.approx((0.4 + 0.1 + 0 + 0.1) / 4)
+    result = summarize(made_up(SHARES, lost=lost))["scores"]["multi_turn"]
+    assert result["value"] == pytest.approx((0.4 + 0.1 + 0 + 0.1) / 4)
     # From none to all of the lost ones right: 40 to 140 of 200.
-    assert found["bounds"] == pytest.approx([(0.2 + 0.2) / 4, (0.7 + 0.2) / 4])
-    assert (found["items"], found["missing"]) == (700, 100)
+    assert result["bounds"] == pytest.approx([(0.2 + 0.2) / 4, (0.7 + 0.2) / 4])
+    assert (result["items"], result["missing"]) == (700, 100)
 
     every = {f"multi_turn_base_{place}" for place in range(200)}
-    found = summarize(made_up(SHARES, lost=every))["scores"]["multi_turn"]
-    assert found["value"] is None
-    assert found["bounds"] == pytest.approx([0.2 / 4, 1.2 / 4])
+    result = summarize(made_up(SHARES, lost=every))["scores"]["multi_turn"]
+    assert result["value"] is None
+    assert result["bounds"] == pytest.approx([0.2 / 4, 1.2 / 4])
     case = load_cases("simple")[0]
-    one = record(Question.of("simple_0", 0, "", 0), AskedCase(case, "simple", FORMS["rlla"]), Answer(None, lost="why"))
-    assert one["scores"] == {"accuracy": None, "category:simple": None}
-    assert (one["missing"], one["bounds"]["accuracy"]) == (1, [0.0, 1.0])
+    lost_record = record(
+        Question.of("simple_0", 0, "", 0), AskedCase(case, "simple", FORMS["rlla"]), Answer(None, lost="why")
+    )
+    assert lost_record["scores"] == {"accuracy": None, "category:simple": None}
+    assert (lost_record["missing"], lost_record["bounds"]["accuracy"]) == (1, [0.0, 1.0])
 
 
 def test_build_draws_the_same_cases_and_says_what_they_depend_on():
-    one = bfcl.build(categories=("live", "java"), number=3, repeats=2, seed=5)
-    again = bfcl.build(categories=("java", "live"), number=3, repeats=2, seed=5)
-    assert one.questions == again.questions
-    assert one.questions != bfcl.build(categories=("live", "java"), number=3, repeats=2, seed=6).questions
-    assert len(one.questions) == 7 * 3 * 2
-    assert one.about["categories"] == ["java", *(name for name in CATEGORIES if name.startswith("live"))]
+    first = bfcl.build(categories=("live", "java"), number=3, repeats=2, seed=5)
+    second = bfcl.build(categories=("java", "live"), number=3, repeats=2, seed=5)
+    assert first.questions == second.questions
+    assert first.questions != bfcl.build(categories=("live", "java"), number=3, repeats=2, seed=6).questions
+    assert len(first.questions) == 7 * 3 * 2
+    assert first.about["categories"] == ["java", *(name for name in CATEGORIES if name.startswith("live"))]
     assert bfcl.build(categories=("live_parallel",), number=99).about["number"] == 99
 
 
 def test_prompts_of_the_three_forms():
     case = load_cases("multiple")[0]
-    names = [one["name"] for one in case["function"]]
+    names = [function["name"] for function in case["function"]]
     said_by_user = case["question"][0][0]["content"]
     system, user = FORMS["prompt"].ask(case, "multiple", turns_of(case)).prompt
     assert "You are an expert in composing functions" in system["content"]
@@ -443,17 +449,19 @@ def test_prompts_of_the_three_forms():
     assert user == {"role": "user", "content": said_by_user}
     asked = FORMS["native"].ask(case, "multiple", turns_of(case))
     assert asked.prompt == [user]
-    assert [one["function"]["name"] for one in asked.tools] == [name.replace(".", "_") for name in names]
+    assert [function["function"]["name"] for function in asked.tools] == [name.replace(".", "_") for name in names]
     system, user = FORMS["rlla"].ask(case, "multiple", turns_of(case)).prompt
     assert [f"{place}. Name: {name}\n" in system["content"] for place, name in enumerate(names, 1)] == [True] * len(
         names
     )
     assert user["content"].startswith(f"**Dialogue Records History**\n<user> {said_by_user}")
     # A case with a system message and an assistant's.
-    case = next(one for one in load_cases("live_irrelevance") if len(one["question"][0]) == 4)
-    roles = [one["role"] for one in case["question"][0]]
+    case = next(case for case in load_cases("live_irrelevance") if len(case["question"][0]) == 4)
+    roles = [message["role"] for message in case["question"][0]]
     assert roles == ["system", "user", "assistant", "user"]
-    assert [one["role"] for one in FORMS["prompt"].ask(case, "live_irrelevance", turns_of(case)).prompt] == roles
+    assert [
+        message["role"] for message in FORMS["prompt"].ask(case, "live_irrelevance", turns_of(case)).prompt
+    ] == roles
     system, user = FORMS["rlla"].ask(case, "live_irrelevance", turns_of(case)).prompt
     assert system["content"].endswith(case["question"][0][0]["content"])
     assert user["content"].count("<user>") == 2
@@ -464,10 +472,12 @@ def test_tools_have_the_types_of_json_schema():
     allowed = {"string", "integer", "number", "boolean", "array", "object"}
     for category in ("java", "javascript", "multiple", "live_multiple"):
         for case in load_cases(category)[::10]:
-            for one in tools(case["function"], category):
-                assert set(one) == {"type", "function"}
-                assert {each["type"] for each in one["function"]["parameters"]["properties"].values()} <= allowed
-                assert "." not in one["function"]["name"]
+            for function in tools(case["function"], category):
+                assert set(function) == {"type", "function"}
+                assert {
+                    schema["type"] for schema in function["function"]["parameters"]["properties"].values()
+                } <= allowed
+                assert "." not in function["function"]["name"]
 
 
 def test_the_rlla_prompt_is_that_of_its_rows(shared_data):
@@ -484,11 +494,14 @@ def test_without_the_package_the_command_that_helps_is_told(monkeypatch):
     def absent(name):
         raise bfcl_library.PackageNotFoundError(name)
 
-    for found, told in ((absent, "not installed: pip install"), (lambda name: "2025.8.1", "2025.8.1 is installed")):
+    for version, message in (
+        (absent, "not installed: pip install"),
+        (lambda name: "2025.8.1", "2025.8.1 is installed"),
+    ):
         bfcl_library.require.cache_clear()
         with monkeypatch.context() as patched:
-            patched.setattr(bfcl_library, "version", found)
-            with pytest.raises(ConfigError, match=told):
+            patched.setattr(bfcl_library, "version", version)
+            with pytest.raises(ConfigError, match=message):
                 bfcl.build(categories=("java",))
         bfcl_library.require.cache_clear()
     with pytest.raises(ConfigError, match=r"no_such_part.*pip install"):
@@ -496,7 +509,7 @@ def test_without_the_package_the_command_that_helps_is_told(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"answer_format": "rla"}, "did you mean 'rlla'"),
         ({"categories": ("live_simpel",)}, "did you mean 'live_simple'"),
@@ -505,8 +518,8 @@ def test_without_the_package_the_command_that_helps_is_told(monkeypatch):
         ({"repeats": 0}, "at least 1"),
     ],
 )
-def test_bad_options(options, told):
-    with pytest.raises(ConfigError, match=told):
+def test_bad_options(options, message):
+    with pytest.raises(ConfigError, match=message):
         bfcl.build(**options)
 
 

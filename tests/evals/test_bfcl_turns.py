@@ -8,7 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from bfcl_answers import said
+from bfcl_answers import answer_text
 
 from evals.scripted import run
 from rvpo.errors import ConfigError
@@ -36,18 +36,18 @@ CHECKER = "bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker"
 
 def expected_calls(case):
     """The expected calls, turn by turn, with all arguments by name."""
-    every = [*case["function"], *(one for some in case["missed_function"].values() for one in some)]
-    parameters = {one["name"]: one["parameters"]["properties"] for one in every}
-    found = []
+    every = [*case["function"], *(function for some in case["missed_function"].values() for function in some)]
+    parameters = {function["name"]: function["parameters"]["properties"] for function in every}
+    result = []
     for turn in case["truth"]:
         calls = [_expected(text) for text in turn]
-        found.append([(name, dict(zip(parameters[name], places)) | values) for name, values, places in calls])  # noqa: B905
-    return found
+        result.append([(name, dict(zip(parameters[name], places)) | values) for name, values, places in calls])  # noqa: B905
+    return result
 
 
 def transcript(form, case, turns):
     """One answer with calls in each turn that has any, and one without."""
-    return json.dumps([[*([said(form, case, calls, "Python")] if calls else []), "Done."] for calls in turns])
+    return json.dumps([[*([answer_text(form, case, calls, "Python")] if calls else []), "Done."] for calls in turns])
 
 
 def why_wrong(form, category, case, turns):
@@ -59,8 +59,8 @@ def the_package(case, category, turns, run):
     """The package's own verdict on calls in its own notation; `run` names the state that it keeps for ever."""
     decoded = [[[f"{name}({', '.join(f'{k}={v!r}' for k, v in values.items())})" for name, values in calls]]
                if calls else [] for calls in turns]  # fmt: skip
-    found = module(CHECKER).multi_turn_checker(decoded, case["truth"], case, category, run)
-    return None if found["valid"] else found["error_type"]
+    result = module(CHECKER).multi_turn_checker(decoded, case["truth"], case, category, run)
+    return None if result["valid"] else result["error_type"]
 
 
 @pytest.mark.parametrize("category", MULTI_TURN)
@@ -118,7 +118,7 @@ def test_only_public_methods_of_the_cases_apis_can_be_called(tmp_path, monkeypat
 
 
 def test_calls_that_would_take_for_ever_are_refused():
-    case = next(one for one in load_cases("multi_turn_base") if "MathAPI" in one["involved_classes"])
+    case = next(candidate for candidate in load_cases("multi_turn_base") if "MathAPI" in candidate["involved_classes"])
     world = World(case, "multi_turn_base")
     assert world.run("power", {"base": 2, "exponent": 10}) == '{"result": 1024}'
     for name, values in {
@@ -135,9 +135,9 @@ def test_calls_that_would_take_for_ever_are_refused():
 
 def test_conversations_do_not_share_state():
     case = load_cases("multi_turn_base")[0]
-    one, other = World(case, "multi_turn_base"), World(case, "multi_turn_base")
-    one.run("mkdir", {"dir_name": "only_here"})
-    assert "only_here" in one.run("ls", {})
+    first, other = World(case, "multi_turn_base"), World(case, "multi_turn_base")
+    first.run("mkdir", {"dir_name": "only_here"})
+    assert "only_here" in first.run("ls", {})
     assert "only_here" not in other.run("ls", {})
     assert "only_here" not in World(case, "multi_turn_base").run("ls", {})
 
@@ -190,9 +190,9 @@ class ToolServer:
         """The case, the turn, and whether its calls have been made."""
         if self.form == "rlla":
             text = messages[-1]["content"]
-            (case,) = (one for asked, one in self.cases.items() if asked.strip() in text)
+            (case,) = (item for asked, item in self.cases.items() if asked.strip() in text)
             return case, text.count("<user>") - 1, text.endswith("</obs>")
-        users = [one["content"] for one in messages if one["role"] == "user"]
+        users = [message["content"] for message in messages if message["role"] == "user"]
         turns = [text for text in users if not text.startswith("[{'role': 'tool'")]
         is_done = messages[-1]["role"] == "tool" or messages[-1]["content"].startswith("[{'role': 'tool'")
         return self.cases[turns[0]], len(turns) - 1, is_done
@@ -203,9 +203,9 @@ class ToolServer:
         if is_done or not calls:
             return {"role": "assistant", "content": "Done."}
         if self.form != "native":
-            return {"role": "assistant", "content": said(self.form, case, calls, "Python")}
+            return {"role": "assistant", "content": answer_text(self.form, case, calls, "Python")}
         functions = [{"name": name, "arguments": json.dumps(values)} for name, values in calls]
-        listed = [{"id": f"x{at}", "type": "function", "function": one} for at, one in enumerate(functions)]
+        listed = [{"id": f"x{at}", "type": "function", "function": function} for at, function in enumerate(functions)]
         return {"role": "assistant", "content": None, "tool_calls": listed}
 
 
@@ -249,21 +249,23 @@ def test_a_model_that_makes_the_expected_calls_is_right(form, few, tmp_path):
     if form == "native":
         assert all(body["tools"] for body in server.bodies)
         said_so_far = max((body["messages"] for body in server.bodies), key=len)
-        called = [one for one in said_so_far if one.get("tool_calls")]
-        ids = [each["id"] for one in called for each in one["tool_calls"]]
+        called = [message for message in said_so_far if message.get("tool_calls")]
+        ids = [call["id"] for message in called for call in message["tool_calls"]]
         assert len(set(ids)) == len(ids)
-        assert [one["tool_call_id"] for one in said_so_far if one["role"] == "tool"] == ids
-        assert all(isinstance(each["function"]["arguments"], str) for one in called for each in one["tool_calls"])
+        assert [message["tool_call_id"] for message in said_so_far if message["role"] == "tool"] == ids
+        assert all(
+            isinstance(call["function"]["arguments"], str) for message in called for call in message["tool_calls"]
+        )
     else:
         assert not any("tools" in body for body in server.bodies)
     # The function that is held back is not told of before its turn.
     case = few[1]
     ((turn, held_back),) = case["missed_function"].items()
     for body in server.bodies:
-        found, at, _ = server.where(body["messages"])
-        if found is case:
-            told = json.dumps(body)
-            assert (held_back[0]["description"][-60:] in told) is (at >= int(turn))
+        result, at, _ = server.where(body["messages"])
+        if result is case:
+            message = json.dumps(body)
+            assert (held_back[0]["description"][-60:] in message) is (at >= int(turn))
 
 
 def test_a_conversation_with_a_lost_answer_is_missing_as_a_whole(few):
@@ -272,8 +274,8 @@ def test_a_conversation_with_a_lost_answer_is_missing_as_a_whole(few):
 
     with ToolServer("native", few, reject) as server:
         summary = asked("native", server)
-    found = summary["scores"]["accuracy"]
-    assert (found["value"], found["items"], found["missing"], found["bounds"]) == (1.0, 3, 1, [0.75, 1.0])
+    result = summary["scores"]["accuracy"]
+    assert (result["value"], result["items"], result["missing"], result["bounds"]) == (1.0, 3, 1, [0.75, 1.0])
     assert summary["answers"]["lost_because"] == {"failed: HTTP 400": 1}
 
 
@@ -314,13 +316,13 @@ TEMPLATE = (
 
 def test_a_local_models_template_is_given_the_tools(tmp_path):
     tool = {"type": "function", "function": {"name": "find_it", "description": "", "parameters": {}}}
-    one = Question("a/0", "a", [{"role": "user", "content": "say so"}], 1, [tool])
+    item = Question("a/0", "a", [{"role": "user", "content": "say so"}], 1, [tool])
     for name, template in {"knows": TEMPLATE, "knows none": "{{ messages[0].content }}"}.items():
         build_policy(tmp_path / name, byte_tokenizer(["find_it say so"], 280, chat_template=template))
     model, sampling = LocalModel(tmp_path / "knows"), Sampling(max_tokens=2)
     _, tokenizer = model._load()
-    assert tokenizer.decode(model._token_ids(tokenizer, one, sampling)) == "find_it say so"
-    (answer,) = model.answers([one], sampling)
+    assert tokenizer.decode(model._token_ids(tokenizer, item, sampling)) == "find_it say so"
+    (answer,) = model.answers([item], sampling)
     assert answer.tokens == 2
     with pytest.raises(ConfigError, match="knows no tools"):
-        LocalModel(tmp_path / "knows none").answers([one], sampling)
+        LocalModel(tmp_path / "knows none").answers([item], sampling)

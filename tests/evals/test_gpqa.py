@@ -28,8 +28,8 @@ def rows(number):
 def solver(share_right=1.0, form="So it is.\nAnswer: {}"):
     """Answer the first `share_right` of the questions right, by reading the options as a model would."""
 
-    def reply(one):
-        _, text, listed = one.prompt[0]["content"].split("\n\n")
+    def reply(question):
+        _, text, listed = question.prompt[0]["content"].split("\n\n")
         number = int(text.split()[0])
         letters = {line[3:]: line[0] for line in listed.splitlines()}
         wanted = 2 * number + (0 if number < 40 * share_right else 1)
@@ -40,18 +40,18 @@ def solver(share_right=1.0, form="So it is.\nAnswer: {}"):
 
 def test_the_whole_benchmark_with_repeats(tmp_path):
     summary = run(build(rows(40), repeats=3), Scripted(solver(0.75)), tmp_path)
-    found = summary["scores"]["accuracy"]
-    assert found["value"] == 0.75
-    assert found["interval"] == pytest.approx(list(wilson(0.75, 40)))  # 40 questions, not 120 answers
+    accuracy = summary["scores"]["accuracy"]
+    assert accuracy["value"] == 0.75
+    assert accuracy["interval"] == pytest.approx(list(wilson(0.75, 40)))  # 40 questions, not 120 answers
     assert (summary["answers"]["asked"], summary["unparsed"]) == (120, 0)
     assert summary["scores"]["domain:Doubles"]["value"] == 0.75
     assert "39 + 39?" not in json.dumps(summary)  # hashes stand in the place of questions
 
 
 def test_an_unreadable_answer_is_wrong_and_a_lost_one_missing(tmp_path):
-    def reply(one):
-        number = int(one.prompt[0]["content"].split("\n\n")[1].split()[0])
-        return "no idea" if number < 8 else Answer(None, lost="failed") if number < 12 else solver()(one)
+    def reply(question):
+        number = int(question.prompt[0]["content"].split("\n\n")[1].split()[0])
+        return "no idea" if number < 8 else Answer(None, lost="failed") if number < 12 else solver()(question)
 
     summary = run(build(rows(40)), Scripted(reply), tmp_path)
     accuracy, parsed = summary["scores"]["accuracy"], summary["scores"]["accuracy_of_parsed"]
@@ -66,8 +66,8 @@ def test_options_are_shuffled_by_the_seed_alone_and_the_right_one_is_anywhere():
     first = [choices(row(at), place, repeats=4, seed=0) for at in range(200)]
     assert first == [choices(row(at), place, repeats=4, seed=0) for at in range(200)]
     assert first != [choices(row(at), place, repeats=4, seed=1) for at in range(200)]
-    assert {tuple(sorted(one.options)) for one in first[3]} == {tuple(sorted(["6", "7", "8", "9"]))}
-    counts = Counter(letter for each in first for one in each for letter in one.correct)
+    assert {tuple(sorted(question.options)) for question in first[3]} == {tuple(sorted(["6", "7", "8", "9"]))}
+    counts = Counter(letter for questions in first for question in questions for letter in question.correct)
     assert all(abs(counts[letter] - 200) < 4 * math.sqrt(800 * 0.25 * 0.75) for letter in "ABCD")
 
 
@@ -129,14 +129,14 @@ def test_two_accuracies_are_held_against_the_interval():
 
 def test_rows_that_cannot_be_used_are_told_without_their_text():
     secret = row(3) | {"Correct Answer": " "}
-    with pytest.raises(ConfigError, match=r"made-up\.csv, row 7.*Correct Answer is absent") as told:
+    with pytest.raises(ConfigError, match=r"made-up\.csv, row 7.*Correct Answer is absent") as caught:
         build([(Place("made-up.csv", 7), secret)])
-    assert "3 + 3" not in str(told.value)
+    assert "3 + 3" not in str(caught.value)
     with pytest.raises(ConfigError, match="a second time"):
         build([*rows(2), (Place("made-up.csv", 3), row(1))])
 
 
 def test_a_text_that_stands_twice_among_the_options_is_right_at_both_letters():
-    (one,) = choices(row(1) | {"Incorrect Answer 2": "2"}, Place("x", 1), repeats=1, seed=0)
-    assert len(one.correct) == 2
-    assert json.dumps(sorted(one.options)) == '["2", "2", "3", "5"]'
+    (question,) = choices(row(1) | {"Incorrect Answer 2": "2"}, Place("x", 1), repeats=1, seed=0)
+    assert len(question.correct) == 2
+    assert json.dumps(sorted(question.options)) == '["2", "2", "3", "5"]'

@@ -52,7 +52,7 @@ def harness():
 def test_a_log_has_the_records_that_the_benchmark_makes(tmp_path):
     log = logged(benchmark(repeats=2), Scripted(lossy), tmp_path, label="m", step=5)
     assert log.status == "success"
-    metrics = {name: one.value for name, one in log.results.scores[0].metrics.items()}
+    metrics = {name: metric.value for name, metric in log.results.scores[0].metrics.items()}
     # 2 to 9 are known, the two lost ones lie between 0 and 10
     assert metrics == pytest.approx(
         {"length": 5.5, "length missing": 4, "length lowest": 44 / 10, "length highest": (44 + 20) / 10}
@@ -62,7 +62,7 @@ def test_a_log_has_the_records_that_the_benchmark_makes(tmp_path):
     direct = tmp_path / "direct"
     run(benchmark(repeats=2), Scripted(lossy), direct)
     expected = [json.loads(line) for line in (direct / "items.jsonl").read_text().splitlines()]
-    assert [one | {"tags": None} for one in read.seeds[0]] == [one | {"tags": None} for one in expected]
+    assert [line | {"tags": None} for line in read.seeds[0]] == [line | {"tags": None} for line in expected]
 
 
 def test_a_run_that_loses_too_much_stops_and_says_why(tmp_path):
@@ -93,9 +93,9 @@ def test_questions_need_ids_of_their_own(tmp_path):
 
 def test_a_mean_counts_what_is_missing_and_bounds_it():
     records = [record("a", 1.0), record("b", None, bounds=[-0.5, 0.5]), record("c", 0.0)]
-    found = mean_score([*records, record("d", 9.0, name="other")], "s")
-    assert (found["value"], found["items"], found["missing"]) == (0.5, 2, 1)
-    assert found["bounds"] == [(1 - 0.5) / 3, (1 + 0.5) / 3]
+    score = mean_score([*records, record("d", 9.0, name="other")], "s")
+    assert (score["value"], score["items"], score["missing"]) == (0.5, 2, 1)
+    assert score["bounds"] == [(1 - 0.5) / 3, (1 + 0.5) / 3]
     assert mean_score([*records, record("d", None)], "s")["bounds"] is None  # one of unknown reach
     nothing = mean_score([record("b", None, bounds=[0, 1])], "s")
     assert (nothing["value"], nothing["interval"], nothing["bounds"]) == (None, None, [0, 1])
@@ -127,10 +127,10 @@ def test_units_are_named_by_what_they_say():
 
 
 def test_what_makes_results_incomparable_is_told():
-    one = {"benchmark": "b", "questions": "h", "settings": {"seed": 0}, "sampling": {"temperature": 1}}
-    assert differences(one, one) == ""
-    assert differences(one, one | {"settings": {"seed": 0, "base_url": "elsewhere"}}) == ""
-    assert differences(one, one | {"sampling": {"temperature": 0}}) == "sampling.temperature 1 and 0"
+    header = {"benchmark": "b", "questions": "h", "settings": {"seed": 0}, "sampling": {"temperature": 1}}
+    assert differences(header, header) == ""
+    assert differences(header, header | {"settings": {"seed": 0, "base_url": "elsewhere"}}) == ""
+    assert differences(header, header | {"sampling": {"temperature": 0}}) == "sampling.temperature 1 and 0"
 
 
 def test_logs_of_checkpoints_come_by_step(tmp_path):

@@ -44,19 +44,19 @@ def says(prompt, answer, criterion):
 
 def test_two_examples_by_hand(tmp_path):
     replies = {"prompt a": "rest drug", "prompt b": "drug"}
-    model = Scripted(lambda one: replies[one.prompt[0]["content"]])
-    found = run(build(ROWS, RuleJudge(says), subsets={"hard": {"b"}}), model, tmp_path)["scores"]
+    model = Scripted(lambda question: replies[question.prompt[0]["content"]])
+    scores = run(build(ROWS, RuleJudge(says), subsets={"hard": {"b"}}), model, tmp_path)["scores"]
     a, b = (6 - 5) / 10, -8 / 2
-    assert found["overall"]["unclipped"] == pytest.approx((a + b) / 2)
-    assert found["overall"]["value"] == 0.0  # clipped after the mean
+    assert scores["overall"]["unclipped"] == pytest.approx((a + b) / 2)
+    assert scores["overall"]["value"] == 0.0  # clipped after the mean
     # accuracy: (6 - 5) / 6 in a, 0 / 2 in b. completeness: 0 / 4 in a; b has no positive criterion of it.
-    assert found["axis:accuracy"]["unclipped"] == pytest.approx((1 / 6 + 0) / 2)
-    assert (found["axis:completeness"]["unclipped"], found["axis:completeness"]["items"]) == (0.0, 1)
-    assert found["level:cluster"]["unclipped"] == 0.0
-    assert found["theme:x"]["unclipped"] == pytest.approx(a)
-    assert (found["theme:y"]["unclipped"], found["theme:y"]["value"]) == (b, 0.0)
-    assert found["subset:hard"]["unclipped"] == b
-    assert found["subset:hard level:cluster"]["unclipped"] == 0.0
+    assert scores["axis:accuracy"]["unclipped"] == pytest.approx((1 / 6 + 0) / 2)
+    assert (scores["axis:completeness"]["unclipped"], scores["axis:completeness"]["items"]) == (0.0, 1)
+    assert scores["level:cluster"]["unclipped"] == 0.0
+    assert scores["theme:x"]["unclipped"] == pytest.approx(a)
+    assert (scores["theme:y"]["unclipped"], scores["theme:y"]["value"]) == (b, 0.0)
+    assert scores["subset:hard"]["unclipped"] == b
+    assert scores["subset:hard level:cluster"]["unclipped"] == 0.0
 
 
 def test_a_missing_verdict_leaves_no_score_but_bounds(tmp_path):
@@ -70,7 +70,7 @@ def test_a_missing_verdict_leaves_no_score_but_bounds(tmp_path):
     def doubts(prompt, answer, criterion):
         return None if criterion.text == "says ice" else says(prompt, answer, criterion)
 
-    summary = run(build(ROWS, RuleJudge(doubts, max_missing=1)), Scripted(lambda one: "rest"), tmp_path)
+    summary = run(build(ROWS, RuleJudge(doubts, max_missing=1)), Scripted(lambda question: "rest"), tmp_path)
     overall = summary["scores"]["overall"]
     assert (overall["unclipped"], overall["items"], overall["missing"]) == (1.0, 1, 1)
     assert overall["bounds"] == pytest.approx([(0.6 + 1) / 2, (1.0 + 1) / 2])
@@ -80,7 +80,7 @@ def test_a_missing_verdict_leaves_no_score_but_bounds(tmp_path):
 
 
 def test_a_lost_answer_is_missing_as_a_whole(tmp_path):
-    model = Scripted(lambda one: Answer(None, lost="failed") if one.unit == "a" else "rest")
+    model = Scripted(lambda question: Answer(None, lost="failed") if question.unit == "a" else "rest")
     summary = run(build(ROWS, RuleJudge(says)), model, tmp_path)
     assert summary["scores"]["overall"]["bounds"] == pytest.approx([(-0.5 + 1) / 2, (1 + 1) / 2])
     assert summary["verdicts"]["outcomes"] == {"met": 1, "unanswered": 3, "unmet": 1}
@@ -95,16 +95,19 @@ def second_computation(file):
     """The official rule in plain loops over the file itself, with the verdicts of `tossed`: name -> mean."""
     import pyarrow.parquet as pq
 
-    found = {}
+    scores = {}
     for raw in pq.read_table(file).to_pylist():
-        items = [(one["points"], one["criterion"], one["tags"]) for one in raw["reward_model"]["rubrics"]]
+        items = [
+            (criterion["points"], criterion["criterion"], criterion["tags"])
+            for criterion in raw["reward_model"]["rubrics"]
+        ]
         for name in {"overall", *(tag for _, _, tags in items for tag in tags)}:
-            part = [one for one in items if name == "overall" or name in one[2]]
+            part = [item for item in items if name == "overall" or name in item[2]]
             possible = sum(points for points, _, _ in part if points > 0)
             if possible:
                 reached = sum(points for points, text, _ in part if toss(text) < 0.4)
-                found.setdefault(name, []).append(reached / possible)
-    return {name: sum(values) / len(values) for name, values in found.items()}
+                scores.setdefault(name, []).append(reached / possible)
+    return {name: sum(values) / len(values) for name, values in scores.items()}
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,7 @@ def tossed(prompt, answer, criterion):
 
 def test_500_real_rows_equal_a_second_computation(real, tmp_path):
     file, rows = real
-    summary = run(build(rows, RuleJudge(tossed)), Scripted(lambda one: "an answer"), tmp_path)
+    summary = run(build(rows, RuleJudge(tossed)), Scripted(lambda question: "an answer"), tmp_path)
     expected = second_computation(file)
     ours = {name: entry["unclipped"] for name, entry in summary["scores"].items()}
     assert ours == {name: pytest.approx(value, abs=1e-12) for name, value in expected.items()}
@@ -137,7 +140,7 @@ class Served(Judge):
 
 
 def graded(rows, judge, folder):
-    return run(build(rows, judge, about=judge_about(judge)), Scripted(lambda one: "rest and ice"), folder)
+    return run(build(rows, judge, about=judge_about(judge)), Scripted(lambda question: "rest and ice"), folder)
 
 
 def many(number):
@@ -153,7 +156,7 @@ def test_a_judge_that_fails_one_call_in_ten_changes_nothing_but_its_retries(tmp_
         judge = Served(server.url)
         summary = graded(many(60), judge, tmp_path / "served")
     assert sum(server.faults.values()) >= 0.09 * server.requests
-    exact = run(build(many(60), RuleJudge(says)), Scripted(lambda one: "rest and ice"), tmp_path / "exact")
+    exact = run(build(many(60), RuleJudge(says)), Scripted(lambda question: "rest and ice"), tmp_path / "exact")
     assert summary["verdicts"]["missing"] == 0
     assert summary["scores"] == exact["scores"]
 
@@ -166,22 +169,22 @@ def test_verdicts_that_stay_lost_are_told_with_their_share_and_bounds(tmp_path):
     with FaultServer(reply=reply) as server:
         judge = Served(server.url, asks=1)
         summary = graded(rows, judge, tmp_path / "served")
-        exact = run(build(rows, RuleJudge(says)), Scripted(lambda one: "rest and ice"), tmp_path / "exact")
+        exact = run(build(rows, RuleJudge(says)), Scripted(lambda question: "rest and ice"), tmp_path / "exact")
     verdicts, overall = summary["verdicts"], summary["scores"]["overall"]
     assert 0.05 < verdicts["missing_share"] < 0.15
     assert verdicts["missing_share"] == verdicts["outcomes"]["unparsed"] / 400
     lines = [json.loads(line) for line in (tmp_path / "served" / "items.jsonl").read_text().splitlines()]
-    whole = [one for one in lines if None not in one["verdicts"].values()]
+    whole = [line for line in lines if None not in line["verdicts"].values()]
     assert (overall["items"], overall["missing"]) == (len(whole), 100 - len(whole))
-    assert overall["unclipped"] == pytest.approx(sum(one["scores"]["overall"] for one in whole) / len(whole))
+    assert overall["unclipped"] == pytest.approx(sum(line["scores"]["overall"] for line in whole) / len(whole))
     truth = exact["scores"]["overall"]["unclipped"]
     assert overall["bounds"][0] < truth < overall["bounds"][1]
     true = [json.loads(line) for line in (tmp_path / "exact" / "items.jsonl").read_text().splitlines()]
-    for at, one in enumerate(lines):  # no verdict was made up, and every example's truth lies in its bounds
-        assert all(met in (None, true[at]["verdicts"][name]) for name, met in one["verdicts"].items())
-        low, high = one["bounds"].get("overall", [one["scores"]["overall"]] * 2)
+    for at, item in enumerate(lines):  # no verdict was made up, and every example's truth lies in its bounds
+        assert all(met in (None, true[at]["verdicts"][name]) for name, met in item["verdicts"].items())
+        low, high = item["bounds"].get("overall", [item["scores"]["overall"]] * 2)
         assert low <= true[at]["scores"]["overall"] <= high
-    assert math.fsum(one["missing"] for one in lines) == verdicts["missing"]
+    assert math.fsum(line["missing"] for line in lines) == verdicts["missing"]
 
 
 def test_a_judge_that_loses_more_than_a_fifth_stops_the_run(tmp_path):
@@ -193,13 +196,13 @@ def test_a_judge_that_loses_more_than_a_fifth_stops_the_run(tmp_path):
 
 def test_the_summary_names_what_verdicts_depend_on(tmp_path):
     judge = Judge(JudgeConfig(model="m", base_url="http://127.0.0.1:1/v1", extra={"top_k": 1}))
-    told = judge_about(judge)
-    assert told["judge"]["model"] == "m"
-    assert told["judge"]["extra"] == {"top_k": 1}
+    about = judge_about(judge)
+    assert about["judge"]["model"] == "m"
+    assert about["judge"]["extra"] == {"top_k": 1}
     worst = Judge(JudgeConfig(model="m", base_url="http://127.0.0.1:1/v1", extra={"top_k": 1}, lost_as="worst"))
-    assert judge_about(worst) != told
-    assert judge.prompt.digest.startswith(told["prompts"]["judge"])
-    made = build(ROWS, RuleJudge(says), about=told).about
+    assert judge_about(worst) != about
+    assert judge.prompt.digest.startswith(about["prompts"]["judge"])
+    made = build(ROWS, RuleJudge(says), about=about).about
     assert made["rubrics"] != build(ROWS[:1], RuleJudge(says)).about["rubrics"]
 
 
@@ -210,14 +213,14 @@ def test_rows_without_positive_points_are_left_out_and_counted():
 
 
 @pytest.mark.parametrize(
-    ("rows", "subsets", "told"),
+    ("rows", "subsets", "message"),
     [
         ([row("a", ("says x", -3))], {}, "divides by the positive points, and no row has any"),
         ([row("a", ("says x", 3))], {"hard": {"b"}}, "none of the 1 ids of the subset hard"),
     ],
 )
-def test_what_the_rule_cannot_score_is_an_error(rows, subsets, told):
-    with pytest.raises(ConfigError, match=told):
+def test_what_the_rule_cannot_score_is_an_error(rows, subsets, message):
+    with pytest.raises(ConfigError, match=message):
         build(rows, RuleJudge(says), subsets=subsets)
 
 

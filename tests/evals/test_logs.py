@@ -39,10 +39,10 @@ def test_two_files_of_lm_eval(tmp_path, capsys):
         ]  # fmt: skip
         written(tmp_path / name / "samples_sums_2026-11-26T14-04-20.jsonl", rows)
     files = [str(next((tmp_path / name).iterdir())) for name in ("base", "tuned")]
-    found = compared(capsys, tmp_path, *files, "--score", "exact_match,strict", "--by", "parity")
-    whole, even, odd = found["comparisons"]
+    result = compared(capsys, tmp_path, *files, "--score", "exact_match,strict", "--by", "parity")
+    whole, even, odd = result["comparisons"]
     assert (whole["name"], whole["baseline"], whole["difference"], whole["pairs"]) == ("tuned", "base", 0.5, 40)
-    assert [(one["part"], one["pairs"], one["difference"]) for one in (even, odd)] == [
+    assert [(comparison["part"], comparison["pairs"], comparison["difference"]) for comparison in (even, odd)] == [
         ("parity even", 20, 0.5), ("parity odd", 20, 0.5)
     ]  # fmt: skip
     assert "sums, exact_match,strict: compared" in " ".join(capsys.readouterr().out.split())
@@ -79,15 +79,15 @@ def test_plain_rows_with_seeds_epochs_and_missing_scores(tmp_path, capsys):
         ]  # fmt: skip
 
     files = [written(tmp_path / "one.jsonl", rows(0.0)), written(tmp_path / "two.jsonl", rows(0.25))]
-    (found,) = compared(capsys, tmp_path, *files)["comparisons"]
-    assert (found["seeds"], found["pairs"], found["dropped"]) == (
+    (comparison,) = compared(capsys, tmp_path, *files)["comparisons"]
+    assert (comparison["seeds"], comparison["pairs"], comparison["dropped"]) == (
         2,
         14,
         2,
     )  # epochs averaged, q3 missing in both seeds
-    assert found["difference"] == pytest.approx(0.25)
+    assert comparison["difference"] == pytest.approx(0.25)
     by = compared(capsys, tmp_path, *files, "--by", "subject")["comparisons"]
-    assert [(one["part"], one["pairs"]) for one in by] == [("", 14), ("subject a", 6), ("subject b", 14)]
+    assert [(item["part"], item["pairs"]) for item in by] == [("", 14), ("subject a", 6), ("subject b", 14)]
     (right,) = compared(capsys, tmp_path, *files, "--score", "right")["comparisons"]
     assert (right["difference"], right["p_value"]) == (0.0, 1.0)
     assert main(["compare", *files, "--by", "topic"]) == 2
@@ -97,8 +97,8 @@ def test_plain_rows_with_seeds_epochs_and_missing_scores(tmp_path, capsys):
 def test_the_text_nan_is_a_missing_score(tmp_path, capsys):
     (tmp_path / "t.csv").write_text("id,score\n" + "".join(f"{at},{'nan' if at == 3 else at}\n" for at in range(12)))
     file = str(tmp_path / "t.csv")
-    (found,) = compared(capsys, tmp_path, f"a={file}", f"b={file}")["comparisons"]
-    assert (found["pairs"], found["dropped"]) == (11, 1)
+    (comparison,) = compared(capsys, tmp_path, f"a={file}", f"b={file}")["comparisons"]
+    assert (comparison["pairs"], comparison["dropped"]) == (11, 1)
 
 
 def test_parquet_and_csv_say_the_same_as_jsonl(tmp_path, capsys):
@@ -110,14 +110,14 @@ def test_parquet_and_csv_say_the_same_as_jsonl(tmp_path, capsys):
     lines = ["item,f1", *(f"{row['item']},{row['f1'] if row['item'] else ''}" for row in rows)]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     files = [str(tmp_path / name) for name in ("t.parquet", "t.csv")]
-    (found,) = compared(capsys, tmp_path, f"a={files[0]}", f"b={files[1]}")["comparisons"]
-    assert (found["pairs"], found["dropped"], found["difference"]) == (11, 1, pytest.approx(0.0))
-    (again,) = compared(capsys, tmp_path, f"a={files[0]}", f"b={files[1]}", "--id", "item")["comparisons"]
-    assert again["p_value"] == found["p_value"]
+    (comparison,) = compared(capsys, tmp_path, f"a={files[0]}", f"b={files[1]}")["comparisons"]
+    assert (comparison["pairs"], comparison["dropped"], comparison["difference"]) == (11, 1, pytest.approx(0.0))
+    (by_item,) = compared(capsys, tmp_path, f"a={files[0]}", f"b={files[1]}", "--id", "item")["comparisons"]
+    assert by_item["p_value"] == comparison["p_value"]
 
 
 @pytest.mark.parametrize(
-    ("rows", "words", "told"),
+    ("rows", "words", "message"),
     [
         ([{"a": 1.0}], [], "needs a column that names the items, as id, or --id NAME; it has ['a']"),
         ([{"id": 1, "note": "x"}], [], "needs a column of numbers beside 'id'"),
@@ -127,11 +127,11 @@ def test_parquet_and_csv_say_the_same_as_jsonl(tmp_path, capsys):
         ([{"id": 1, "s": 1.0}], ["--score", "t"], "has a score 't'"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line(tmp_path, capsys, rows, words, told):
+def test_what_cannot_be_compared_is_one_line(tmp_path, capsys, rows, words, message):
     file = written(tmp_path / "x.jsonl", rows)
     assert main(["compare", f"a={file}", f"b={file}", *words]) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert len(error.splitlines()) == 1
 
 
@@ -165,13 +165,13 @@ def test_two_logs_of_plain_inspect(tmp_path, capsys):
     logs = [run(task(), model=model(right), log_dir=str(tmp_path / f"l{right}"), **options)[0] for right in (6, 26)]
     assert [log.status for log in logs] == ["success", "success"]
     words = [f"{name}={log.location}" for name, log in zip(("base", "tuned"), logs, strict=True)]
-    found = compared(capsys, tmp_path, *words, "--score", "match", "--by", "parity")
-    whole, even, odd = found["comparisons"]
+    result = compared(capsys, tmp_path, *words, "--score", "match", "--by", "parity")
+    whole, even, odd = result["comparisons"]
     assert (whole["pairs"], whole["dropped"], even["pairs"], odd["pairs"]) == (29, 1, 15, 14)  # 11 ended in an error
     # 6 to 25 without 11 are right in the one and wrong in the other; what is missing lies between 0 and 1
     assert whole["difference"] == pytest.approx(19 / 29)
     assert whole["bounds"] == pytest.approx([(19 - 1) / 30, (19 + 1) / 30])
-    assert found["notes"] == []
+    assert result["notes"] == []
     exported = tmp_path / "log.json"
     from inspect_ai.log import read_eval_log, write_eval_log
 

@@ -43,16 +43,16 @@ def generated(folder, prompt, length, model=None):
 
 
 def test_the_likeliest_answer_is_that_of_a_loop(folder):
-    found = answers(LocalModel(folder), Sampling(0.0, max_tokens=6), batch_size=5)
-    assert {name: one.text for name, one in found.items()} == {
-        one.id: generated(folder, one.prompt, 6) for one in QUESTIONS
+    answered = answers(LocalModel(folder), Sampling(0.0, max_tokens=6), batch_size=5)
+    assert {name: answer.text for name, answer in answered.items()} == {
+        question.id: generated(folder, question.prompt, 6) for question in QUESTIONS
     }
 
 
 def test_an_answer_does_not_depend_on_its_batch(folder):
     model, sampling = LocalModel(folder), Sampling(1.0, max_tokens=8)
     whole = answers(model, sampling, batch_size=12)
-    assert len({one.text for one in whole.values()}) > 6
+    assert len({answer.text for answer in whole.values()}) > 6
     assert answers(model, sampling, batch_size=1) == whole
     rest = answers(model, sampling, [QUESTIONS[5], *QUESTIONS[7:]], batch_size=5)
     assert rest == {name: whole[name] for name in ("q5/0", "q7/0", "q8/0", "q9/0", "q10/0", "q11/0")}
@@ -77,11 +77,11 @@ def test_tokens_are_drawn_with_the_models_probabilities():
 
 def test_cut_answers_and_prompts_without_room_are_told(folder):
     asked = [QUESTIONS[0], Question.of("long", 0, "red " * 8, 0)]
-    found = answers(LocalModel(folder), Sampling(0.0, max_tokens=505), asked)
-    assert found["q0/0"].tokens <= 505
-    assert found["q0/0"].is_cut == (found["q0/0"].tokens == 505 and not found["q0/0"].lost)
-    assert found["long/0"].text is None
-    assert found["long/0"].lost == "prompt of 8 tokens leaves no room for 505 of 512"
+    answered = answers(LocalModel(folder), Sampling(0.0, max_tokens=505), asked)
+    assert answered["q0/0"].tokens <= 505
+    assert answered["q0/0"].is_cut == (answered["q0/0"].tokens == 505 and not answered["q0/0"].lost)
+    assert answered["long/0"].text is None
+    assert answered["long/0"].lost == "prompt of 8 tokens leaves no room for 505 of 512"
     assert answers(LocalModel(folder), Sampling(0.0, max_tokens=1))["q0/0"].is_cut
 
 
@@ -94,11 +94,11 @@ def test_adapters_answer_as_the_merged_model(folder, tmp_path):
     adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     adapted.save_pretrained(tmp_path / "adapters")
     model = LocalModel(tmp_path / "adapters")
-    found = answers(model, Sampling(0.0, max_tokens=6))
+    answered = answers(model, Sampling(0.0, max_tokens=6))
     merged = adapted.merge_and_unload()
-    expected = {one.id: generated(folder, one.prompt, 6, merged) for one in QUESTIONS}
-    assert {name: one.text for name, one in found.items()} == expected
-    assert expected != {one.id: generated(folder, one.prompt, 6) for one in QUESTIONS}
+    expected = {question.id: generated(folder, question.prompt, 6, merged) for question in QUESTIONS}
+    assert {name: answer.text for name, answer in answered.items()} == expected
+    assert expected != {question.id: generated(folder, question.prompt, 6) for question in QUESTIONS}
     assert model.weights == f"{fingerprint(tmp_path / 'adapters')}-{fingerprint(folder)}"
 
 
@@ -111,8 +111,8 @@ def test_chat_messages_need_a_chat_template(folder, tmp_path):
     tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}{% if last %}blue {% endif %}"
     tokenizer.save_pretrained(tmp_path / "chat")
     sampling = Sampling(0.0, max_tokens=5, template={"last": True})
-    found = answers(LocalModel(tmp_path / "chat"), sampling, chat)["c/0"].text
-    assert found == generated(folder, "red green blue", 5)
+    text = answers(LocalModel(tmp_path / "chat"), sampling, chat)["c/0"].text
+    assert text == generated(folder, "red green blue", 5)
 
 
 def test_a_fingerprint_tells_weights_and_tokenizer_apart_but_not_places(folder, tmp_path):
@@ -139,7 +139,7 @@ def test_a_large_file_is_sampled_at_its_ends_too(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda path: LocalModel(path / "nothing"), "has neither"),
         (lambda path: Sampling(-1.0), "temperature must be"),
@@ -149,11 +149,11 @@ def test_a_large_file_is_sampled_at_its_ends_too(tmp_path, monkeypatch):
         (lambda path: answers(LocalModel(path / "broken"), Sampling()), "cannot load the model"),
     ],
 )
-def test_what_cannot_be_used_is_an_error(tmp_path, make, told):
+def test_what_cannot_be_used_is_an_error(tmp_path, make, message):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4}))
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "qwen2"}')
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         make(tmp_path)
 
 

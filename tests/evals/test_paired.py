@@ -21,42 +21,42 @@ HIGH = [value + gain for value, gain in zip(LOW, (0.3, 0.1, 0.2, 0.4, 0.2, 0.3, 
 
 
 def test_two_results_by_hand():
-    (one,) = compare({"gdpo": [result(LOW)], "rvpo": [result(HIGH)]}, "s")
-    assert one.test.difference == pytest.approx(1.8 / 8)
-    assert one.test.p_value == one.adjusted_p == 2 / 2**8  # all eight differ in one direction
-    assert (one.verdict, one.units) == ("higher", "8 items")
-    assert one.sentence.startswith("rvpo against gdpo: higher by 0.225 [")
-    assert one.sentence.endswith("p = 0.008")
-    assert one.cautions == ["one result per name: says nothing about other training seeds"]
+    (comparison,) = compare({"gdpo": [result(LOW)], "rvpo": [result(HIGH)]}, "s")
+    assert comparison.test.difference == pytest.approx(1.8 / 8)
+    assert comparison.test.p_value == comparison.adjusted_p == 2 / 2**8  # all eight differ in one direction
+    assert (comparison.verdict, comparison.units) == ("higher", "8 items")
+    assert comparison.sentence.startswith("rvpo against gdpo: higher by 0.225 [")
+    assert comparison.sentence.endswith("p = 0.008")
+    assert comparison.cautions == ["one result per name: says nothing about other training seeds"]
 
 
 def test_the_other_way_round_is_told_as_a_positive_size():
-    (one,) = compare({"rvpo": [result(HIGH)], "gdpo": [result(LOW)]}, "s")
-    assert one.verdict == "lower"
-    low, high = one.sentence.split("[")[1].split("]")[0].split(", ")
+    (comparison,) = compare({"rvpo": [result(HIGH)], "gdpo": [result(LOW)]}, "s")
+    assert comparison.verdict == "lower"
+    low, high = comparison.sentence.split("[")[1].split("]")[0].split(", ")
     assert 0 < float(low) < 0.225 < float(high)
 
 
 def test_no_difference_is_a_result_in_words():
-    (one,) = compare({"a": [result([0.0, 1.0, 0.0, 1.0])], "b": [result([1.0, 0.0, 0.5, 0.5])]}, "s")
-    assert one.verdict == "no difference shown"
-    assert one.sentence.startswith("b against a: no difference shown (+0.000 [")
+    (comparison,) = compare({"a": [result([0.0, 1.0, 0.0, 1.0])], "b": [result([1.0, 0.0, 0.5, 0.5])]}, "s")
+    assert comparison.verdict == "no difference shown"
+    assert comparison.sentence.startswith("b against a: no difference shown (+0.000 [")
 
 
 def test_items_pair_by_unit_and_what_has_no_partner_is_told():
     first, second = result(LOW), [record(str(at), HIGH[at]) for at in (7, 6, 5, 4)] + [record("x", 1.0)]
-    (one,) = compare({"a": [first], "b": [second]}, "s")
-    assert one.test.difference == pytest.approx((0.2 + 0.3 + 0.1 + 0.2) / 4)
-    assert (one.only_baseline, one.only_name) == (4, 1)
-    assert one.cautions[0] == "1 items of b and 4 of a have no partner and were left out"
+    (comparison,) = compare({"a": [first], "b": [second]}, "s")
+    assert comparison.test.difference == pytest.approx((0.2 + 0.3 + 0.1 + 0.2) / 4)
+    assert (comparison.only_baseline, comparison.only_name) == (4, 1)
+    assert comparison.cautions[0] == "1 items of b and 4 of a have no partner and were left out"
 
 
 def test_missing_scores_leave_the_pair_and_bound_the_difference():
-    (one,) = compare({"a": [result([0.5, None], (0.0, 0.4))], "b": [result([0.6, 1.0])]}, "s")
-    assert (one.test.pairs, one.test.dropped) == (1, 1)
-    assert one.test.difference == pytest.approx(0.1)
-    assert one.bounds == pytest.approx(((0.1 + 0.6) / 2, (0.1 + 1.0) / 2))
-    assert "with what is missing the difference lies between +0.350 and +0.550" in one.cautions
+    (comparison,) = compare({"a": [result([0.5, None], (0.0, 0.4))], "b": [result([0.6, 1.0])]}, "s")
+    assert (comparison.test.pairs, comparison.test.dropped) == (1, 1)
+    assert comparison.test.difference == pytest.approx(0.1)
+    assert comparison.bounds == pytest.approx(((0.1 + 0.6) / 2, (0.1 + 1.0) / 2))
+    assert "with what is missing the difference lies between +0.350 and +0.550" in comparison.cautions
     (unknown,) = compare({"a": [result([0.5, None])], "b": [result([0.6, 1.0])]}, "s")
     assert unknown.bounds is None
 
@@ -70,14 +70,14 @@ def test_repeats_are_averaged_before_pairing():
 
 def test_seeds_are_blocks_as_in_paired_test():
     seeds = [[value + shift for value in HIGH] for shift in (0.0, 0.05, -0.1)]
-    (one,) = compare({"a": [result(LOW)] * 3, "b": [result(values) for values in seeds]}, "s")
+    (comparison,) = compare({"a": [result(LOW)] * 3, "b": [result(values) for values in seeds]}, "s")
     flat = [value for values in seeds for value in values]
     expected = paired_test(flat, LOW * 3, blocks=[seed for seed in range(3) for _ in LOW])
-    assert one.test == expected
-    assert one.units == "24 items in 3 seeds"
-    assert one.test.p_value == 2 / 2**3
-    assert one.verdict == "no difference shown"
-    assert one.cautions == ["3 seeds allow no p-value below 0.25"]
+    assert comparison.test == expected
+    assert comparison.units == "24 items in 3 seeds"
+    assert comparison.test.p_value == 2 / 2**3
+    assert comparison.verdict == "no difference shown"
+    assert comparison.cautions == ["3 seeds allow no p-value below 0.25"]
 
 
 def test_right_and_wrong_answers_have_mcnemars_mid_p():
@@ -98,15 +98,15 @@ def test_right_and_wrong_answers_have_mcnemars_mid_p():
 def test_p_values_are_corrected_over_all_comparisons():
     groups = {"a": [result(LOW)], "b": [result(HIGH)], "c": [result(LOW)]}
     against = compare(groups, "s")
-    assert [(one.name, one.baseline) for one in against] == [("b", "a"), ("c", "a")]
-    assert [one.adjusted_p for one in against] == [2 * 2 / 2**8, 1.0]
-    assert [(one.name, one.baseline) for one in compare(groups, "s", all_pairs=True)] == [
+    assert [(comparison.name, comparison.baseline) for comparison in against] == [("b", "a"), ("c", "a")]
+    assert [comparison.adjusted_p for comparison in against] == [2 * 2 / 2**8, 1.0]
+    assert [(comparison.name, comparison.baseline) for comparison in compare(groups, "s", all_pairs=True)] == [
         ("b", "a"), ("c", "a"), ("c", "b")
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("groups", "score", "told"),
+    ("groups", "score", "message"),
     [
         ({"a": [result(LOW)]}, "s", "at least two names"),
         ({"a": [result(LOW)], "b": [result(LOW)] * 2}, "s", "equally many results"),
@@ -115,8 +115,8 @@ def test_p_values_are_corrected_over_all_comparisons():
         ({"a": [result([None])], "b": [result([1.0])]}, "s", "nothing to compare"),
     ],
 )
-def test_what_cannot_be_compared_is_an_error(groups, score, told):
-    with pytest.raises(ConfigError, match=told):
+def test_what_cannot_be_compared_is_an_error(groups, score, message):
+    with pytest.raises(ConfigError, match=message):
         compare(groups, score)
 
 
@@ -146,6 +146,6 @@ def test_the_cells_of_a_table():
 
 def test_json_has_no_numbers_that_json_has_not():
     made = compare({"a": [result([0.5])], "b": [result([0.5])]}, "s")
-    (told,) = json.loads(json.dumps(to_json(made), allow_nan=False))
-    assert (told["difference"], told["low"], told["effect_size"]) == (0.0, None, None)
-    assert told["verdict"] == "no difference shown"
+    (stored,) = json.loads(json.dumps(to_json(made), allow_nan=False))
+    assert (stored["difference"], stored["low"], stored["effect_size"]) == (0.0, None, None)
+    assert stored["verdict"] == "no difference shown"

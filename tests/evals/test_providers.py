@@ -43,14 +43,14 @@ def test_every_turn_of_a_conversation_has_a_seed_of_its_own():
 
 def test_messages_go_there_and_back():
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
-    said = [
+    contents = [
         {"role": "system", "content": "be brief"},
         {"role": "user", "content": "hi"},
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "name": "f", "content": "2"},
         {"role": "assistant", "content": "two"},
     ]
-    assert [_as_dict(message) for message in chat_messages(said)] == said
+    assert [_as_dict(message) for message in chat_messages(contents)] == contents
 
 
 def test_blocks_are_calls_and_what_cannot_be_read_is_said():
@@ -80,11 +80,11 @@ def test_who_asks_together_is_answered_together_and_as_alone(folder, monkeypatch
     _, together = generated(folder, prompts, config, batch_size=4)
     assert batches == [4, 4, 2]
     _, alone = generated(folder, prompts, config, batch_size=1)
-    assert [one.completion for one in together] == [one.completion for one in alone]
+    assert [output.completion for output in together] == [output.completion for output in alone]
     assert together[0].completion == together[5].completion  # the same prompt and seed
-    assert len({one.completion for one in together}) > 3
+    assert len({output.completion for output in together}) > 3
     _, other = generated(folder, prompts, GenerateConfig(max_tokens=6, temperature=1.0, seed=4), batch_size=4)
-    assert [one.completion for one in other] != [one.completion for one in together]
+    assert [output.completion for output in other] != [output.completion for output in together]
 
 
 def test_a_prompt_without_room_is_lost_and_others_are_not(folder):

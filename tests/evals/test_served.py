@@ -25,11 +25,11 @@ def answers(server, questions=QUESTIONS, sampling=None, **options):
         settings = {"timeout": 60.0, "retry_minutes": 3.0} | options
         api = get_model("rvpo-server/m", base_url=server.url, memoize=False, **settings).api
         asked = (api.answer(question, sampling or Sampling()) for question in questions)
-        found = await asyncio.gather(*asked, return_exceptions=True)
-        for error in found:
+        answered = await asyncio.gather(*asked, return_exceptions=True)
+        for error in answered:
             if isinstance(error, Exception):
                 raise error
-        return found
+        return answered
 
     return {question.id: answer for question, answer in zip(questions, asyncio.run(collect()), strict=True)}
 
@@ -39,8 +39,8 @@ def test_every_question_is_answered_through_faults_that_pass():
         return ("429", "500", "cut")[number % 3] if number % 4 == 0 else None
 
     with FaultServer(plan, echo) as server:
-        found = answers(server)
-    assert {name: one.text for name, one in found.items()} == {
+        answered = answers(server)
+    assert {name: answer.text for name, answer in answered.items()} == {
         f"q{at}/0": f"answer to prompt {at}" for at in range(30)
     }
     assert set(server.faults) == {"429", "500", "cut"}
@@ -49,17 +49,17 @@ def test_every_question_is_answered_through_faults_that_pass():
 def test_refusals_and_rejected_requests_are_lost_and_told():
     faults = {"prompt 1": "refusal", "prompt 2": 422}
     with FaultServer(lambda number, body: faults.get(body["messages"][-1]["content"]), echo) as server:
-        found = answers(server, QUESTIONS[:3])
-    assert [found[f"q{at}/0"].text for at in range(3)] == ["answer to prompt 0", None, None]
-    assert found["q1/0"].lost == "refused: I cannot help with that."
-    assert found["q2/0"].lost == "failed: HTTP 422"
+        answered = answers(server, QUESTIONS[:3])
+    assert [answered[f"q{at}/0"].text for at in range(3)] == ["answer to prompt 0", None, None]
+    assert answered["q1/0"].lost == "refused: I cannot help with that."
+    assert answered["q2/0"].lost == "failed: HTTP 422"
 
 
 def test_what_a_request_carries():
     bodies = []
     sampling = Sampling(0.7, 0.9, 20, {"enable_thinking": False})
     with FaultServer(reply=lambda body: bodies.append(body) or "x") as server:
-        found = answers(
+        answered = answers(
             server, [*QUESTIONS[:1], Question.of("t", 0, "plain", 0)], sampling=sampling, extra={"top_k": 5}
         )
         answers(server, QUESTIONS[:1], sampling=Sampling(0.0))
@@ -71,7 +71,7 @@ def test_what_a_request_carries():
         "chat_template_kwargs": {"enable_thinking": False},
     }  # fmt: skip
     assert "seed" not in bodies[2]
-    assert found["q0/0"].is_cut  # the server counts 20 tokens, as many as may be
+    assert answered["q0/0"].is_cut  # the server counts 20 tokens, as many as may be
 
 
 def test_a_server_without_the_model_stops_at_once():

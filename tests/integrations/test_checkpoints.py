@@ -60,17 +60,17 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize(("damage", "said"), DAMAGE.values(), ids=DAMAGE)
-def test_a_broken_checkpoint_is_named_and_the_one_before_taken(tmp_path, damage, said):
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_a_broken_checkpoint_is_named_and_the_one_before_taken(tmp_path, damage, message):
     checkpoint(tmp_path, 3)
     broken = checkpoint(tmp_path, 6)
     assert what_is_broken(broken) is None
     damage(broken)
-    assert said in what_is_broken(broken)
+    assert message in what_is_broken(broken)
     newest = newest_whole(tmp_path)
     assert newest.folder == tmp_path / "checkpoint-3"
     assert len(newest.broken) == 1
-    assert newest.broken[0].startswith(f"{broken} is not whole ({said}")
+    assert newest.broken[0].startswith(f"{broken} is not whole ({message}")
 
 
 def test_an_empty_folder_is_no_checkpoint(tmp_path):
@@ -86,7 +86,7 @@ def test_the_same_settings_are_the_same_however_they_are_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"method": "gdpo"}, "method 'rvpo' -> 'gdpo'"),
         ({"k": 1.0}, "k inf -> 1.0"),
@@ -94,11 +94,13 @@ def test_the_same_settings_are_the_same_however_they_are_written(tmp_path):
         ({"seed": 3}, "seed None -> 3"),
     ],
 )
-def test_what_has_changed_is_said(tmp_path, changed, said):
+def test_what_has_changed_is_said(tmp_path, changed, message):
     folder = checkpoint(tmp_path, 3)
     with pytest.raises(ConfigError) as error:
         check_settings(folder, SETTINGS | changed, resumed=True)
     assert f"cannot go on from {folder}" in str(error.value)
-    assert f"({said}); resume with the settings as they were, or set allow_changed_settings=true" in str(error.value)
+    assert f"({message}); resume with the settings as they were, or set allow_changed_settings=true" in str(
+        error.value
+    )
     with pytest.raises(ConfigError, match=r"is of another run, .*; choose another output folder"):
         check_settings(folder, SETTINGS | changed, resumed=False)

@@ -50,10 +50,14 @@ def test_by_neglected_channels_a_group_is_dead_if_none_of_those_that_it_has_vari
         *({"low": NAN, "high": 1.0}, {"low": NAN, "high": 0.0}),  # without the low one's values it is dead in it
         *({"low": 0.0, "high": 1.0}, {"low": 0.0, "high": 1.0}),
     ]
-    found = matrix(rows)
-    assert neglected_channels(found, 2) == ["low"]
-    assert dead_groups(found, 2, ["low"]).tolist() == [False, True, True, True]
-    assert dead_groups(found, 2, []).tolist() == dead_groups(found, 2, None).tolist() == [False, False, False, True]
+    assembled = matrix(rows)
+    assert neglected_channels(assembled, 2) == ["low"]
+    assert dead_groups(assembled, 2, ["low"]).tolist() == [False, True, True, True]
+    assert (
+        dead_groups(assembled, 2, []).tolist()
+        == dead_groups(assembled, 2, None).tolist()
+        == [False, False, False, True]
+    )
 
 
 def test_a_prompt_without_any_neglected_criterion_is_judged_by_all():
@@ -72,9 +76,9 @@ def test_neglected_is_below_three_tenths_of_the_range(mean, is_neglected):
 def test_places_are_filled_in_order_by_each_process_for_itself():
     dead = np.array([True, False, True, False, False, True])
     # Process 0 has two dead groups and one new one with signal; process 1 one dead and two new with signal.
-    found = plan_refill(dead, np.array([True, False, False, False]), processes=2)
-    assert (found.replaced.tolist(), found.new.tolist()) == ([0, 5], [1, 2])
-    parts = [found.of_process(index, 3, 2) for index in (0, 1)]
+    refill = plan_refill(dead, np.array([True, False, False, False]), processes=2)
+    assert (refill.replaced.tolist(), refill.new.tolist()) == ([0, 5], [1, 2])
+    parts = [refill.of_process(index, 3, 2) for index in (0, 1)]
     assert [(part.replaced.tolist(), part.new.tolist()) for part in parts] == [([0], [1]), ([2], [0])]
 
 
@@ -144,8 +148,8 @@ def test_what_is_trained_on_are_the_rollouts_of_the_merged_batch(run):
 
 def test_a_run_without_dead_groups_is_as_without_resampling(run):
     plain, resampling = (run([graders.sure_warm], max_steps=2, resample_dead=times) for times in (0, 2))
-    for one, other in zip(plain.generations, resampling.generations, strict=True):
-        assert one == other
+    for first, other in zip(plain.generations, resampling.generations, strict=True):
+        assert first == other
     assert [entry["rvpo/dropped"] for entry in resampling.state.log_history if "rvpo/dropped" in entry] == [0.0, 0.0]
 
 

@@ -42,8 +42,8 @@ def matrix(*names, range=(-3.0, 3.0)):
 
 def test_targets_are_on_the_channels_own_scales():
     # (1.5 + 3) / 6 and 0.5 / 2; x is the first criterion of one prompt and the second of the other.
-    found = unit_targets({"correct": 1.5, "rubric/x": 0.5, "rubric/y": 2.0}, matrix("y/q", "x/r"), {})
-    assert found == {"correct": 0.75, "rubric/x": 0.25, "rubric/y": 1.0}
+    targets = unit_targets({"correct": 1.5, "rubric/x": 0.5, "rubric/y": 2.0}, matrix("y/q", "x/r"), {})
+    assert targets == {"correct": 0.75, "rubric/x": 0.25, "rubric/y": 1.0}
 
 
 def test_a_channel_that_does_not_exist_is_an_error_with_those_that_do():

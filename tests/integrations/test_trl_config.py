@@ -263,9 +263,9 @@ def test_the_configuration_survives_its_own_dictionary():
         "whiten": "token",
     }
     first = config(**options)
-    again = config(**{name: first.to_dict()[name] for name in options})
-    assert again.advantage_options() == first.advantage_options()
-    assert again.channel_ranges == {"a": [0, 1]}
+    second = config(**{name: first.to_dict()[name] for name in options})
+    assert second.advantage_options() == first.advantage_options()
+    assert second.channel_ranges == {"a": [0, 1]}
 
 
 @pytest.mark.parametrize("value", [None, {"a": 1}, '{"a": 1}'])

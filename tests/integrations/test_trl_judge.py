@@ -158,7 +158,7 @@ SILENT = SimpleNamespace(url="http://127.0.0.1:9/v1")  # nothing listens there
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (401, "refuses the key (HTTP 401); $OPENAI_API_KEY is not set; it says: scripted"),
         (404, "has no model 'm' or no chat completions there (HTTP 404); check both names; it says: scripted"),
@@ -167,14 +167,14 @@ SILENT = SimpleNamespace(url="http://127.0.0.1:9/v1")  # nothing listens there
     ],
 )
 def test_a_judge_that_cannot_be_asked_ends_the_run_before_anything_is_generated(
-    project, monkeypatch, capsys, generated, fault, said
+    project, monkeypatch, capsys, generated, fault, message
 ):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with FaultServer(plan=lambda number, body: fault) as server:
         asked = SILENT if fault is None else server
         assert main(["train", *words(asked, "run", {"retry_minutes": 0.001})]) == 2
         assert server.requests == (0 if fault is None else 1)
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not generated
 
 

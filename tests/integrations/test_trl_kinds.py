@@ -106,10 +106,10 @@ def test_a_model_that_sees_trains_on_the_images(seeing, tmp_path):
 
 
 def test_a_model_of_text_gets_its_tokenizer_as_it_was_saved(policy):
-    found = _processing_class(str(policy), False, None)
-    assert type(found) is type(load_tokenizer(policy))
-    assert found.get_vocab() == load_tokenizer(policy).get_vocab()
-    assert (found.padding_side, found.truncation_side) == ("left", "left")
+    processing_class = _processing_class(str(policy), False, None)
+    assert type(processing_class) is type(load_tokenizer(policy))
+    assert processing_class.get_vocab() == load_tokenizer(policy).get_vocab()
+    assert (processing_class.padding_side, processing_class.truncation_side) == ("left", "left")
 
 
 OWN_CODE = """

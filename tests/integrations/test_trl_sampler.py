@@ -174,9 +174,9 @@ def test_its_state_goes_on_where_it_was():
         whole.observe(*batch(seed))
     other.restore(json.loads(json.dumps(whole.state())))
     for seed in range(3, 6):
-        drawn, again = whole.draw(4, 7), other.draw(4, 7)
-        assert drawn.rows == again.rows
-        assert drawn.weights.tolist() == again.weights.tolist()
+        drawn, redrawn = whole.draw(4, 7), other.draw(4, 7)
+        assert drawn.rows == redrawn.rows
+        assert drawn.weights.tolist() == redrawn.weights.tolist()
         for sampler in (whole, other):
             sampler.observe(*batch(seed))
     assert whole.state() == other.state()

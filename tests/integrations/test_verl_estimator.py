@@ -59,9 +59,9 @@ def test_every_method_is_that_of_compute_advantages_whatever_the_order_of_rows(r
 
 
 def test_weights_follow_the_step(rewards):
-    found = estimator(channel_weights={"a": "1 -> 0.2", "b": 0.5}, method="gdpo")
+    made = estimator(channel_weights={"a": "1 -> 0.2", "b": 0.5}, method="gdpo")
     for step in range(3):
-        scored = found.score(rollouts(rewards), step, 4)
+        scored = made.score(rollouts(rewards), step, 4)
         weight = 1 - 0.8 * step / 4
         expected = compute_advantages(rewards, method="gdpo", weights=[weight, 0.5]).advantages.ravel()
         np.testing.assert_allclose(scored.advantages, expected, atol=1e-12)
@@ -82,13 +82,13 @@ def test_a_group_that_lacks_rollouts_is_its_own_group(rewards):
     # Prompt 0 has lost two sessions. Without whitening groups do not touch each other, so it is worked alone.
     batch = rollouts(rewards)
     kept = [row for row in range(24) if row not in (1, 4)]
-    found = estimator(whiten="false").score(reordered(batch, kept), 0, 1)
+    scored = estimator(whiten="false").score(reordered(batch, kept), 0, 1)
     alone = compute_advantages(rewards[:1, [0, 2, 3, 5]], whiten=False).advantages.ravel()
     others = compute_advantages(rewards[1:], whiten=False).advantages.ravel()
-    np.testing.assert_allclose(found.advantages, np.concatenate([alone, others]), atol=1e-12)
+    np.testing.assert_allclose(scored.advantages, np.concatenate([alone, others]), atol=1e-12)
     # Rollouts with a value in a: 4 of 4, 5 of 6, 6 of 6, 5 of 6; rows that fill a group are not missing.
-    assert found.metrics["channels/a/missing"] == pytest.approx(1 - 20 / 22)
-    assert found.metrics["rvpo/unscored"] == 1
+    assert scored.metrics["channels/a/missing"] == pytest.approx(1 - 20 / 22)
+    assert scored.metrics["rvpo/unscored"] == 1
 
 
 def test_rows_that_only_fill_the_batch_take_part_in_nothing(rewards):
@@ -100,10 +100,10 @@ def test_rows_that_only_fill_the_batch_take_part_in_nothing(rewards):
         [*batch.lengths, *[1.0] * 3],
         is_real=[True] * 24 + [False] * 3,
     )
-    found = estimator().score(filled, 0, 1)
-    np.testing.assert_array_equal(found.advantages[:24], expected.advantages)
-    np.testing.assert_array_equal(found.advantages[24:], 0.0)
-    assert found.metrics == expected.metrics
+    scored = estimator().score(filled, 0, 1)
+    np.testing.assert_array_equal(scored.advantages[:24], expected.advantages)
+    np.testing.assert_array_equal(scored.advantages[24:], 0.0)
+    assert scored.metrics == expected.metrics
 
 
 def test_the_last_row_of_a_session_is_scored_for_all_its_rows(rewards):
@@ -118,8 +118,8 @@ def test_the_last_row_of_a_session_is_scored_for_all_its_rows(rewards):
         sessions=[(row, 0) for row in range(24)] + [(row, 1) for row in range(24)],
     )
     order = np.random.default_rng(2).permutation(48)
-    found = estimator().score(reordered(both, order), 0, 1).advantages
-    np.testing.assert_allclose(found, np.tile(expected, 2)[order], atol=1e-12)
+    advantages = estimator().score(reordered(both, order), 0, 1).advantages
+    np.testing.assert_allclose(advantages, np.tile(expected, 2)[order], atol=1e-12)
 
 
 def test_rubrics_of_different_length_come_as_json_and_missing_stays_missing():
@@ -160,12 +160,12 @@ def test_k_follows_the_step_of_the_run(rewards):
 
 def test_the_moving_average_is_kept_from_batch_to_batch():
     method = {"method": "rvpo_policy", "method_options": {"anchor": "average"}, "anchor_decay": 0.5, "k": 2.0}
-    found = estimator(**method)
+    made = estimator(**method)
     first, second = np.zeros((1, 4, 2)), np.ones((1, 4, 2))
     first[0, :2, 0], second[0, 0, 1] = 1.0, 0.0  # means (0.5, 0), then (1, 0.75)
-    found.score(rollouts(first), 0, 2)
-    scored = found.score(rollouts(second), 1, 2)
-    assert found.state.anchor == {"a": pytest.approx(0.75), "b": pytest.approx(0.375)}
+    made.score(rollouts(first), 0, 2)
+    scored = made.score(rollouts(second), 1, 2)
+    assert made.state.anchor == {"a": pytest.approx(0.75), "b": pytest.approx(0.375)}
     expected = compute_advantages(second, method="rvpo_policy", k=2.0, anchor=[0.75, 0.375]).advantages
     np.testing.assert_allclose(scored.advantages, expected.ravel(), atol=1e-12)
 
@@ -176,9 +176,9 @@ def test_channels_below_their_target_weigh_more_in_every_method(rewards, method)
     lacks = 0.875 - sum(seen) / len(seen)
     assert lacks > 0.1
     options = {"method": method, **k_of(method), "channel_weights": {"b": 0.5}}
-    found = estimator(**options, channel_targets={"a": 0.875, "b": 0.0}, target_rate=2.0)
-    once = found.score(rollouts(rewards), 0, 2)
-    for multiplier, scored in ((2 * lacks, once), (4 * lacks, found.score(rollouts(rewards), 1, 2))):
+    made = estimator(**options, channel_targets={"a": 0.875, "b": 0.0}, target_rate=2.0)
+    once = made.score(rollouts(rewards), 0, 2)
+    for multiplier, scored in ((2 * lacks, once), (4 * lacks, made.score(rollouts(rewards), 1, 2))):
         assert scored.metrics["channels/a/multiplier"] == pytest.approx(multiplier)
         assert scored.metrics["channels/b/multiplier"] == 0.0
         expected = compute_advantages(rewards, method=method, k=2.0, weights=[1.0 + multiplier, 0.5]).advantages
@@ -189,10 +189,10 @@ def test_channels_below_their_target_weigh_more_in_every_method(rewards, method)
 
 
 def test_a_channel_of_weight_0_counts_while_it_is_below_its_target(rewards):
-    found = estimator(channel_weights={"b": 0.0}, channel_targets={"b": 1.0}, target_rate=1.0)
+    made = estimator(channel_weights={"b": 0.0}, channel_targets={"b": 1.0}, target_rate=1.0)
     lacks = 1.0 - np.nanmean(rewards[..., 1])
     expected = compute_advantages(rewards, weights=[1.0, lacks]).advantages.ravel()
-    np.testing.assert_allclose(found.score(rollouts(rewards), 0, 2).advantages, expected, atol=1e-12)
+    np.testing.assert_allclose(made.score(rollouts(rewards), 0, 2).advantages, expected, atol=1e-12)
     rewards[..., 1] = 1.0  # above its target from the start
     expected = compute_advantages(rewards[..., :1]).advantages.ravel()
     scored = estimator(channel_weights={"b": 0.0}, channel_targets={"b": 0.5}).score(rollouts(rewards), 0, 2)
@@ -205,8 +205,8 @@ def test_a_multiplier_follows_its_tag_from_column_to_column_and_batch_to_batch()
         "y": [{"dose/r": 1.0}, {"dose/r": 0.0}, {"dose/r": 1.0}],
     }
     infos = [{"rubric": json.dumps(row)} for name in "xy" for row in rubrics[name]]
-    found = estimator(channels=["rubric"], k=2.0, channel_targets='{"rubric/dose": 0.75}', target_rate=1.0)
-    scored = found.score(Rollouts(infos, list("xxxyyy"), [1.0] * 6), 0, 3)
+    made = estimator(channels=["rubric"], k=2.0, channel_targets='{"rubric/dose": 0.75}', target_rate=1.0)
+    scored = made.score(Rollouts(infos, list("xxxyyy"), [1.0] * 6), 0, 3)
     # dose: (0, 0.5, 1, 0, 1), the lost verdict left out: 0.75 - 0.5. It is the second column of x and the first of y.
     assert scored.metrics["channels/rubric/dose/multiplier"] == pytest.approx(0.25)
     values = np.array([[[1.0, 0.0], [0.0, NAN], [0.5, 0.5]], [[1.0, NAN], [0.0, NAN], [1.0, NAN]]])
@@ -215,10 +215,10 @@ def test_a_multiplier_follows_its_tag_from_column_to_column_and_batch_to_batch()
     assert np.abs(expected - compute_advantages(values, k=2.0).advantages).max() > 1e-3
     # No dose in the second batch: it stays. All doses met in the third: 0.25 + (0.75 - 1).
     tones = [{"rubric": json.dumps({"tone/s": value})} for value in (0.0, 1.0)]
-    scored = found.score(Rollouts(tones, ["z", "z"], [1.0, 1.0]), 1, 3)
+    scored = made.score(Rollouts(tones, ["z", "z"], [1.0, 1.0]), 1, 3)
     assert scored.metrics["channels/rubric/dose/multiplier"] == pytest.approx(0.25)
     met = [{"rubric": json.dumps({"tone/s": value, "dose/t": 1.0})} for value in (0.0, 1.0)]
-    scored = found.score(Rollouts(met, ["z", "z"], [1.0, 1.0]), 2, 3)
+    scored = made.score(Rollouts(met, ["z", "z"], [1.0, 1.0]), 2, 3)
     assert scored.metrics["channels/rubric/dose/multiplier"] == 0.0
 
 
@@ -275,8 +275,8 @@ def test_a_configuration_that_cannot_work_is_refused(algorithm, message):
 
 def test_verls_own_keys_for_gdpo_are_taken():
     algorithm = {"gdpo_reward_keys": ["a", "b"], "gdpo_reward_weights": [1.0, 0.5], "rvpo": {"k": 3.0}}
-    found = VerlConfig.from_algorithm(algorithm)
-    assert (found.channels, found.channel_weights, found.k) == (["a", "b"], {"a": 1.0, "b": 0.5}, 3.0)
+    config = VerlConfig.from_algorithm(algorithm)
+    assert (config.channels, config.channel_weights, config.k) == (["a", "b"], {"a": 1.0, "b": 0.5}, 3.0)
     assert VerlConfig.from_algorithm(algorithm | {"rvpo": {"channels": ["c"], "channel_weights": None}}).channels == [
         "c"
     ]

@@ -155,7 +155,9 @@ def test_verls_own_data_set_reads_the_rows(tmp_path):
     config = OmegaConf.create({"max_prompt_length": 16, "filter_overlong_prompts": False, "cache_dir": str(tmp_path)})
     row = rl_dataset.RLHFDataset(data_files=str(out), tokenizer=tokenizer, config=config)[1]
     assert row["raw_prompt"] == [{"role": "user", "content": "question 1"}]
-    assert json.loads(row["reward_model"]["ground_truth"]) == [one | {} for one in Rubric.from_rows(RUBRIC).to_rows()]
+    assert json.loads(row["reward_model"]["ground_truth"]) == [
+        criterion | {} for criterion in Rubric.from_rows(RUBRIC).to_rows()
+    ]
     assert json.loads(row["extra_info"]["prompt"]) == row["raw_prompt"]
 
 

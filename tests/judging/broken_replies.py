@@ -73,7 +73,7 @@ def broken_reply(draw):
     """
     names = [f"{number}-{draw.getrandbits(40):010x}" for number in range(1, draw.randint(1, 8) + 1)]
     entries = [entry(draw, name) for name in names]
-    said = {one["id"]: one["met"] for one in entries}
+    met = {item["id"]: item["met"] for item in entries}
     indent = draw.choice([None, None, None, 2])
     text = json.dumps({"verdicts": entries}, ensure_ascii=draw.random() < 0.5, indent=indent)
     kind = draw.random()
@@ -100,7 +100,7 @@ def broken_reply(draw):
             for name, end in zip(names, ends, strict=True)
             if cut > text.rfind("}", 0, min(end, cut)) >= 0 and text.find(name) >= 0 and is_whole(text, name, end)
         }
-    return before + text + after, names, said, readable
+    return before + text + after, names, met, readable
 
 
 def is_whole(text, name, end):

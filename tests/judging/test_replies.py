@@ -489,7 +489,7 @@ def test_settings_that_are_no_mapping_are_one_error():
 
 
 @pytest.mark.parametrize(
-    ("plan", "settings", "said"),
+    ("plan", "settings", "message"),
     [
         (None, {}, ""),
         ("refusal", {}, ""),
@@ -500,7 +500,7 @@ def test_settings_that_are_no_mapping_are_one_error():
         (None, {"max_calls": 0}, "the budget of max_calls=0 calls is used up"),
     ],
 )
-def test_a_probe_asks_once_and_counts_no_verdict(plan, settings, said, caplog):
+def test_a_probe_asks_once_and_counts_no_verdict(plan, settings, message, caplog):
     with FaultServer(lambda number, body: plan) as server:
         judge = Judge(JudgeConfig(model="m", base_url=server.url, retry_minutes=0.001, **settings))
 
@@ -511,8 +511,8 @@ def test_a_probe_asks_once_and_counts_no_verdict(plan, settings, said, caplog):
                 assert not judge.store.statistics()
                 await judge.close()
 
-        if said:
-            with pytest.raises(JudgeError, match=re.escape(said)):
+        if message:
+            with pytest.raises(JudgeError, match=re.escape(message)):
                 asyncio.run(probe())
         else:
             asyncio.run(probe())

@@ -106,7 +106,7 @@ def test_divergence_is_the_sum_over_tokens_by_hand(policy):
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([prompt + answer])
         with torch.no_grad():
-            p, q = (one(ids).logits[0].log_softmax(-1) for one in (model, start))
+            p, q = (network(ids).logits[0].log_softmax(-1) for network in (model, start))
         for position in range(len(prompt) - 1, len(prompt + answer) - 1):
             total += float((p[position].exp() * (p[position] - q[position])).sum())
     assert per_token == pytest.approx(total / 4, rel=1e-4)

@@ -36,13 +36,13 @@ def test_gain_of_a_single_channel_is_its_standard_deviation():
 
 def test_absent_channels_have_no_gain_and_dead_ones_none_either():
     rewards = np.array([[[1.0, np.nan, 1.0], [0.0, np.nan, 1.0]], [[1.0, 1.0, np.nan], [0.0, 0.0, np.nan]]])
-    found = gains(rewards, "gdpo", 1.0)
-    assert np.array_equal(np.isnan(found), [[False, True, False], [False, False, True]])
-    assert found[0, 2] == 0.0
-    assert found[1, 0] == found[1, 1]
+    computed = gains(rewards, "gdpo", 1.0)
+    assert np.array_equal(np.isnan(computed), [[False, True, False], [False, False, True]])
+    assert computed[0, 2] == 0.0
+    assert computed[1, 0] == computed[1, 1]
     # Group 1 has advantages +-a, group 2 +-2a: spread a sqrt(2.5), covariance a / 2 and a.
-    assert found[0, 0] == pytest.approx(0.5 / np.sqrt(2.5))
-    assert found[1, 0] == pytest.approx(1.0 / np.sqrt(2.5))
+    assert computed[0, 0] == pytest.approx(0.5 / np.sqrt(2.5))
+    assert computed[1, 0] == pytest.approx(1.0 / np.sqrt(2.5))
 
 
 def test_shuffling_keeps_every_pass_rate_and_breaks_dependence():
@@ -72,8 +72,8 @@ def test_the_sqrt_law(independent):
     """What RVPO teaches against GDPO falls with the pass rate in the group, at k = 1 about as its root."""
     log = RolloutLog([f"c{index}" for index in range(12)], independent[1][:300])
     lines = [line.split("|")[1:] for line in gains_tables(log)[0].splitlines()[2:]]
-    found = {float(cells[0]): float(cells[2].split("[")[0]) for cells in lines}
-    low, middle = found[0.12], found[0.25]
+    computed = {float(cells[0]): float(cells[2].split("[")[0]) for cells in lines}
+    low, middle = computed[0.12], computed[0.25]
     assert low < middle < 0.9
     assert middle / low == pytest.approx(np.sqrt(2), rel=0.25)
 
@@ -117,5 +117,5 @@ def test_the_log_is_of_the_task_as_it_is():
     """Prompts that the task draws differently now would make the stored log one of another task."""
     rewards = read_log(REAL_EXAMPLE)
     for row, group in zip(rows(200, 0), rewards.rewards, strict=True):
-        kinds = {one["kind"] for one in json.loads(row["instructions"])}
+        kinds = {instruction["kind"] for instruction in json.loads(row["instructions"])}
         assert {name for name, present in zip(rewards.names, ~np.isnan(group[0]), strict=True) if present} == kinds

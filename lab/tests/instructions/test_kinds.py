@@ -214,7 +214,9 @@ def obeying_json(instructions: dict[str, dict]) -> str:
 @pytest.mark.parametrize("held_out", [False, True])
 def test_no_prompt_is_contradictory(held_out):
     for row in rows(1500, seed=7, held_out=held_out):
-        instructions = {one["kind"]: one["arguments"] for one in json.loads(row["instructions"])}
+        instructions = {
+            instruction["kind"]: instruction["arguments"] for instruction in json.loads(row["instructions"])
+        }
         answer = obeying(instructions)
         missed = [kind for kind, arguments in instructions.items() if not KINDS[kind](answer, arguments)]
         assert not missed, (missed, answer, row["prompt"])

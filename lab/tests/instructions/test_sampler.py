@@ -73,10 +73,10 @@ def test_samples_have_the_models_distribution(policy):
 def test_the_seed_decides_and_global_randomness_stays(policy):
     tokenizer = policy[1]
     sampler, state = made(policy), torch.get_rng_state()
-    first, again, other = (
+    first, repeated, other = (
         sampler.sample(ids_of(tokenizer), 12, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
     )
-    assert first == again != other
+    assert first == repeated != other
     assert torch.equal(state, torch.get_rng_state())
 
 

@@ -26,7 +26,7 @@ def test_prompts_have_their_topic_and_five_to_nine_instructions():
             first = message["content"].split(".")[0]
             assert any(topic in first for topic in topics)
             assert not any(topic in first for topic in others)
-            kinds = [one["kind"] for one in json.loads(row["instructions"])]
+            kinds = [instruction["kind"] for instruction in json.loads(row["instructions"])]
             assert FEWEST <= len(kinds) <= MOST
             assert len(set(kinds)) == len(kinds)
 
@@ -48,7 +48,7 @@ def test_reward_grades_each_completion_by_its_own_instructions():
 
 def test_grade_is_the_reward():
     row = rows(1, 0)[0]
-    kinds = [one["kind"] for one in json.loads(row["instructions"])]
+    kinds = [instruction["kind"] for instruction in json.loads(row["instructions"])]
     assert list(grade(row, "Some answer.")) == kinds
     assert all(describe(kind) for kind in kinds)
     assert set(kinds) <= set(KINDS)

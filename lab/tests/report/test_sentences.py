@@ -30,31 +30,31 @@ def runs(**scores):
 def test_a_difference_that_every_seed_shows_is_told_with_its_sign():
     # Eight equal differences: p = 2 / 2^8 for each, times two by Holm; hard-min equals GDPO.
     table = runs(gdpo=[0.5] * 8, rvpo=[0.25] * 8, hard_min=[0.5] * 8)
-    (told,) = against_baseline(table, LABELS, 8)
-    assert told == (
+    (sentence,) = against_baseline(table, LABELS, 8)
+    assert sentence == (
         "Tested against GDPO over 8 pairs of task and seed, by sign flips with Holm's correction: fewer channels are "
         "neglected by RVPO (-25.0 points, p = 0.016); no difference is shown for hard-min."
     )
-    (told,) = against_baseline(runs(gdpo=[0.25] * 12, rvpo=[0.5] * 12), LABELS, 12)
-    assert "more channels are neglected by RVPO (+25.0 points, p < 0.001)." in told
+    (sentence,) = against_baseline(runs(gdpo=[0.25] * 12, rvpo=[0.5] * 12), LABELS, 12)
+    assert "more channels are neglected by RVPO (+25.0 points, p < 0.001)." in sentence
 
 
 def test_nothing_is_tested_without_gdpo_or_with_few_pairs():
     assert against_baseline(runs(rvpo=[0.5] * 8, hard_min=[0.25] * 8), LABELS, 8) == []
     assert against_baseline(runs(gdpo=[0.5] * 8), LABELS, 8) == []
-    (told,) = against_baseline(runs(gdpo=[0.5], rvpo=[0.25]), LABELS, 1)
-    assert told == "This rests on 1 pair of task and seed: too few to test, so it may be chance."
+    (sentence,) = against_baseline(runs(gdpo=[0.5], rvpo=[0.25]), LABELS, 1)
+    assert sentence == "This rests on 1 pair of task and seed: too few to test, so it may be chance."
 
 
 def test_methods_that_end_alike_are_said_to():
-    told = finding(runs(gdpo=[0.5], rvpo=[0.5]), LABELS)
-    assert told[0] == "At the end all methods neglect the same share of channels: 50.0 %."
-    assert told[1] == "All have the same held-out mean, 0.50."
+    sentence = finding(runs(gdpo=[0.5], rvpo=[0.5]), LABELS)
+    assert sentence[0] == "At the end all methods neglect the same share of channels: 50.0 %."
+    assert sentence[1] == "All have the same held-out mean, 0.50."
 
 
 def test_several_methods_may_share_an_end():
-    told = finding(runs(gdpo=[0.25], rvpo=[0.25], hard_min=[0.75]), LABELS)
-    assert told[0].startswith("At the end GDPO and RVPO neglect the smallest share of channels (25.0 %), hard-min")
+    sentence = finding(runs(gdpo=[0.25], rvpo=[0.25], hard_min=[0.75]), LABELS)
+    assert sentence[0].startswith("At the end GDPO and RVPO neglect the smallest share of channels (25.0 %), hard-min")
 
 
 def test_only_pairs_that_all_methods_have_are_compared():
@@ -76,16 +76,16 @@ def test_score_rows_are_means_over_seeds():
 
 def test_differences_need_five_seeds_in_common_and_say_what_the_test_says():
     assert differences(runs(gdpo=[0.5] * 5, rvpo=[0.25] * 4), list(LABELS)) == []
-    found = differences(runs(gdpo=[0.5] * 6, rvpo=[0.25] * 6), list(LABELS))
-    assert {one.method for one in found} == {"rvpo"}
-    assert [one.verdict for one in found] == ["lower than GDPO"] * 4
-    assert found[0].text == "-0.25 [-0.25 to -0.25]"
-    assert found[0].p == "0.031"  # 2 / 2^6
+    compared = differences(runs(gdpo=[0.5] * 6, rvpo=[0.25] * 6), list(LABELS))
+    assert {difference.method for difference in compared} == {"rvpo"}
+    assert [difference.verdict for difference in compared] == ["lower than GDPO"] * 4
+    assert compared[0].text == "-0.25 [-0.25 to -0.25]"
+    assert compared[0].p == "0.031"  # 2 / 2^6
 
 
 def test_samples_keep_first_answers_apart_where_they_differ():
     same = sampled_prompts([cell("gdpo"), cell("rvpo")], ["gdpo", "rvpo"], str.upper)
-    assert [(one.method, one.when) for one in same[0].answers] == [
+    assert [(answer.method, answer.when) for answer in same[0].answers] == [
         ("", "before training"),
         ("gdpo", "after step 10"),
         ("rvpo", "after step 10"),
@@ -93,7 +93,7 @@ def test_samples_keep_first_answers_apart_where_they_differ():
     assert same[0].criteria == ("ACCURACY/CAUSE:FEVER", "COMMUNICATION/CLOSE")
     other = cell("rvpo", samples=[(0, 0, "good day"), (10, 0, "x")])
     (apart,) = sampled_prompts([cell("gdpo"), other], ["gdpo", "rvpo"], str)
-    assert [one.text for one in apart.answers] == ["hello", "good day", "hello virus take care", "x"]
+    assert [answer.text for answer in apart.answers] == ["hello", "good day", "hello virus take care", "x"]
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,8 @@ def test_samples_keep_first_answers_apart_where_they_differ():
     [(1.0, "met", "met"), (0.0, "unmet", "not met"), (0.4, "partly", "0.40"), (math.nan, "none", "no verdict")],
 )
 def test_a_verdict_is_the_criterions_value_at_that_step(value, state, text):
-    one = cell(held_out={(0, "a/b"): [0.5, value], (1, "a/b"): [0.0, 0.0]})
-    (prompt,) = sampled_prompts([one], ["gdpo"], str)
+    record = cell(held_out={(0, "a/b"): [0.5, value], (1, "a/b"): [0.0, 0.0]})
+    (prompt,) = sampled_prompts([record], ["gdpo"], str)
     (verdict,) = prompt.answers[1].verdicts
     assert (verdict.state, verdict.text) == (state, text)
     assert prompt.answers[1].met == (state == "met")

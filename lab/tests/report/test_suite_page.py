@@ -153,8 +153,8 @@ def test_the_command_that_made_the_runs_is_given(suite, page):
 def test_unusual_settings_are_options_of_the_command(tmp_path):
     settings = {**cell().about["settings"], "num_iterations": 4, "beta": 0.04}
     inputs = read_inputs([write_suite(tmp_path, [cell(settings=settings)])])
-    (told,) = shown(inputs).texts("pre")
-    assert "--beta 0.04 --learning-rate 0.0005 --num-iterations 4 --out " in told
+    (text,) = shown(inputs).texts("pre")
+    assert "--beta 0.04 --learning-rate 0.0005 --num-iterations 4 --out " in text
 
 
 def test_settings_that_no_command_makes_have_no_command(tmp_path):
@@ -189,10 +189,10 @@ def test_methods_without_a_common_run_are_not_called_comparable(tmp_path):
 
 
 def test_one_cell_of_one_evaluation_is_a_report(tmp_path):
-    one = cell(
+    record = cell(
         steps=(0,), held_out={(0, "a/x"): [0.0], (1, "a/x"): [0.5]}, samples=[(0, 0, "")], logged_steps=(), log={}
     )
-    page = shown(read_inputs([write_suite(tmp_path, [one])]))
+    page = shown(read_inputs([write_suite(tmp_path, [record])]))
     assert "At the end GDPO neglects 100.0 % of the channels; the held-out mean is 0.25." in everything(page)
     assert "Training" not in page.texts("h2")
     assert "(an empty answer)" in everything(page)

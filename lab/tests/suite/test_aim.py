@@ -23,15 +23,15 @@ from rvpo_lab.suite.results import channel_means, run_scores
 @pytest.fixture
 def suite(make_record):
     """Two seeds and two channels; the policy level has the lower one at 1/2 and 1 where GDPO has it at 1/4."""
-    found = []
+    records = []
     for seed, low in ((0, 0.5), (1, 1.0)):
         gdpo = {"accuracy/dose": [0.0, 0.25], "communication/close": [0.5, 1.0]}
         ours = {"accuracy/dose": [0.0, low], "communication/close": [1.0, 1.0]}
-        found += [
+        records += [
             make_record(contender="gdpo", seed=seed, means=gdpo),
             make_record(contender="rvpo_policy", seed=seed, means=ours),
         ]
-    return found
+    return records
 
 
 def test_the_aim_by_hand(suite):

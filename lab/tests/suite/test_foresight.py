@@ -164,8 +164,8 @@ def test_a_log_is_written_as_the_audit_reads_it(tmp_path):
     read = audit_log(tmp_path / "log.parquet", methods=["gdpo"], ks=[1.0], draws=200)
     direct = audit_run(record, [OwnMethod("gdpo", 1.0)])
     assert (read.rollouts, read.groups, read.steps) == (160, 20, (1.0, 5.0))
-    for one, other in zip(read.channels, direct.channels, strict=True):
-        assert one.forecasts["gdpo"].change == pytest.approx(other.forecasts["gdpo"].change)
+    for first, other in zip(read.channels, direct.channels, strict=True):
+        assert first.forecasts["gdpo"].change == pytest.approx(other.forecasts["gdpo"].change)
 
 
 def test_the_example_is_the_log_of_a_run_that_neglected_what_it_names(tmp_path):

@@ -33,27 +33,27 @@ def variance(p):
 
 def test_gdpo_teaches_by_the_standard_deviation():
     """A = sum Z: Cov(R, A) is R's standard deviation, and Var A = M for independent channels."""
-    found = expected_gains(Line("x", "x", "gdpo"), [0.1, 0.5, 0.9], OTHER, **LARGE)
-    np.testing.assert_allclose(found, [0.3 / math.sqrt(3), 0.5 / math.sqrt(3), 0.3 / math.sqrt(3)], atol=0.004)
+    computed = expected_gains(Line("x", "x", "gdpo"), [0.1, 0.5, 0.9], OTHER, **LARGE)
+    np.testing.assert_allclose(computed, [0.3 / math.sqrt(3), 0.5 / math.sqrt(3), 0.3 / math.sqrt(3)], atol=0.004)
 
 
 def test_grpo_teaches_by_the_variance():
     """A is the standardised sum: Cov(R, A) = p (1 - p) / std(sum)."""
-    found = expected_gains(Line("x", "x", "grpo"), [0.1, 0.5], OTHER, **LARGE)
+    computed = expected_gains(Line("x", "x", "grpo"), [0.1, 0.5], OTHER, **LARGE)
     rest = sum(map(variance, OTHER))
     by_hand = [variance(p) / math.sqrt(variance(p) + rest) for p in (0.1, 0.5)]
-    np.testing.assert_allclose(found, by_hand, atol=0.004)
+    np.testing.assert_allclose(computed, by_hand, atol=0.004)
 
 
 def test_the_policy_level_weighs_the_variance_by_how_low_the_mean_is():
     """A = sum w (R - m) with w = softmax(-k m): Cov = w p (1 - p), Var = sum w^2 p (1 - p)."""
     k, p = 2.0, 0.1
-    found = expected_gains(Line("x", "x", "rvpo_policy", k), [p], OTHER, **LARGE)
+    computed = expected_gains(Line("x", "x", "rvpo_policy", k), [p], OTHER, **LARGE)
     means = [p, *OTHER]
     whole = sum(math.exp(-k * m) for m in means)
     weights = [math.exp(-k * m) / whole for m in means]
     spread = math.sqrt(sum(w * w * variance(m) for w, m in zip(weights, means, strict=True)))
-    assert found[0] == pytest.approx(weights[0] * variance(p) / spread, abs=0.004)
+    assert computed[0] == pytest.approx(weights[0] * variance(p) / spread, abs=0.004)
 
 
 def soft_minimum_gain(p, other, k):
@@ -75,8 +75,8 @@ def soft_minimum_gain(p, other, k):
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.95])
 def test_rvpo_by_enumeration(p):
     covariance, spread = soft_minimum_gain(p, 0.6, 2.0)
-    found = expected_gains(Line("x", "x", "rvpo", 2.0), [p], [0.6], **LARGE)
-    assert found[0] == pytest.approx(covariance / math.sqrt(spread), abs=0.004)
+    computed = expected_gains(Line("x", "x", "rvpo", 2.0), [p], [0.6], **LARGE)
+    assert computed[0] == pytest.approx(covariance / math.sqrt(spread), abs=0.004)
 
 
 def test_the_limits_that_the_documentation_derives():

@@ -130,8 +130,8 @@ def test_a_packed_suite_reads_as_before_and_takes_further_cells(tmp_path, make_r
     write_suite(tmp_path, [late, records[3]])  # as if a pack had been stopped before it removed a cell's file
     assert finished(tmp_path) == {record.cell.name for record in [late, *records]}
     assert main(["pack", str(tmp_path)]) == 0
-    again = read_cells(tmp_path)
-    assert [record.cell.name for record in again] == [
+    second = read_cells(tmp_path)
+    assert [record.cell.name for record in second] == [
         *("rubric-gdpo-0", "rubric-rvpo-0", "rubric-rvpo-1"),
         *("rubric-x_1_y=0-0", "rubric-x_1_y=0-1"),  # contenders that have no name come last
     ]

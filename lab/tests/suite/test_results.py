@@ -94,13 +94,13 @@ def test_axes_count_their_channels_equally(make_record):
 @pytest.fixture
 def suite(make_record):
     """Six seeds in which RVPO is above GDPO by 1/4 on one of two channels, and hard-min below on both."""
-    found = []
+    records = []
     for seed in range(6):
         for contender, end in (("gdpo", 0.5), ("rvpo", 0.75), ("hard_min", 0.25)):
             low = 0.5 if contender != "hard_min" else 0.0
             means = {"accuracy/dose": [0.25, end], "communication/close": [0.5, low]}
-            found.append(make_record(contender=contender, seed=seed, means=means))
-    return found
+            records.append(make_record(contender=contender, seed=seed, means=means))
+    return records
 
 
 def test_a_comparison_pairs_seeds(suite):
@@ -124,20 +124,20 @@ def verdicts(records):
 
 def test_claims_are_judged_by_their_direction(make_record, suite):
     # With all claims of a direction tested, six pairs cannot reach p <= 0.05 after Holm; eight seeds more can.
-    found = list(suite)
+    records = list(suite)
     for seed in range(6, 14):
         for contender, end, low in (("gdpo", 0.5, 0.5), ("rvpo", 0.75, 0.5), ("hard_min", 0.25, 0.0)):
             means = {"accuracy/dose": [0.25, end], "communication/close": [0.5, low]}
-            found.append(make_record(contender=contender, seed=seed, means=means))
-    judged = verdicts(found)
+            records.append(make_record(contender=contender, seed=seed, means=means))
+    judged = verdicts(records)
     assert judged["RVPO's final score is above GDPO's"] == "reproduced"
     assert judged["hard-min ends below GDPO"] == "reproduced"
     assert judged["RVPO lowers communication"] == "undecided"  # no difference at all
     assert judged["constant k = 5 has a lower final than 0.5 -> 2.0"] == "not tested"
     swapped = {"gdpo": "rvpo", "rvpo": "gdpo"}
-    for cell in found:
+    for cell in records:
         cell.about["contender"] = swapped.get(cell.about["contender"], cell.about["contender"])
-    assert verdicts(found)["RVPO's final score is above GDPO's"] == "not reproduced"
+    assert verdicts(records)["RVPO's final score is above GDPO's"] == "not reproduced"
     assert verdicts(suite)["RVPO's final score is above GDPO's"] == "undecided"
 
 

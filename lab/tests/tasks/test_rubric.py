@@ -122,8 +122,8 @@ def test_the_author_meets_kinds_from_one_in_twenty_to_nineteen_in_twenty():
 def ideal(row):
     """Return an answer that meets everything but a limit, in as few words as the rules allow."""
     case = row["prompt"].split()[:-1]
-    said = {"hello": kind_in(row, "greeting"), case[0]: kind_in(row, "person")}
-    answer = [word for word, wanted in said.items() if wanted]
+    openings = {"hello": kind_in(row, "greeting"), case[0]: kind_in(row, "person")}
+    answer = [word for word, wanted in openings.items() if wanted]
     answer += ["dear"] * 3 * kind_in(row, "warmth")
     answer += ["first", "then"] * kind_in(row, "steps")
     for table, name in ((rubric.CAUSE, "cause"), (rubric.REMEDY, "remedy"), (rubric.WARNING, "warning")):

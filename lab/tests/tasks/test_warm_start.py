@@ -16,8 +16,8 @@ def cache(tmp_path, monkeypatch):
 def test_a_policy_is_made_once(cache):
     steps = []
     first = warm_policy(TASKS["rubric"], steps=2, on_step=lambda step, loss: steps.append(step))
-    again = warm_policy(TASKS["noisy"], steps=2, on_step=lambda step, loss: steps.append(step))
-    assert first == again  # tasks of one policy share it
+    second = warm_policy(TASKS["noisy"], steps=2, on_step=lambda step, loss: steps.append(step))
+    assert first == second  # tasks of one policy share it
     assert steps == [0, 1]
     assert [folder.name for folder in cache.iterdir()] == [policy_key(TASKS["rubric"], 2)]
     assert load_tokenizer(first).tokenize("child fever") == ["child", "fever"]

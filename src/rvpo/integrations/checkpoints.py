@@ -69,9 +69,9 @@ class Newest(NamedTuple):
 
 def newest_whole(run: Path, prefix: str = "checkpoint-") -> Newest:
     """Return the checkpoint to go on from; `folder` is None without a whole one."""
-    found = [(name.name.removeprefix(prefix), name) for name in run.glob(f"{prefix}*") if name.is_dir()]
+    numbered = [(name.name.removeprefix(prefix), name) for name in run.glob(f"{prefix}*") if name.is_dir()]
     broken: list[str] = []
-    for _, folder in sorted(((int(step), folder) for step, folder in found if step.isdecimal()), reverse=True):
+    for _, folder in sorted(((int(step), folder) for step, folder in numbered if step.isdecimal()), reverse=True):
         if (lack := what_is_broken(folder)) is None:
             return Newest(folder, broken)
         broken.append(f"{folder} is not whole ({lack}): it was killed while it was saved, or is not of this package")

@@ -123,10 +123,10 @@ def outcomes(checkout: Path, folder: Path, classes: str, words: list[str]) -> di
     command = [sys.executable, "-m", "pytest", "-v", "-p", "peer_classes", "--rootdir", str(checkout), str(file)]
     done = subprocess.run([*command, *words], cwd=folder, env=environment, capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if "::" in line and OUTCOME.search(line)]
-    found = {line.split("::", 1)[1].split(" ")[0]: OUTCOME.search(line)[1] for line in lines if " " in line}
-    if not found:
+    result = {line.split("::", 1)[1].split(" ")[0]: OUTCOME.search(line)[1] for line in lines if " " in line}
+    if not result:
         sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
-    return found
+    return result
 
 
 def main(checkout: str, *words: str) -> int:

@@ -81,8 +81,8 @@ def expected_metrics(values, labels, group_size, advantages, *, k, weights):
         "rvpo/unscored": float(unscored),
     }
     for name, kinds in cells.items():
-        for kind, found in kinds.items():
-            metrics[f"channels/{name}/{kind}"] = float(np.mean(found)) if found else np.nan
+        for kind, recorded in kinds.items():
+            metrics[f"channels/{name}/{kind}"] = float(np.mean(recorded)) if recorded else np.nan
     return metrics
 
 
@@ -111,9 +111,9 @@ def label_means(values, labels, group_size):
     means = {}
     for label in {name for group in labels for name in group if name}:
         where = [(p, c) for p, group in enumerate(labels) for c, name in enumerate(group) if name == label]
-        found = np.concatenate([groups[prompt][:, column] for prompt, column in where])
-        if not np.isnan(found).all():
-            means[label] = np.nanmean(found)
+        column_values = np.concatenate([groups[prompt][:, column] for prompt, column in where])
+        if not np.isnan(column_values).all():
+            means[label] = np.nanmean(column_values)
     return means
 
 

@@ -41,13 +41,13 @@ class ShortMetrics(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Put the short metrics in the place of those by channel; write the table if that leaves channels out."""
-        found: dict[str, dict[str, dict[str, float]]] = {}
+        tables: dict[str, dict[str, dict[str, float]]] = {}
         for key in list(logs):
             if match := METRIC.fullmatch(key):
                 prefix, name, kind = match.groups()
                 value = logs.pop(key)  # some releases of TRL put None in the place of NaN
-                found.setdefault(prefix, {}).setdefault(kind, {})[name] = math.nan if value is None else value
-        for prefix, by_kind in found.items():
+                tables.setdefault(prefix, {}).setdefault(kind, {})[name] = math.nan if value is None else value
+        for prefix, by_kind in tables.items():
             averages = self._averages.setdefault(prefix, {})
             for name, mean in by_kind.get("mean", {}).items():
                 if not math.isnan(mean):

@@ -320,10 +320,10 @@ def leave_out_missing(original: Callable[..., Any]) -> Callable[..., Any]:
                 present = [[value for value in values if value is not None] for values in by_prompt.values()]
                 most = f"mean@{max(map(len, by_prompt.values()))}"
                 of_this[f"{name}/missing"] = {most: float(gappy[name][of_source].mean())}
-                if found := of_this.get(name):
-                    for other in [metric for metric in found if metric.startswith("mean@")]:
-                        del found[other]
-                    found[most] = float(np.mean([np.mean(values) for values in present if values]))
+                if means := of_this.get(name):
+                    for other in [metric for metric in means if metric.startswith("mean@")]:
+                        del means[other]
+                    means[most] = float(np.mean([np.mean(values) for values in present if values]))
         return metrics
 
     return process_validation_metrics
