@@ -65,7 +65,9 @@ def answers(rng: np.random.Generator, number: int) -> Pairs:
 
 def one_test(sample: Sample, number: int, draws: int) -> Callable[[np.random.Generator], bool]:
     def is_detected(rng: np.random.Generator) -> bool:
-        return is_found(paired_test(*sample(rng, number), seed=int(rng.integers(2**31)), draws=draws, mid_p=True))
+        return shows_a_difference(
+            paired_test(*sample(rng, number), seed=int(rng.integers(2**31)), draws=draws, mid_p=True)
+        )
 
     return is_detected
 
@@ -77,7 +79,7 @@ def seeds_test(sample: Sample, number: int, seeds: int, draws: int) -> Callable[
         drawn = [sample(rng, number) for _ in range(seeds)]
         first, other = (np.concatenate([pair[at] + 0.03 * rng.standard_normal() for pair in drawn]) for at in (0, 1))
         blocks = np.repeat(np.arange(seeds), number)
-        return is_found(paired_test(first, other, blocks=blocks, seed=int(rng.integers(2**31)), draws=draws))
+        return shows_a_difference(paired_test(first, other, blocks=blocks, seed=int(rng.integers(2**31)), draws=draws))
 
     return is_detected
 
@@ -88,8 +90,8 @@ def holm_test(sample: Sample, number: int, draws: int) -> Callable[[np.random.Ge
     def is_detected(rng: np.random.Generator) -> bool:
         drawn = [*sample(rng, number), *sample(rng, number)]
         groups = {
-            f"method {at}": [[{"unit": str(place), "scores": {"s": float(x)}} for place, x in enumerate(pair)]]
-            for at, pair in enumerate(drawn)
+            f"method {at}": [[{"unit": str(place), "scores": {"s": float(x)}} for place, x in enumerate(scores)]]
+            for at, scores in enumerate(drawn)
         }
         made = compare(groups, "s", seed=int(rng.integers(2**31)), draws=draws)
         return any(comparison.verdict != "no difference shown" for comparison in made)
@@ -97,7 +99,7 @@ def holm_test(sample: Sample, number: int, draws: int) -> Callable[[np.random.Ge
     return is_detected
 
 
-def is_found(test: PairedTest) -> bool:
+def shows_a_difference(test: PairedTest) -> bool:
     return test.verdict != "no difference shown"
 
 

@@ -203,19 +203,19 @@ def definitions(file, wanted, names=()):
 
     Modules that these name and that cannot be imported here are given by `names`.
     """
-    advantages = [
+    nodes = [
         node
         for node in ast.parse(file.read_text()).body
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in wanted
     ]
-    assert sorted(node.name for node in advantages) == sorted(wanted)
-    for node in advantages:
+    assert sorted(node.name for node in nodes) == sorted(wanted)
+    for node in nodes:
         if isinstance(node, ast.ClassDef) and wanted[node.name] is not None:
             node.bases, node.decorator_list = [], []
             node.body = [part for part in node.body if getattr(part, "name", None) in wanted[node.name]]
             assert sorted(part.name for part in node.body) == sorted(wanted[node.name])
     lazy = ast.ImportFrom("__future__", [ast.alias("annotations")], 0)
-    module = ast.fix_missing_locations(ast.Module([lazy, *advantages], []))
+    module = ast.fix_missing_locations(ast.Module([lazy, *nodes], []))
     names = {"torch": torch, "np": np, **dict(names)}
     exec(compile(module, str(file), "exec"), names)  # a released package's own code
     return names

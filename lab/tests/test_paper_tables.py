@@ -50,13 +50,13 @@ def rows(text, start):
     ],
 )
 def test_names_are_read(name, size, method, risk, key):
-    scored = run(name, 0.1)
-    assert (scored.size, scored.method, scored.risk, scored.key) == (size, method, risk, key)
+    scored_run = run(name, 0.1)
+    assert (scored_run.size, scored_run.method, scored_run.risk, scored_run.key) == (size, method, risk, key)
 
 
 def test_best_is_taken_before_clipping_and_final_is_the_last():
-    scored = run("7B GDPO", -0.3, -0.1, -0.2)
-    assert (scored.best["step"], scored.final["step"]) == (1, 2)
+    scored_run = run("7B GDPO", -0.3, -0.1, -0.2)
+    assert (scored_run.best["step"], scored_run.final["step"]) == (1, 2)
     assert run("x", 0.2, 0.2).best["step"] == 0  # the first of equals
 
 
@@ -104,9 +104,9 @@ def test_gpqa_and_bfcl_and_any_other():
 
 
 def test_what_is_missing_is_told_with_its_reach():
-    scored = run("7B GDPO", 0.5)
-    scored.summaries[0]["scores"]["overall"] |= {"missing": 1, "items": 3, "bounds": [0.25, 0.75]}
-    assert "- 7B GDPO, step 0: 1 of 4 missing; with them 0.250 to 0.750" in tables([scored])
+    scored_run = run("7B GDPO", 0.5)
+    scored_run.summaries[0]["scores"]["overall"] |= {"missing": 1, "items": 3, "bounds": [0.25, 0.75]}
+    assert "- 7B GDPO, step 0: 1 of 4 missing; with them 0.250 to 0.750" in tables([scored_run])
 
 
 def test_tests_are_made_within_a_size_against_gdpo():
@@ -127,7 +127,7 @@ def test_tests_are_made_within_a_size_against_gdpo():
     assert final[-1] == "higher"
     assert "p < 0.001 for RVPO against GDPO" in text  # quoted
     assert len(rows(text, "final")) == 1  # the 7B run stands alone
-    assert "Paired tests" not in tables([Run(scored.name, scored.summaries) for scored in runs])
+    assert "Paired tests" not in tables([Run(scored_run.name, scored_run.summaries) for scored_run in runs])
 
 
 def test_a_bar_in_a_name_breaks_no_table():

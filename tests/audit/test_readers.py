@@ -229,14 +229,14 @@ def verl_function(module):
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("verl is not installed")
     source = (Path(spec.submodule_search_locations[0]) / module).read_text()
-    result = next(
+    definition = next(
         node
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef) and node.name == "_write_generations"
     )
-    result.decorator_list = []
+    definition.decorator_list = []
     names = {"os": os, "json": json, "np": np}
-    exec(compile(ast.Module([result], []), module, "exec"), names)
+    exec(compile(ast.Module([definition], []), module, "exec"), names)
     return names["_write_generations"]
 
 

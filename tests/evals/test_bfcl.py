@@ -442,11 +442,11 @@ def test_build_draws_the_same_cases_and_says_what_they_depend_on():
 def test_prompts_of_the_three_forms():
     case = load_cases("multiple")[0]
     names = [function["name"] for function in case["function"]]
-    said_by_user = case["question"][0][0]["content"]
+    user_text = case["question"][0][0]["content"]
     system, user = FORMS["prompt"].ask(case, "multiple", turns_of(case)).prompt
     assert "You are an expert in composing functions" in system["content"]
     assert all(name in system["content"] for name in names)
-    assert user == {"role": "user", "content": said_by_user}
+    assert user == {"role": "user", "content": user_text}
     asked = FORMS["native"].ask(case, "multiple", turns_of(case))
     assert asked.prompt == [user]
     assert [function["function"]["name"] for function in asked.tools] == [name.replace(".", "_") for name in names]
@@ -454,7 +454,7 @@ def test_prompts_of_the_three_forms():
     assert [f"{place}. Name: {name}\n" in system["content"] for place, name in enumerate(names, 1)] == [True] * len(
         names
     )
-    assert user["content"].startswith(f"**Dialogue Records History**\n<user> {said_by_user}")
+    assert user["content"].startswith(f"**Dialogue Records History**\n<user> {user_text}")
     # A case with a system message and an assistant's.
     case = next(case for case in load_cases("live_irrelevance") if len(case["question"][0]) == 4)
     roles = [message["role"] for message in case["question"][0]]

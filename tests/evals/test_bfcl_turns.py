@@ -190,7 +190,7 @@ class ToolServer:
         """The case, the turn, and whether its calls have been made."""
         if self.form == "rlla":
             text = messages[-1]["content"]
-            (case,) = (item for asked, item in self.cases.items() if asked.strip() in text)
+            (case,) = (candidate for asked, candidate in self.cases.items() if asked.strip() in text)
             return case, text.count("<user>") - 1, text.endswith("</obs>")
         users = [message["content"] for message in messages if message["role"] == "user"]
         turns = [text for text in users if not text.startswith("[{'role': 'tool'")]
@@ -248,11 +248,11 @@ def test_a_model_that_makes_the_expected_calls_is_right(form, few, tmp_path):
     assert sum(record["tokens"] for record in records) == 7 * steps
     if form == "native":
         assert all(body["tools"] for body in server.bodies)
-        said_so_far = max((body["messages"] for body in server.bodies), key=len)
-        called = [message for message in said_so_far if message.get("tool_calls")]
+        conversation = max((body["messages"] for body in server.bodies), key=len)
+        called = [message for message in conversation if message.get("tool_calls")]
         ids = [call["id"] for message in called for call in message["tool_calls"]]
         assert len(set(ids)) == len(ids)
-        assert [message["tool_call_id"] for message in said_so_far if message["role"] == "tool"] == ids
+        assert [message["tool_call_id"] for message in conversation if message["role"] == "tool"] == ids
         assert all(
             isinstance(call["function"]["arguments"], str) for message in called for call in message["tool_calls"]
         )
@@ -262,10 +262,10 @@ def test_a_model_that_makes_the_expected_calls_is_right(form, few, tmp_path):
     case = few[1]
     ((turn, held_back),) = case["missed_function"].items()
     for body in server.bodies:
-        result, at, _ = server.where(body["messages"])
-        if result is case:
-            message = json.dumps(body)
-            assert (held_back[0]["description"][-60:] in message) is (at >= int(turn))
+        asked_case, at, _ = server.where(body["messages"])
+        if asked_case is case:
+            request = json.dumps(body)
+            assert (held_back[0]["description"][-60:] in request) is (at >= int(turn))
 
 
 def test_a_conversation_with_a_lost_answer_is_missing_as_a_whole(few):
@@ -316,13 +316,13 @@ TEMPLATE = (
 
 def test_a_local_models_template_is_given_the_tools(tmp_path):
     tool = {"type": "function", "function": {"name": "find_it", "description": "", "parameters": {}}}
-    item = Question("a/0", "a", [{"role": "user", "content": "say so"}], 1, [tool])
+    question = Question("a/0", "a", [{"role": "user", "content": "say so"}], 1, [tool])
     for name, template in {"knows": TEMPLATE, "knows none": "{{ messages[0].content }}"}.items():
         build_policy(tmp_path / name, byte_tokenizer(["find_it say so"], 280, chat_template=template))
     model, sampling = LocalModel(tmp_path / "knows"), Sampling(max_tokens=2)
     _, tokenizer = model._load()
-    assert tokenizer.decode(model._token_ids(tokenizer, item, sampling)) == "find_it say so"
-    (answer,) = model.answers([item], sampling)
+    assert tokenizer.decode(model._token_ids(tokenizer, question, sampling)) == "find_it say so"
+    (answer,) = model.answers([question], sampling)
     assert answer.tokens == 2
     with pytest.raises(ConfigError, match="knows no tools"):
-        LocalModel(tmp_path / "knows none").answers([item], sampling)
+        LocalModel(tmp_path / "knows none").answers([question], sampling)

@@ -14,7 +14,7 @@ from rvpo_lab.tasks import benchmark as embedded
 from rvpo_lab.tasks.catalog import TASKS
 
 CALL = '<think> t </think>\n<tool_call>\n{"name": "f", "parameters": {"x": 1, "y": 2}}\n</tool_call>'
-SAID = "<think> t </think>\n<response> hello </response>"
+ANSWER = "<think> t </think>\n<response> hello </response>"
 
 
 def test_the_tools_task_by_hand(tmp_path):
@@ -43,13 +43,13 @@ def test_the_tools_task_by_hand(tmp_path):
 def test_every_criterion_counts_once_in_its_channel(tmp_path):
     task = TASKS["rubric"]
     rows = task.rows(30, 3, held_out=True)
-    message = {row["prompt"]: f"dear patient {at}" for at, row in enumerate(rows)}
+    replies = {row["prompt"]: f"dear patient {at}" for at, row in enumerate(rows)}
     summary = run(
-        embedded.build(task, number=30, seed=3), Scripted(lambda question: message[question.prompt]), tmp_path
+        embedded.build(task, number=30, seed=3), Scripted(lambda question: replies[question.prompt]), tmp_path
     )
     by_kind = {}
     for row in rows:
-        for criterion, value in task.grade(row, message[row["prompt"]]).items():
+        for criterion, value in task.grade(row, replies[row["prompt"]]).items():
             by_kind.setdefault(criterion.split(":")[0], []).append(value)
     means = sorted(sum(values) / len(values) for values in by_kind.values())
     third = means[: -(-len(means) // 3)]
@@ -72,11 +72,11 @@ def test_golden_vectors_through_the_benchmark(shared_data):
     places = raw_rows(str(shared_data / "rlla_4k_test80.parquet"), "test")
     calls = [rlla.read_row(row, place) for place, row in places]
     lines = (shared_data / "rlla_reward_golden.jsonl").read_text().splitlines()
-    item = rlla.build(places).questions[0]
+    question = rlla.build(places).questions[0]
     seen = 0
     for line in map(json.loads, lines):
         call = calls[line["row"]]
-        scores = rlla.record(item, call, Answer(line["response"]))["scores"]
+        scores = rlla.record(question, call, Answer(line["response"]))["scores"]
         assert scores["format"] == pytest.approx(line["format"])
         assert scores["correctness"] == pytest.approx(line["correctness"])
         assert ("correct_calls" in scores) == ("<tool_call>" in call.truth)
@@ -85,10 +85,10 @@ def test_golden_vectors_through_the_benchmark(shared_data):
 
 
 def test_rows_that_call_a_tool_are_also_scored_by_themselves(tmp_path):
-    truths = (CALL, CALL, SAID)
+    truths = (CALL, CALL, ANSWER)
     rows = [(Place("r", at), {"prompt": f"q{at}", "ground_truth": truth}) for at, truth in enumerate(truths)]
     wrong = CALL.replace("2}}", "3}}")
-    replies = {"q0": CALL, "q1": wrong, "q2": SAID}
+    replies = {"q0": CALL, "q1": wrong, "q2": ANSWER}
     summary = run(rlla.build(rows), Scripted(lambda question: replies[question.prompt[0]["content"]]), tmp_path)
     scores = {name: entry["value"] for name, entry in summary["scores"].items()}
     # the wrong value: names 1, parameter names 1, one of two values equal: (1 + 1 + 1) / (1 + 1 + 2) of the way

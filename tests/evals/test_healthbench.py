@@ -180,9 +180,9 @@ def test_verdicts_that_stay_lost_are_told_with_their_share_and_bounds(tmp_path):
     truth = exact["scores"]["overall"]["unclipped"]
     assert overall["bounds"][0] < truth < overall["bounds"][1]
     true = [json.loads(line) for line in (tmp_path / "exact" / "items.jsonl").read_text().splitlines()]
-    for at, item in enumerate(lines):  # no verdict was made up, and every example's truth lies in its bounds
-        assert all(met in (None, true[at]["verdicts"][name]) for name, met in item["verdicts"].items())
-        low, high = item["bounds"].get("overall", [item["scores"]["overall"]] * 2)
+    for at, line in enumerate(lines):  # no verdict was made up, and every example's truth lies in its bounds
+        assert all(met in (None, true[at]["verdicts"][name]) for name, met in line["verdicts"].items())
+        low, high = line["bounds"].get("overall", [line["scores"]["overall"]] * 2)
         assert low <= true[at]["scores"]["overall"] <= high
     assert math.fsum(line["missing"] for line in lines) == verdicts["missing"]
 

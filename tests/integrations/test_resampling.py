@@ -50,13 +50,11 @@ def test_by_neglected_channels_a_group_is_dead_if_none_of_those_that_it_has_vari
         *({"low": NAN, "high": 1.0}, {"low": NAN, "high": 0.0}),  # without the low one's values it is dead in it
         *({"low": 0.0, "high": 1.0}, {"low": 0.0, "high": 1.0}),
     ]
-    assembled = matrix(rows)
-    assert neglected_channels(assembled, 2) == ["low"]
-    assert dead_groups(assembled, 2, ["low"]).tolist() == [False, True, True, True]
+    rewards = matrix(rows)
+    assert neglected_channels(rewards, 2) == ["low"]
+    assert dead_groups(rewards, 2, ["low"]).tolist() == [False, True, True, True]
     assert (
-        dead_groups(assembled, 2, []).tolist()
-        == dead_groups(assembled, 2, None).tolist()
-        == [False, False, False, True]
+        dead_groups(rewards, 2, []).tolist() == dead_groups(rewards, 2, None).tolist() == [False, False, False, True]
     )
 
 

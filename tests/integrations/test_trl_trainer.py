@@ -341,7 +341,7 @@ def test_an_object_with_a_coroutine_is_awaited_where_trl_made_no_event_loop_for_
 
 def test_a_partial_of_a_coroutine_function_is_awaited(run):
     async def warm(prompts, completions, kind, **kwargs):
-        return graders.of_each(prompts, completions, lambda p, c: [graders.value(kind, p, c)])
+        return graders.by_rollout(prompts, completions, lambda p, c: [graders.value(kind, p, c)])
 
     bound = partial(warm, kind="sure_warm")
     bound.__name__ = "bound"  # TRL before 1.16 names every reward by it

@@ -20,7 +20,7 @@ def installed(monkeypatch):
     """Pretend that another release is installed; None: no TRL at all."""
 
     def pretend(number):
-        def spec_of(name):
+        def version_of(name):
             if name == "transformers":
                 return "4.57.3"
             assert name == "trl"
@@ -28,7 +28,7 @@ def installed(monkeypatch):
                 raise PackageNotFoundError(name)
             return number
 
-        monkeypatch.setattr(trl_version, "version", spec_of)
+        monkeypatch.setattr(trl_version, "version", version_of)
 
     return pretend
 

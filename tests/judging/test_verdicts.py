@@ -306,11 +306,9 @@ def test_broken_replies_lose_nothing_readable_and_invent_nothing():
     draw = random.Random(1)
     readable_verdicts = 0
     for _ in range(20_000):
-        text, names, verdicts, readable = broken_reply(draw)
+        text, names, met, readable = broken_reply(draw)
         readable_verdicts += len(readable)
-        assert parse_verdicts(text, names) == {name: verdicts[name] if name in readable else None for name in names}, (
-            text
-        )
+        assert parse_verdicts(text, names) == {name: met[name] if name in readable else None for name in names}, text
     assert readable_verdicts > 50_000
 
 

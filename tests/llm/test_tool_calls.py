@@ -152,7 +152,7 @@ OTHER = (
 )
 
 
-def refusal(template):
+def unread_form(template):
     """What `template_form` says of a chat template, rendered as transformers does."""
     from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -163,15 +163,15 @@ def refusal(template):
 
 
 def test_a_chat_template_of_another_form_is_told_beforehand():
-    assert refusal(OTHER) == "CALL look_up"
-    assert refusal("{{ raise_exception('no tools here') }}") is None
-    assert refusal("{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | length }}") is None
+    assert unread_form(OTHER) == "CALL look_up"
+    assert unread_form("{{ raise_exception('no tools here') }}") is None
+    assert unread_form("{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | length }}") is None
 
 
 def test_the_templates_that_trl_ships_are_read_or_told():
     folder = Path(pytest.importorskip("trl").__file__).parent / "chat_templates"
     texts = {file.stem: file.read_text(encoding="utf-8") for file in folder.glob("*.jinja")}
     for name in ("llama3_1", "llama3_2", "qwen2_5", "qwen3", "qwen3_5_think", "nemotron_3_nano"):
-        assert name not in texts or refusal(texts[name]) is None
+        assert name not in texts or unread_form(texts[name]) is None
     if "glm4moe" in texts:
-        assert refusal(texts["glm4moe"]).startswith("<think></think>\n<tool_call>look_up")
+        assert unread_form(texts["glm4moe"]).startswith("<think></think>\n<tool_call>look_up")

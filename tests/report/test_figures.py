@@ -118,7 +118,7 @@ def test_the_preferences_are_those_of_the_methods():
     assert grpo.a == pytest.approx(grpo.b)
     assert (gdpo.a, gdpo.b) == pytest.approx((whitened[0], whitened[1]))
     assert gdpo.a - gdpo.b > rvpo.a - rvpo.b > 0 > policy.a - policy.b
-    verdicts = [run.verdict for run in (grpo, gdpo, rvpo, policy)]
+    verdicts = [preference.verdict for preference in (grpo, gdpo, rvpo, policy)]
     assert verdicts == ["sees no difference", "prefers A", "prefers A, by less", "prefers B"]
     assert "GDPO prefers A (+2.08 and +0.09)" in sentence([grpo, gdpo, rvpo, policy])
 

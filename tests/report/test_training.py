@@ -31,19 +31,19 @@ def test_weights_are_averaged_over_runs_and_gaps_stay_gaps():
         {"channels/a/weight": [0.25, 0.5], "channels/b/weight": [0.75, math.nan]},
         {"channels/a/weight": [0.75, 0.0]},
     ]
-    (figure,) = weight_maps([TrainingRun("gdpo", (5, 10), log) for log in logs], ["gdpo", "rvpo"])
-    assert (figure.method, figure.channels, figure.steps) == ("gdpo", ("a", "b"), (5, 10))
-    assert figure.values[0] == (0.5, 0.25)
-    assert figure.values[1][0] == 0.75
-    assert math.isnan(figure.values[1][1])
+    (weights,) = weight_maps([TrainingRun("gdpo", (5, 10), log) for log in logs], ["gdpo", "rvpo"])
+    assert (weights.method, weights.channels, weights.steps) == ("gdpo", ("a", "b"), (5, 10))
+    assert weights.values[0] == (0.5, 0.25)
+    assert weights.values[1][0] == 0.75
+    assert math.isnan(weights.values[1][1])
 
 
 def test_weights_in_words():
     alike = WeightMap("gdpo", ("a", "b"), (5.0,), ((0.5,), (0.5,)))
     uneven = WeightMap("rvpo", ("a", "b"), (5.0, 10.0), ((0.75, 0.9), (0.25, math.nan)))
-    sentences = weights_in_words([alike, uneven], LABELS)
+    sentence = weights_in_words([alike, uneven], LABELS)
     assert (
-        sentences
+        sentence
         == "At the last logged step: GDPO about alike on all (0.50); RVPO most on a (0.90), least on b (0.25)."
     )
 

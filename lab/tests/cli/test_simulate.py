@@ -127,7 +127,7 @@ def test_methods_that_do_not_differ_share_an_end():
 
 
 def test_the_finding_claims_nothing_that_chance_could_do():
-    simulation = made_up(one=[0.1, 0.2, 0.3, 0.4], other=[0.2, 0.3, 0.4, 0.3])  # 10 % apart three times of four
+    simulation = made_up(first=[0.1, 0.2, 0.3, 0.4], other=[0.2, 0.3, 0.4, 0.3])  # 10 % apart three times of four
     assert simulate._finding(simulation, 0) == "No method is shown to neglect more than another (25.0 % to 30.0 %)."
 
 

@@ -72,8 +72,8 @@ def test_the_sqrt_law(independent):
     """What RVPO teaches against GDPO falls with the pass rate in the group, at k = 1 about as its root."""
     log = RolloutLog([f"c{index}" for index in range(12)], independent[1][:300])
     lines = [line.split("|")[1:] for line in gains_tables(log)[0].splitlines()[2:]]
-    computed = {float(cells[0]): float(cells[2].split("[")[0]) for cells in lines}
-    low, middle = computed[0.12], computed[0.25]
+    by_rate = {float(cells[0]): float(cells[2].split("[")[0]) for cells in lines}
+    low, middle = by_rate[0.12], by_rate[0.25]
     assert low < middle < 0.9
     assert middle / low == pytest.approx(np.sqrt(2), rel=0.25)
 

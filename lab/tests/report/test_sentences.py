@@ -47,14 +47,16 @@ def test_nothing_is_tested_without_gdpo_or_with_few_pairs():
 
 
 def test_methods_that_end_alike_are_said_to():
-    sentence = finding(runs(gdpo=[0.5], rvpo=[0.5]), LABELS)
-    assert sentence[0] == "At the end all methods neglect the same share of channels: 50.0 %."
-    assert sentence[1] == "All have the same held-out mean, 0.50."
+    sentences = finding(runs(gdpo=[0.5], rvpo=[0.5]), LABELS)
+    assert sentences[0] == "At the end all methods neglect the same share of channels: 50.0 %."
+    assert sentences[1] == "All have the same held-out mean, 0.50."
 
 
 def test_several_methods_may_share_an_end():
-    sentence = finding(runs(gdpo=[0.25], rvpo=[0.25], hard_min=[0.75]), LABELS)
-    assert sentence[0].startswith("At the end GDPO and RVPO neglect the smallest share of channels (25.0 %), hard-min")
+    sentences = finding(runs(gdpo=[0.25], rvpo=[0.25], hard_min=[0.75]), LABELS)
+    assert sentences[0].startswith(
+        "At the end GDPO and RVPO neglect the smallest share of channels (25.0 %), hard-min"
+    )
 
 
 def test_only_pairs_that_all_methods_have_are_compared():

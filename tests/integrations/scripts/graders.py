@@ -35,30 +35,30 @@ def criteria(prompt):
     return names[: 2 + draw(prompt) % 4]
 
 
-def of_each(prompts, completions, row):
+def by_rollout(prompts, completions, row):
     return [row(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
 
 
 @scalar_reward(range=(0.0, 1.0))
 def sure_warm(prompts, completions, **kwargs):
-    return of_each(prompts, completions, lambda p, c: value("sure_warm", p, c))
+    return by_rollout(prompts, completions, lambda p, c: value("sure_warm", p, c))
 
 
 def gappy(prompts, completions, **kwargs):
-    return of_each(prompts, completions, lambda p, c: value("gappy", p, c))
+    return by_rollout(prompts, completions, lambda p, c: value("gappy", p, c))
 
 
 async def sure_async(prompts, completions, **kwargs):
-    return of_each(prompts, completions, lambda p, c: value("sure_async", p, c))
+    return by_rollout(prompts, completions, lambda p, c: value("sure_async", p, c))
 
 
 async def gappy_async(prompts, completions, **kwargs):
-    return of_each(prompts, completions, lambda p, c: value("gappy_async", p, c))
+    return by_rollout(prompts, completions, lambda p, c: value("gappy_async", p, c))
 
 
 @vector_reward(Channel("tone", range=(0, 1), weight=2.0), "length", range=(0, 1))
 def graded(prompts, completions, **kwargs):
-    return of_each(prompts, completions, lambda p, c: [value("tone", p, c), value("length", p, c)])
+    return by_rollout(prompts, completions, lambda p, c: [value("tone", p, c), value("length", p, c)])
 
 
 @vector_reward("clarity", "sure_depth", range=(0, 1))
@@ -72,7 +72,7 @@ async def marked(prompts, completions, **kwargs):
             grades["clarity"] = math.nan if clarity is None else clarity
         return grades
 
-    return of_each(prompts, completions, row)
+    return by_rollout(prompts, completions, row)
 
 
 def rubric_row(prompt, completion):
@@ -88,14 +88,14 @@ def rubric_row(prompt, completion):
 
 @vector_reward(range=(0.0, 1.0))
 def rubric(prompts, completions, **kwargs):
-    return of_each(prompts, completions, rubric_row)
+    return by_rollout(prompts, completions, rubric_row)
 
 
 class Judge:
     """A rubric of another kind of callable: an object with a coroutine as its `__call__`."""
 
     async def __call__(self, prompts, completions, **kwargs):
-        return of_each(prompts, completions, rubric_row)
+        return by_rollout(prompts, completions, rubric_row)
 
 
 judge = vector_reward()(Judge())
@@ -104,13 +104,13 @@ judge = vector_reward()(Judge())
 @scalar_reward(range=(0, 1))
 def patchy(prompts, completions, **kwargs):
     """The same for all answers to two prompts in three."""
-    return of_each(prompts, completions, lambda p, c: value("sure_patchy", p, c) if draw(p) % 3 == 0 else 0.5)
+    return by_rollout(prompts, completions, lambda p, c: value("sure_patchy", p, c) if draw(p) % 3 == 0 else 0.5)
 
 
 @scalar_reward(range=(0, 1))
 def rare(prompts, completions, **kwargs):
     """Neglected: not met but by some answers to one prompt in three."""
-    return of_each(prompts, completions, lambda p, c: float(draw(p) % 3 == 0 and draw("rare", c) % 3 == 0))
+    return by_rollout(prompts, completions, lambda p, c: float(draw(p) % 3 == 0 and draw("rare", c) % 3 == 0))
 
 
 def rank(completion, group):
