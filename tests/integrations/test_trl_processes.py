@@ -127,7 +127,7 @@ def ended(command, errors):
     kill.start()
     trained = 0
     while trained < 2 and (line := launched.stdout.readline()):
-        trained += line.count("trained")  # two processes may share a line
+        trained += line.count("<trained>")  # two processes may share a line
     try:
         status = launched.wait(timeout=LINGERING)
     except subprocess.TimeoutExpired:

@@ -113,7 +113,7 @@ def train(order, name, rewards, options, *, kill_at=None, resume=None, interrupt
 def run_all(order):
     for run in order["runs"]:
         train(order, **run)
-    print("trained", flush=True)
+    print("<trained>", flush=True)
     leave_processes()
 
 
