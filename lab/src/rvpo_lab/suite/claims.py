@@ -74,8 +74,8 @@ CLAIMS = (*PAPER, *COSTS, *OURS)
 NOT_TESTED = (
     "Claimed there and not tested here: GPQA-Diamond is unharmed (every method within +-6.5 points, 198 questions); "
     "the soft minimum is better than the explicit variance penalty, and than GRPO on RaR's single reward; p < 0.001 "
-    "at 14B; an overhead below 1 % (`make bench` measures ours). Verdicts here are 0 or 1; graded ones were "
-    "simulated only (below)."
+    "at 14B; an overhead below 1 % (`make bench` measures ours). Verdicts here are 0 or 1; graded ones have "
+    "a section of their own."
 )
 
 
