@@ -62,7 +62,6 @@ class Means(NamedTuple):
     """Criteria that each mean is over."""
 
 
-@functools.cache
 def held_out_values(record: CellRecord) -> Float[np.ndarray, "E C"]:
     """Return the held-out values of a run, a row an evaluation, a column a criterion of a prompt."""
     return np.array(list(record.held_out.values()), dtype=np.float64).T

@@ -59,18 +59,13 @@ def rivals_section(folder: Path) -> str:
 
     Raises ConfigError if there are no finished cells.
     """
-    finished = read_cells(folder)
-    records = whole_seeds(finished)
-    if not records:
-        return _nothing_whole(finished)
     legend = (
         f"{LEGEND} KL a token: the mean distance from the start at which the method's runs were compared; at equal "
         "distance it is the largest that both runs of a pair reached."
     )
-    return "\n".join(
-        [
-            _runs(records, finished),
-            lowest_by_task(run_scores(records)),
+    return _section(
+        folder,
+        lambda records: [
             *(
                 f"{title}, against {label(baseline)}:\n\n{_differences(records, baseline, compare)}"
                 for title, compare in (("At equal steps", compare_at_end), ("At equal distance", compare_at_distance))
@@ -78,7 +73,7 @@ def rivals_section(folder: Path) -> str:
             ),
             paragraph(legend),
             paragraph(decision(records)),
-        ]
+        ],
     )
 
 
@@ -87,27 +82,27 @@ def regimes_section(folder: Path) -> str:
 
     Raises ConfigError if there are no finished cells.
     """
-    finished = read_cells(folder)
-    records = whole_seeds(finished)
-    if not records:
-        return _nothing_whole(finished)
-    by_task = {task: [record for record in records if record.cell.task == task] for task in _of(records, "task")}
-    return "\n".join(
-        [
-            _runs(records, finished),
-            lowest_by_task(run_scores(records)),
+    return _section(
+        folder,
+        lambda records: [
             *(
-                f"`{task}`, against {label(baseline)}:\n\n{_differences(of_task, baseline, compare_at_end)}"
-                for task, of_task in by_task.items()
+                f"`{task}`, against {label(baseline)}:\n\n"
+                + _differences([record for record in records if record.cell.task == task], baseline, compare_at_end)
+                for task in _of(records, "task")
                 for baseline in (BASELINE, HELD)
             ),
             paragraph(LEGEND),
-        ]
+        ],
     )
 
 
-def _nothing_whole(finished: Sequence[CellRecord]) -> str:
-    return paragraph(f"Not known yet: no seed is whole, of {plural(len(finished), 'cell')}.")
+def _section(folder: Path, parts: Callable[[Sequence[CellRecord]], list[str]]) -> str:
+    """Return what ran, the lowest thirds, and the parts that are made of the whole seeds."""
+    finished = read_cells(folder)
+    records = whole_seeds(finished)
+    if not records:
+        return paragraph(f"Not known yet: no seed is whole, of {plural(len(finished), 'cell')}.")
+    return "\n".join([_runs(records, finished), lowest_by_task(run_scores(records)), *parts(records)])
 
 
 def _runs(records: Sequence[CellRecord], finished: Sequence[CellRecord]) -> str:
