@@ -212,7 +212,8 @@ def test_the_table_pairs_runs_by_seed(tmp_path):
     text = markdown(tmp_path)
     lines = text.splitlines()
     steps, distance = [line for line in lines if line.startswith("| RVPO 0.5-2")]
-    assert "| -0.100 [-0.100, -0.100] |" in steps
+    # Four pairs of one sign: of the 16 ways to flip them two are as extreme.
+    assert "| -0.100 [-0.100, -0.100], p 0.125 |" in steps
     # At KL 0.25 GDPO is half its way up: 0.275 on average, RVPO is at its end, 0.45.
     assert distance.startswith("| RVPO 0.5-2 | 4 | 0.250 | +0.175 [")
     assert "4 to 5 seeds a method" in " ".join(lines)
