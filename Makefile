@@ -65,7 +65,7 @@ matrix: $(addprefix matrix-,$(MATRIX))
 
 matrix-%: .matrix/%/installed
 	.matrix/$*/bin/python -c "from importlib.metadata import version as v; print(*map(v, ('trl', 'transformers', 'torch')))"
-	.matrix/$*/bin/pytest -q tests/integrations/test_trl_*.py tests/integrations/test_checkpoints.py
+	.matrix/$*/bin/pytest -q tests/integrations/test_trl_*.py tests/integrations/test_shared_by_trainers.py
 
 .matrix/%/installed: pyproject.toml lab/pyproject.toml
 	$(PYTHON) -m venv .matrix/$*

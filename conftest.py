@@ -25,7 +25,7 @@ with install_import_hook(
 ):
     import rvpo.core.advantages
     import rvpo.stats  # noqa: F401
-    import rvpo_lab.wind_tunnel.measures  # noqa: F401
+    import rvpo_lab.wind_tunnel.simulation  # noqa: F401
 
 from pathlib import Path
 

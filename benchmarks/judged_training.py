@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from judging.fault_server import FaultServer, block, blocks, seldom
 from rvpo.integrations.trl.run import RVPOScriptArguments, run
 from rvpo.judging.criteria import Criterion
-from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.plan import Cell, SuiteSettings
 from rvpo_lab.suite.results import run_scores
+from rvpo_lab.suite.storage import CellRecord
 from rvpo_lab.suite.train_cell import HeldOutGrading, config
 from rvpo_lab.tasks.catalog import TASKS
+from rvpo_lab.tasks.policy import warm_policy
 from rvpo_lab.tasks.rubric import meets
-from rvpo_lab.tasks.warm_start import warm_policy
 
 from trl import ModelConfig  # isort: skip
 

@@ -1,8 +1,7 @@
-"""Cells of a suite made up by hand, for tests of what reads them."""
+"""Cells of a suite made up by hand, for tests of what reads them; a tiny language model, for tests of the path."""
 
-from rvpo_lab.suite.cell_file import CellRecord, write_cell
-from rvpo_lab.suite.folder import cell_path
 from rvpo_lab.suite.plan import SuiteSettings
+from rvpo_lab.suite.storage import CellRecord, cell_path, write_cell
 
 HELD_OUT = {
     (0, "accuracy/cause:fever"): [0.0, 1.0],
@@ -60,3 +59,36 @@ def write_suite(folder, records):
     for record in records:
         write_cell(record, cell_path(folder, record.cell))
     return folder
+
+
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+def tiny_policy(folder, *, vocabulary=300, texts=("a note about rain, a list of birds.",)):
+    """Write a Llama model of random weights with a chat template to a folder; return the folder as text."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    from rvpo_lab.tasks.policy import byte_tokenizer
+
+    tokenizer = byte_tokenizer(texts, vocabulary, chat_template=TEMPLATE)
+    set_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        initializer_range=0.2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)

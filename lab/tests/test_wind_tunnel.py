@@ -10,25 +10,24 @@ from hypothesis import strategies as st
 
 import rvpo
 from rvpo.errors import ConfigError, RvpoError
-from rvpo_lab import method_text
+from rvpo_lab import option_text
 from rvpo_lab.wind_tunnel import settings as settings_module
-from rvpo_lab.wind_tunnel import training
-from rvpo_lab.wind_tunnel.instances import (
+from rvpo_lab.wind_tunnel import simulation
+from rvpo_lab.wind_tunnel.settings import DEFAULT_METHODS, SimulatedMethod, SimulationSettings
+from rvpo_lab.wind_tunnel.simulation import (
+    Draws,
     Instances,
+    Simulation,
+    compare,
     draw_instances,
+    grade,
     initial_probabilities,
+    instance_advantages,
+    measures,
     pass_rates,
+    policy_gradient,
     random_stream,
     sigmoid,
-)
-from rvpo_lab.wind_tunnel.measures import compare, measures
-from rvpo_lab.wind_tunnel.settings import DEFAULT_METHODS, SimulatedMethod, SimulationSettings
-from rvpo_lab.wind_tunnel.training import (
-    Draws,
-    Simulation,
-    grade,
-    instance_advantages,
-    policy_gradient,
     simulate,
 )
 
@@ -50,7 +49,7 @@ def uniforms(seed, *shape):
 
 
 def test_the_docstrings_examples_hold():
-    for module in (method_text, settings_module):
+    for module in (option_text, settings_module):
         tried = doctest.testmod(module)
         assert tried.attempted > 0
         assert tried.failed == 0
@@ -222,7 +221,7 @@ def test_two_steps_agree_with_a_plain_loop(monkeypatch):
     instances = draw_instances(asked)
     steps = [draws_from(uniforms(seed, 3, 12, 5), instances.opponents) for seed in (20, 21)]
     waiting = iter(steps)
-    monkeypatch.setattr(training, "_draw", lambda *_: next(waiting))
+    monkeypatch.setattr(simulation, "_draw", lambda *_: next(waiting))
     result = simulate(asked, [RVPO]).final[RVPO.name]
     for i in range(3):
         theta = instances.logits[i].copy()
@@ -253,7 +252,7 @@ def test_noise_and_losses_leave_the_decisions_uniforms_as_they_are():
     def drawn(**more):
         asked = SimulationSettings(**BRIEF, **more)
         streams = [random_stream(asked, 3, 0, purpose) for purpose in range(4)]
-        return training._draw(draw_instances(asked).opponents, asked, streams)
+        return simulation._draw(draw_instances(asked).opponents, asked, streams)
 
     clean, rough, rougher = drawn(), drawn(noise=0.1, missing=0.2, continuous=True), drawn(noise=0.3)
     assert (clean.decisions == rough.decisions).all()
@@ -264,7 +263,7 @@ def test_noise_and_losses_leave_the_decisions_uniforms_as_they_are():
 def test_flips_and_losses_are_as_frequent_as_asked():
     asked = SimulationSettings(**BRIEF | {"instances": 400}, noise=0.2, missing=0.1)
     streams = [random_stream(asked, 3, 0, purpose) for purpose in range(4)]
-    draws = training._draw(draw_instances(asked).opponents, asked, streams)
+    draws = simulation._draw(draw_instances(asked).opponents, asked, streams)
     assert draws.flipped.mean() == pytest.approx(0.2, abs=0.01)
     assert draws.lost.mean() == pytest.approx(0.1, abs=0.01)
 
@@ -276,7 +275,7 @@ def test_the_same_seed_gives_the_same_rates_and_another_one_does_not():
 
 
 def test_without_any_verdict_nothing_is_learnt(monkeypatch):
-    monkeypatch.setattr(training, "BLOCK", 2 * 60)  # two instances at once: blocks keep the order
+    monkeypatch.setattr(simulation, "BLOCK", 2 * 60)  # two instances at once: blocks keep the order
     result = simulate(SimulationSettings(**BRIEF, missing=1.0))
     for rates in result.final.values():
         assert rates == pytest.approx(result.instances.base_rates, abs=1e-12)
@@ -318,7 +317,7 @@ def test_late_rates_are_those_before_the_last_tenth():
 
 
 def test_progress_ends_at_the_total(monkeypatch):
-    monkeypatch.setattr(training, "BLOCK", 3 * 60)
+    monkeypatch.setattr(simulation, "BLOCK", 3 * 60)
     seen = []
     simulate(SimulationSettings(**BRIEF), [GDPO], lambda *progress: seen.append(progress))
     assert seen[-1] == (12, 12)

@@ -5,10 +5,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from made_up_logs import log, rewards
-from made_up_results import channel, forecast, method
-from made_up_results import result as made_up
 
+from made_up import channel, forecast, log, method, rewards
+from made_up import result as made_up_result
 from rvpo.audit import audit_groups, audit_page, compare
 from rvpo.audit.page import MOST_DRAWN, heat_map, points
 from rvpo.errors import ConfigError
@@ -101,14 +100,16 @@ def test_the_heat_map_has_every_method_at_its_best_k_and_the_size_of_each_foreca
         for name, outlook in reversed(outlooks.items())
     ]
     methods = [method(name, lowest=lowest) for name, lowest in zip(changes, (0.2, 0.4, 0.3, 0.5), strict=True)]
-    drawn = heat_map(made_up(channels, methods))
+    drawn = heat_map(made_up_result(channels, methods))
     assert [row.name for row in drawn.channels] == ["low", "high"]
     assert [column.name for column in drawn.methods] == ["gdpo", "cvar", "rvpo k=1"]
     assert {drawn.depth["low", name] for name in ("gdpo", "rvpo k=1", "cvar")} == {1.0, 0.25, 0.0}
 
 
 def test_of_many_channels_the_pictures_show_those_most_at_risk():
-    many = made_up([channel(f"tag {n}", forecasts={"gdpo": forecast(outlook=n / 300)}) for n in range(300)][::-1])
+    many = made_up_result(
+        [channel(f"tag {n}", forecasts={"gdpo": forecast(outlook=n / 300)}) for n in range(300)][::-1]
+    )
     first, _, rest = audit_page(many).partition("<details>")
     assert MOST_DRAWN == 20
     assert (first.count("tag 19<"), first.count("tag 20<")) == (2, 0)

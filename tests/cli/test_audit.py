@@ -1,10 +1,12 @@
-"""`rvpo audit`: what it prints and writes, and its errors."""
+"""`rvpo audit`: what it prints and writes, and its errors; in a process of its own, one line and exit status 2."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
-import pyarrow.parquet as parquet
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rvpo.audit import REAL_EXAMPLE, audit_log
@@ -41,7 +43,7 @@ def test_the_example_of_a_real_model(capsys):
     assert max(map(len, out.splitlines())) <= 80
     result = audit_log(REAL_EXAMPLE, methods=["gdpo"], draws=10)
     means = {channel.name: channel.mean.value for channel in result.channels}
-    table = parquet.read_table(REAL_EXAMPLE).to_pylist()
+    table = pq.read_table(REAL_EXAMPLE).to_pylist()
     for name in ("question", "title", "no_exclamation"):
         values = [value for row in table for key, value in row["rewards"] if key == name]
         assert means[name] == pytest.approx(np.mean(values), abs=0.02)
@@ -144,3 +146,65 @@ def test_what_is_not_installed_is_named_with_what_brings_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"needs pyarrow.*pip install 'rvpo\[audit\]'"):
         main(["--example"])
+
+
+# --- As a process ---
+
+
+RUN = [sys.executable, "-W", "error", "-m", "rvpo.cli.main"]
+
+
+def rvpo(*arguments):
+    """Run the command; return status, output and errors."""
+    run = subprocess.run([*RUN, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    return run.returncode, run.stdout, run.stderr
+
+
+def rows(rewards):
+    return [{"prompt": f"p{index // 4}", "step": 1, "a": reward} for index, reward in enumerate(rewards)]
+
+
+def jsonl_bytes(rewards):
+    return "".join(json.dumps(row) + "\n" for row in rows(rewards)).encode()
+
+
+def parquet_bytes(folder, rewards):
+    pq.write_table(pa.Table.from_pylist(rows(rewards)), folder / "whole.parquet")
+    return (folder / "whole.parquet").read_bytes()
+
+
+NUMBERS = np.random.default_rng(0).random(400).tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cut.parquet", lambda folder: parquet_bytes(folder, NUMBERS)[:-100], "cannot be read as parquet"),
+        ("mixed.jsonl", lambda folder: jsonl_bytes([*NUMBERS, "good"]), "row 401: column 'a' holds 'good'"),
+        ("empty.csv", lambda folder: b"", "is empty"),
+        ("long.jsonl", lambda folder: jsonl_bytes(NUMBERS) + b"x" * 10_000, "line 401 is not JSON"),
+        (
+            "nan.parquet",
+            lambda folder: parquet_bytes(folder, [float("nan")] * 8),
+            "none of the 8 rollouts has a value",
+        ),
+    ],
+)
+def test_a_broken_file_is_one_line_and_status_2(tmp_path, name, content, message):
+    file = tmp_path / name
+    file.write_bytes(content(tmp_path))
+    status, out, err = rvpo("audit", file)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("rvpo: error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_help_names_the_command_and_the_command_has_examples():
+    status, out, _ = rvpo("--help")
+    assert status == 0
+    assert "\n  audit " in out
+    status, out, _ = rvpo("audit", "--help")
+    assert status == 0
+    assert "rvpo audit --example" in out

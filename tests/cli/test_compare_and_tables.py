@@ -7,7 +7,7 @@ import pytest
 
 from evals.scripted import Scripted, logged
 from rvpo.cli.main import main
-from rvpo_lab.tasks import benchmark as embedded
+from rvpo_lab.tasks import task as embedded
 from rvpo_lab.tasks.catalog import TASKS
 
 pytest.importorskip("inspect_ai")

@@ -10,7 +10,7 @@ import forked
 from judging.fault_server import FaultServer, blocks
 from rvpo.cli.eval_view import notes, summary_of
 from rvpo.cli.main import main
-from rvpo.data.files import raw_rows
+from rvpo.data.rows import raw_rows
 from rvpo.evals.logs import read_logs
 from rvpo_lab.suite.plan import Cell, SuiteSettings
 from rvpo_lab.tasks.catalog import TASKS

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from judging.answers import items
-from judging.fault_server import FaultServer, blocks, honest, met
+from judging.fault_server import FaultServer, blocks, honest, items, met
 from rvpo.cli.main import main
 from rvpo.judging.store import VerdictStore
 

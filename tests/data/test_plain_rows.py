@@ -12,8 +12,8 @@ from rvpo import ConfigError
 from rvpo.data import load_rubric_rows, write_rows
 from rvpo.data.describe import describe, histogram
 from rvpo.integrations.trl.rows import load_rows
+from rvpo.judging.check import rubric_problems
 from rvpo.judging.criteria import Rubric
-from rvpo.judging.problems import rubric_problems
 
 OWN = {"prompt": "How much water?", "rubric": ["Gives an amount.", {"text": "Names a drug.", "points": -2}]}
 CONVERSATION = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello?"}]

@@ -7,9 +7,9 @@ from datasets import Dataset, DatasetDict
 
 from rvpo import ConfigError
 from rvpo.data import load_rubric_rows
-from rvpo.data.rar import default_rule, read_category
+from rvpo.data.formats import default_rule, read_category
 from rvpo.judging.criteria import Rubric
-from rvpo.judging.scores import CATEGORY_WEIGHTS, explicit_score
+from rvpo.judging.grading import CATEGORY_WEIGHTS, explicit_score
 
 
 def item(description, weight, title="Names It"):

@@ -53,8 +53,8 @@ def logged(benchmark: Benchmark, model, folder, *, label="", step=None, temperat
     from inspect_ai.log._samples import sample_active
     from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
-    from rvpo.evals.harness import as_task
     from rvpo.evals.logs import MODEL
+    from rvpo.evals.tasks import as_task
 
     questions = {question.id: question for question in benchmark.questions}
 

@@ -224,7 +224,7 @@ class Served:
     """A model of a `ToolServer`."""
 
     def __init__(self, server):
-        registry = pytest.importorskip("rvpo.evals.registry")
+        registry = pytest.importorskip("rvpo.evals.tasks")
         self.api = registry.ServerAPI("m", server.url, concurrency=3, retry_minutes=0.01)
 
     async def answer(self, question):
@@ -291,9 +291,9 @@ def test_the_harness_holds_the_same_conversations(few, tmp_path):
     from inspect_ai import eval as evaluate
     from inspect_ai.model import get_model
 
-    import rvpo.evals.registry  # noqa: F401
-    from rvpo.evals.harness import as_task
+    import rvpo.evals.tasks  # noqa: F401
     from rvpo.evals.logs import read_log
+    from rvpo.evals.tasks import as_task
 
     with ToolServer("native", few) as server:
         benchmark = bfcl.build(answer_format="native", categories=("multi_turn",))

@@ -15,8 +15,8 @@ from rvpo.evals.healthbench import build, example_scores, judge_about
 from rvpo.evals.models import Answer
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
+from rvpo.judging.grading import RuleJudge
 from rvpo.judging.judge import Judge
-from rvpo.judging.rule_judge import RuleJudge
 
 
 def row(name, *criteria, tags=()):

@@ -10,11 +10,9 @@ import random
 import pytest
 
 from evals.scripted import Scripted, run
-from rvpo.data.files import raw_rows
-from rvpo.data.rows import Place
+from rvpo.data.rows import Place, raw_rows
 from rvpo.errors import ConfigError
-from rvpo.evals.ifeval import build, followed, read_row
-from rvpo.evals.ifeval_checks import CHECKS, LANGUAGE_CHECKS, count_sentences
+from rvpo.evals.ifeval import CHECKS, LANGUAGE_CHECKS, build, count_sentences, followed, read_row
 from rvpo.evals.models import Answer
 
 PLACE = Place("made-up.jsonl", 1)

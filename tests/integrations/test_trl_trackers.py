@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from rvpo import RVPOConfig, vector_reward
 from rvpo.errors import ConfigError
-from rvpo.integrations.trl.trackers import MOST, ShortMetrics
+from rvpo.integrations.trl.run_log import MOST, ShortMetrics
 
 KINDS = {"mean", "std", "missing", "dead", "weight", "conflict", "forecast"}
 

@@ -5,8 +5,8 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from rvpo.errors import IntegrationError
+from rvpo.integrations import versions
 from rvpo.integrations.verl import main as verl_main
-from rvpo.integrations.verl import version as verl_version
 
 
 def test_help_has_examples(capsys):
@@ -21,19 +21,19 @@ def test_another_verl_is_refused(installed, monkeypatch, capsys):
             raise PackageNotFoundError(name)
         return installed
 
-    monkeypatch.setattr(verl_version, "version", version)
+    monkeypatch.setattr(versions, "version", version)
     assert verl_main.main(["algorithm.adv_estimator=rvpo"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("rvpo.integrations.verl.main: error: verl ")
     assert error.count("\n") == 1
     with pytest.raises(IntegrationError, match=r"verl>=0\.9\.1,<0\.10"):
-        verl_version.check_verl()
+        versions.check_verl()
 
 
 @pytest.mark.parametrize("installed", ["0.9.1", "0.9.2", "0.9.1.post1"])
 def test_releases_of_this_line_fit(installed, monkeypatch):
-    monkeypatch.setattr(verl_version, "version", lambda name: installed)
-    verl_version.check_verl()
+    monkeypatch.setattr(versions, "version", lambda name: installed)
+    versions.check_verl()
 
 
 @pytest.mark.filterwarnings("ignore")  # engines that are not installed
@@ -51,3 +51,16 @@ def test_a_run_without_channels_ends_before_ray_starts(tmp_path, monkeypatch, ca
     assert error.splitlines()[-1].startswith("rvpo.integrations.verl.main: error: algorithm.rvpo.channels must name")
     assert "Traceback" not in error
     assert not ray.is_initialized()
+
+
+@pytest.mark.filterwarnings("ignore")  # engines that are not installed
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_options_of_hydra_stand_before_or_after_overrides(order, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("verl")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(verl_main.MODULES, "")
+    parts = [["--cfg", "job"], ["algorithm.adv_estimator=rvpo", "trainer.nnodes=3"]]
+    assert verl_main.main([word for part in parts[order] for word in part]) == 0
+    printed = capsys.readouterr().out
+    assert "nnodes: 3" in printed
+    assert f"{verl_main.MODULES}: {verl_main.PLUGIN}" in printed

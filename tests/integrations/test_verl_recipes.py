@@ -17,14 +17,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from judging.fault_server import FaultServer
 from recipe_parts import TEMPLATE, TRUTH, by_hash
 from rvpo.errors import ConfigError
 
 FOLDER = Path(__file__).resolve().parents[2] / "configs" / "paper" / "verl"
-SIZES = sorted(file.stem for file in (FOLDER / "size").iterdir())
-METHODS = sorted(file.stem for file in (FOLDER / "method").iterdir())
+COMMON = yaml.safe_load((FOLDER / "common.yaml").read_text())
+SIZES, METHODS = sorted(COMMON["sizes"]), sorted(COMMON["methods"])
 TASKS = ("rar_medicine", "rar_science", "rlla")
 ROWS = [
     (task, size, method)
@@ -66,7 +67,7 @@ def recipe(compose):
     return functools.cache(lambda task, size, method: compose(task, [f"size={size}", f"method={method}"]))
 
 
-def test_the_files_are_the_rows_of_the_paper():
+def test_the_tables_are_the_rows_of_the_paper():
     assert len(ROWS) == 2 * 3 * 8 + 2 * 7
     rows = {"grpo", "gdpo", "hard_min", "mean_variance", "rvpo", "rvpo_k5", "rvpo_policy", "rar_single"}
     assert set(METHODS) == rows
@@ -223,6 +224,7 @@ def test_a_dry_run_of_every_recipe(recipe, folder, server, dry_runs, tmp_path, t
         "actor_rollout_ref": {"model": {"path": str(folder)}, "rollout": {"tensor_model_parallel_size": 1}},
         "data": {"train_files": None, "val_files": None},
         "trainer": {"experiment_name": None},
+        "size": None,
     }
     # Recipes that differ in what is replaced alone share a dry run.
     configuration = str(merged(OmegaConf.to_container(recipe(task, size, method)), replaced))
@@ -246,6 +248,26 @@ def test_rars_single_reward_is_none_of_tool_calling(compose):
     assert list(compose("rlla", ["method=rar_single"]).algorithm.rvpo.channels) == ["explicit"]
 
 
+@pytest.mark.parametrize(
+    ("task", "method", "channels"),
+    [("rlla", "gdpo", ["format", "correctness"]), ("rar_science", "rar_single", ["explicit"])],
+)
+def test_a_recipe_resolves_as_verl_does_it_at_the_start(compose, task, method, channels):
+    from omegaconf import OmegaConf
+
+    config = compose(task, [f"method={method}"])
+    OmegaConf.resolve(config)
+    assert OmegaConf.to_container(config.algorithm.rvpo)["channels"] == channels
+
+
+def test_a_method_without_a_row_is_taken_by_its_name_and_a_misspelt_one_refused(compose):
+    from rvpo.integrations.verl.main import check
+
+    assert check(compose("rar_medicine", ["method=cvar"])).method == "cvar"
+    with pytest.raises(ConfigError, match="did you mean 'grpo'"):
+        check(compose("rar_medicine", ["method=gpro"]))
+
+
 @pytest.fixture(scope="module")
 def composed(compose):
     return compose("rar_medicine")
@@ -257,6 +279,7 @@ def composed(compose):
         ("algorithm.adv_estimator", "gdpo", "set it to rvpo"),
         ("actor_rollout_ref.rollout.n", 1, "at least 2 rollouts"),
         ("algorithm.rvpo.method", "rvop", "did you mean 'rvpo'"),
+        ("size", "qwen2.5_7", "did you mean 'qwen2.5_7b'"),
         ("algorithm.rvpo.chanels", ["a"], "did you mean 'channels'"),
         ("algorithm.use_kl_in_reward", True, "use_kl_loss"),
         ("reward.custom_reward_function.reward_kwargs", None, "judge must be a mapping"),

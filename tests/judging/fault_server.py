@@ -1,7 +1,7 @@
 """A real HTTP server with the chat API, standard library only: grades by a rule and fails on order.
 
 A criterion "says WORD" is met if the answer has the word. `FaultServer(plan)` asks `plan(number, body)` for the fault
-of every request; None is an honest reply.
+of every request; None is an honest reply. `items` makes answers for it, `RawServer` sends bytes of the test's choice.
 """
 
 import asyncio
@@ -11,6 +11,9 @@ import random
 import re
 import threading
 from collections import Counter
+
+from rvpo.judging.criteria import Criterion, Rubric
+from rvpo.judging.grading import Item
 
 FAULTS = ("429", "500", "hang", "cut", "refusal", "prose", "wrong ids", "duplicate ids")
 UNREADABLE = ("refusal", "wrong ids", "duplicate ids")
@@ -148,3 +151,63 @@ async def send(writer, status, body, *, extra="", cut=False):
     writer.write(head.encode() + (payload[: len(payload) // 2] if cut else payload))
     await writer.drain()
     return not cut
+
+
+# --- Answers to be judged, light enough to be made in any process ---
+
+
+WORDS = ("rest", "water", "dose", "warm", "child", "honey", "ice", "sleep")
+
+
+def items(number, size=5, seed=0):
+    """Return different answers, each with a rubric of `size` criteria, some of them pitfalls."""
+    draw, made = random.Random(seed), []
+    for index in range(number):
+        answer = " ".join([f"answer{index}", *draw.sample(WORDS, 3)])
+        criteria = [
+            Criterion(str(place), f"says {word}", polarity=draw.choice(["positive", "negative"]))
+            for place, word in enumerate(draw.sample(WORDS, size))
+        ]
+        made.append(Item(f"question {index}", answer, Rubric(tuple(criteria))))
+    return made
+
+
+# --- Bytes of the test's choice ---
+
+
+def envelope(text, **message):
+    """Return the body of an answered call."""
+    return {"choices": [{"message": {"role": "assistant", "content": text, **message}, "finish_reason": "stop"}]}
+
+
+def http(payload, *, status=200, **headers):
+    """Return a whole answer as bytes."""
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {status} X\r\n{lines}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
+
+
+class RawServer(FaultServer):
+    """Answers the n-th request by `script(n, body, writer)`: bytes, a body, or None for what it wrote itself."""
+
+    def __init__(self, script):
+        super().__init__()
+        self.script, self.bodies = script, []
+
+    async def _answer(self, body, writer):
+        self.requests += 1
+        self.bodies.append(body)
+        answer = self.script(self.requests, body)
+        if callable(answer):
+            await answer(writer)
+            return False
+        if isinstance(answer, bytes):
+            writer.write(answer)
+            await writer.drain()
+            return True
+        status, answer = answer if isinstance(answer, tuple) else (200, answer)
+        return await send(writer, status, answer)
+
+
+def reply_of(body, reply):
+    """Return an answered call with what an honest judge, or another, says of a request."""
+    return envelope(reply if isinstance(reply, str) else json.dumps(reply))

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rvpo import ConfigError, RewardError
+from rvpo.judging.check import rubric_problems, suspicious_polarity, wording
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.problems import rubric_problems, suspicious_polarity, wording
-from rvpo.judging.scores import (
+from rvpo.judging.grading import (
     CATEGORY_WEIGHTS,
     category_weight,
     explicit_score,

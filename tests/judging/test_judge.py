@@ -11,18 +11,16 @@ from collections import Counter
 
 import pytest
 
-from judging.answers import items
-from judging.fault_server import FAULTS, FaultServer, block, blocks, honest, met, seldom
+from judging.fault_server import FAULTS, FaultServer, block, blocks, honest, items, met, seldom
 from judging.worker import Worker
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.grading import Item
+from rvpo.judging.grading import Item, RuleJudge
 from rvpo.judging.judge import Judge
-from rvpo.judging.rule_judge import RuleJudge
 from rvpo.judging.store import VerdictStore
 from rvpo.judging.verdicts import Outcome
-from rvpo.llm.thoughts import without_thoughts
+from rvpo.llm.model_text import without_thoughts
 
 
 def config(server, **options):

@@ -8,11 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from judging.answers import items
-from judging.fault_server import FaultServer, blocks, honest
+from judging.fault_server import FaultServer, RawServer, blocks, envelope, honest, items
 from judging.test_judge import config, grade, wrong
 from judging.worker import Worker
-from llm.raw_server import RawServer, envelope
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric

@@ -11,8 +11,8 @@ from judging.fault_server import FaultServer
 from rvpo.errors import ConfigError, JudgeError, StopRequestedError
 from rvpo.llm.client import LONGEST_WAIT, ChatClient, Usage, wait_bounds
 from rvpo.llm.config import ServerConfig
+from rvpo.llm.limits import allow_calls, stop_calls
 from rvpo.llm.reply import Failure, Refusal, Reply, read_reply
-from rvpo.llm.stopping import allow_calls, stop_calls
 
 BLOCKS = '<answer-1>\n""\n</answer-1>\n<criteria-1>\n{"id": "1", "criterion": ""}\n</criteria-1>'
 REQUEST = {"model": "m", "messages": [{"role": "system", "content": ""}, {"role": "user", "content": BLOCKS}]}

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from llm.raw_server import RawServer, envelope, http
+from judging.fault_server import RawServer, envelope, http
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.llm.client import ChatClient
 from rvpo.llm.config import ServerConfig, masked_url, server_url

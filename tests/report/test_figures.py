@@ -11,11 +11,9 @@ import pytest
 from matplotlib._pylab_helpers import Gcf
 
 from rvpo.core.advantages import compute_advantages
-from rvpo.report.curves import MOST_POINTS, Curve, Panel, WeightMap, bins, mean_curve
-from rvpo.report.drawing import INK, SLOTS, looks_of
-from rvpo.report.figures import curves_figure, neglect_figure, weights_figure
-from rvpo.report.images import NamedFigure, image, png, svg, swatch
-from rvpo.report.neglect import GROUP, Preference, preferences, sentence
+from rvpo.report.drawing import INK, SLOTS, NamedFigure, image, looks_of, png, svg, swatch
+from rvpo.report.figures import GROUP, Preference, curves_figure, neglect_figure, preferences, sentence, weights_figure
+from rvpo.report.training import MOST_POINTS, Curve, Panel, WeightMap, bins, mean_curve
 
 SVG = "{http://www.w3.org/2000/svg}"
 LOOKS = looks_of({"gdpo": "GDPO", "rvpo": "RVPO"})

@@ -13,9 +13,9 @@ from judging.fault_server import FaultServer, honest, seldom
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.rule_judge import RuleJudge
+from rvpo.judging.grading import RuleJudge
 from rvpo.judging.store import VerdictStore
-from rvpo.rewards.completions import completion_text
+from rvpo.llm.model_text import completion_text
 from rvpo.rewards.declarations import declaration
 from rvpo.rewards.rubric import RubricReward
 

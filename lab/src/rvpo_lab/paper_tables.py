@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rvpo.data.healthbench import AXES
+from rvpo.data.formats import AXES
 from rvpo.errors import ConfigError
 from rvpo.evals.benchmark import Record, best_checkpoint, rank
 from rvpo.evals.paired import cautions, cells, compare, heads

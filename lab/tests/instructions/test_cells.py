@@ -2,21 +2,19 @@ import json
 import time
 
 import pytest
-from tiny import tiny_policy
 
+from made_up_cells import tiny_policy
 from rvpo.errors import ConfigError
 from rvpo_lab.cli.instructions import main
-from rvpo_lab.instructions.cells import TASK, Settings, cells
 from rvpo_lab.instructions.program import Pace, Workers, run_cells
 from rvpo_lab.instructions.table import best_rate, markdown
-from rvpo_lab.instructions.task import rows
+from rvpo_lab.instructions.task import TASK, Settings, cells, rows
 from rvpo_lab.instructions.train import train_cell
-from rvpo_lab.suite.cell_file import CellRecord, read_cell, write_cell
-from rvpo_lab.suite.distance import at_distance
-from rvpo_lab.suite.divergence import divergence
-from rvpo_lab.suite.folder import keep_settings, pack, read_cells
+from rvpo_lab.suite.compare import at_distance
 from rvpo_lab.suite.plan import Cell
 from rvpo_lab.suite.results import score_curves
+from rvpo_lab.suite.storage import CellRecord, keep_settings, pack, read_cell, read_cells, write_cell
+from rvpo_lab.suite.train_cell import divergence
 
 SMALL = Settings(
     steps=3, prompts=2, rollouts=4, updates=2, tokens=10, evaluate_every=2, held_out=9, learning_rate=1e-3

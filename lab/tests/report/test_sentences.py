@@ -6,11 +6,9 @@ import pandas as pd
 import pytest
 
 from made_up_cells import cell
-from rvpo_lab.report.held_out import common_runs, differences, score_rows
-from rvpo_lab.report.inputs import FinishedSuite
-from rvpo_lab.report.origin import command
-from rvpo_lab.report.samples import sampled_prompts
-from rvpo_lab.report.sentences import against_baseline, finding
+from rvpo_lab.report.held_out import against_baseline, common_runs, differences, finding, score_rows
+from rvpo_lab.report.inputs import FinishedSuite, command
+from rvpo_lab.report.page import sampled_prompts
 from rvpo_lab.suite.results import SCORES
 
 LABELS = {"gdpo": "GDPO", "rvpo": "RVPO", "hard_min": "hard-min"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.suite.storage import CellRecord
 
 
 def record(task="rubric", contender="gdpo", seed=0, *, means):

@@ -8,21 +8,25 @@ import pytest
 
 from rvpo.audit import audit_log
 from rvpo.errors import ConfigError
-from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.folder import read_cells
 from rvpo_lab.suite.foresight import (
     SPANS,
     OwnMethod,
+    advantage,
     audit_run,
     audits,
+    auroc,
+    falls,
     forecasts,
+    foresight,
     orders,
     own_method,
+    signs,
     values_by_channel,
+    wins,
     write_log,
 )
-from rvpo_lab.suite.foresight_page import advantage, auroc, falls, foresight, signs, wins
 from rvpo_lab.suite.plan import Cell
+from rvpo_lab.suite.storage import CellRecord, read_cells
 
 SUITE = Path(__file__).parents[3] / "benchmarks" / "neglect"
 BOTH = np.ones((1, 2))

@@ -1,12 +1,103 @@
-"""Methods at equal distance, and the newcomers' section: whole seeds, tables by hand, every outcome of the rule."""
+"""Methods against each other: when a curve reaches a level, methods at equal distance, the newcomers' section with
+every outcome of the rule, and the lowest third against rollouts."""
 
+import math
+
+import numpy as np
 import pytest
+from scipy.optimize import isotonic_regression
 
 from made_up_cells import write_suite
-from rvpo_lab.suite.distance import at_distance, compare_at_distance, compare_at_end
+from rvpo_lab.suite.compare import (
+    at_distance,
+    compare_at_distance,
+    compare_at_end,
+    first_passage,
+    isotonic,
+    passages,
+    steps_table,
+)
 from rvpo_lab.suite.findings import sections
-from rvpo_lab.suite.rivals import decision, regimes_section, rivals_section, whole_seeds
+from rvpo_lab.suite.rivals import (
+    ARMS,
+    at_rollouts,
+    decision,
+    generated,
+    regimes_section,
+    rivals_section,
+    rollouts_section,
+    whole_seeds,
+)
 from rvpo_lab.tasks.catalog import REGIMES, SUITE
+
+STEPS = list(range(0, 101, 10))
+
+
+def test_the_fit_is_scipys():
+    curves = np.random.default_rng(0).normal(size=(50, 3, 9))
+    fitted = isotonic(curves)
+    for place in np.ndindex(50, 3):
+        np.testing.assert_allclose(fitted[place], isotonic_regression(curves[place]).x, atol=1e-12)
+
+
+def test_passages_by_hand():
+    # The fit of 0, 3, 1, 4 is 0, 2, 2, 4.
+    steps, curve = [0, 10, 20, 30], [0.0, 3.0, 1.0, 4.0]
+    assert first_passage(steps, curve, 1.0) == 5.0
+    assert first_passage(steps, curve, 2.0) == 10.0
+    assert first_passage(steps, curve, 3.0) == 25.0
+    assert first_passage(steps, curve, 4.0) == 30.0
+    assert first_passage(steps, curve, 0.0) == 0.0
+    assert first_passage(steps, curve, 4.1) == math.inf
+    assert first_passage(steps, [curve, [4.0, 4.0, 4.0, 4.0]], [3.0, 3.0]).tolist() == [25.0, 0.0]
+
+
+def test_a_noisy_curve_is_not_early():
+    """The mean rises by 1/100 a step and crosses 1/2 at step 50; the noise is as large as thirty steps of it."""
+    noise = np.random.default_rng(0).normal(scale=0.3, size=(2000, 101))
+    curves = np.linspace(0, 1, 101) + noise
+    is_above = curves >= 0.5
+    uncorrected = np.argmax(is_above, axis=1)
+    assert uncorrected.mean() < 30
+    corrected = first_passage(list(range(101)), curves, np.full(2000, 0.5))
+    assert corrected.mean() == pytest.approx(50, abs=2)
+
+
+def test_two_methods_of_one_course_reach_it_at_one_step():
+    """Held against the end of the run, a method that learns exactly as fast as the baseline would seem faster."""
+    generator, rise = np.random.default_rng(1), np.linspace(0, 1, 11) ** 0.5
+    first, second = (rise + generator.normal(scale=0.05, size=(2000, 11)) for _ in range(2))
+    own, baseline = (first_passage(STEPS, curves, second[:, -1]) for curves in (first, second))
+    assert np.isfinite(baseline).all()  # the fit never ends below the curve's own end
+    own, baseline = np.minimum(own, 100), np.minimum(baseline, 100)
+    assert np.median(own) < 100
+    assert abs(np.median(own) - np.median(baseline)) < 100 - np.median(own)
+
+
+def test_passages_of_a_suite(make_record):
+    def lowest(*course):
+        return {"a/x": list(course), "b/y": [1.0] * len(course)}  # of two channels the lower one
+
+    records = [
+        *(make_record(contender="gdpo", seed=seed, means=lowest(0.0, 0.25, 0.5)) for seed in (0, 1)),
+        *(make_record(contender="rvpo_policy", seed=seed, means=lowest(0.0, 0.5, 0.75)) for seed in (0, 1)),
+        make_record(contender="rvpo", seed=0, means=lowest(0.0, 0.25, 0.25)),
+        make_record(contender="rvpo", seed=1, means=lowest(0.0, 0.25, 0.5)),
+        make_record(contender="saw", seed=0, means=lowest(0.0, 0.0, 0.25)),
+        make_record(contender="dara", seed=7, means=lowest(0.0, 0.0, 0.25)),  # without a partner
+    ]
+    made = passages(records)
+    assert made["rubric", "gdpo"] == (20, 20, 20, 2, 2)
+    assert made["rubric", "rvpo_policy"] == (10, 10, 10, 2, 2)
+    # The mean of the two ends at 3/8, below 1/2; one run of two reaches it, and one draw in four is of that run alone.
+    assert made["rubric", "rvpo"] == (math.inf, 20, math.inf, 1, 2)
+    assert ("rubric", "dara") not in made
+    table = steps_table(records)
+    assert "| GDPO itself | 20 [20, 20] | 2 of 2 |" in table
+    assert "| policy k=2 | 10 [10, 10] | 2 of 2 |" in table
+    assert "| RVPO 0.5-2 | never [20, never] | 1 of 2 |" in table
+    assert "| SAW | never | 0 of 1 |" in table
+    assert "not within 20 steps" in table
 
 
 @pytest.fixture
@@ -124,3 +215,82 @@ def test_tasks_outside_the_suite_stand_each_for_itself_and_decide_nothing(make_r
     assert "-0.250 [-0.250, -0.250]" in rows[1]
     assert "recommendation" not in text
     assert regimes_section(write_suite(tmp_path / "part", [records[0], records[-1]])).startswith("Not known yet")
+
+
+UNIFORM, SIGNAL, ANEW, NEGLECTED = ARMS
+
+
+@pytest.fixture
+def make_arm(make_record):
+    """Return a maker of runs of ten steps of 64 rollouts; `anew` are those of the last five steps beyond these."""
+
+    def run(task, contender, seed, lowest, anew=None):
+        means = {"a/x": [0.0, lowest], "b/y": [0.0, 1.0], "c/z": [0.0, 1.0]}
+        record = make_record(task, contender, seed, means=means)
+        if contender == SIGNAL:
+            record.log |= {"rvpo/effective_prompts": [80.0, 60.0], "rvpo/low_signal": [0.25, 0.75]}
+        if anew is not None:
+            record.log["rvpo/generated"] = [64.0, 64.0 + anew]
+        return record
+
+    return run
+
+
+def test_rollouts_are_those_of_the_steps_and_of_groups_generated_anew(make_arm):
+    assert generated(make_arm("rubric", UNIFORM, 0, 0.5)).tolist() == [0, 640]
+    assert generated(make_arm("rubric", ANEW, 0, 0.5, anew=32)).tolist() == [0, 800]
+    twice = make_arm("rubric", ANEW, 0, 0.5, anew=32)
+    twice.about["settings"]["num_iterations"] = 2  # a batch of rollouts is for two steps
+    assert generated(twice).tolist() == [0, 400]
+
+
+def test_between_evaluations_a_run_moves_straight_on(make_record):
+    record = make_record(means={"a/x": [0.0, 0.5, 0.25], "b/y": [0.0, 1.0, 1.0], "c/z": [0.0, 1.0, 1.0]})
+    # 640 rollouts an evaluation; at 960 it is half way from 0.5 to 0.25. Its area: 640 x 0.25 + 320 x 0.4375.
+    scores = at_rollouts(record, 960.0)
+    assert scores["lowest"] == pytest.approx(0.375)
+    assert scores["way"] == pytest.approx((160 + 140) / 960)
+    assert scores["mean"] == pytest.approx((0.375 + 2) / 3)
+    assert at_rollouts(record, 1280.0)["lowest"] == 0.25
+
+
+def arms(make_arm, seeds=3, **lowest):
+    ends = {"uniform": 0.5, "signal": 0.5, "anew": 0.5, "neglected": 0.5} | lowest
+    return [
+        make_arm("rubric", contender, seed, end, anew=None if name in ("uniform", "signal") else 32)
+        for seed in range(seeds)
+        for contender, (name, end) in zip(ARMS, ends.items(), strict=True)
+    ]
+
+
+def test_the_table_by_hand(make_arm, tmp_path):
+    records = arms(make_arm, signal=0.75, neglected=0.25)
+    text = sections(records, ["rollouts"], folder=tmp_path, sampling=write_suite(tmp_path, records))["rollouts"]
+    assert text.startswith(
+        "12 runs of `rvpo_policy`: 1 task x 4 ways to choose prompts x 3 seeds, 0, 1 and 2. All are"
+    )
+    assert "compared after 640 rollouts." in " ".join(text.split())
+    # At 640 of 800 rollouts 0.8 of the way to the end. Three pairs of one sign: p = 1/4, Holm over three 3/4.
+    assert "| uniform | 0.500 |  |  |  | 0.0 % |" in text
+    way = "+0.125 [+0.125, +0.125], p 0.750 | +0.083 [+0.083, +0.083], p 0.750"
+    assert f"| by expected signal | 0.750 | +0.250 [+0.250, +0.250], p 0.750 | {way} | 0.0 % |" in text
+    assert "| dead groups anew | 0.400 | -0.100 [-0.100, -0.100], p 0.750 | -0.050 [" in text
+    assert "| dead in the neglected, anew | 0.200 | -0.300 [" in text
+    assert text.count("| 25.0 % |") == 2
+    signal = "left an effective number of 70 on `rubric`, where 50 % of the groups had signal in it."
+    assert f"Of 80 prompts, drawing by the expected signal of the lowest third {signal}" in " ".join(text.split())
+    assert text.rstrip().endswith("So far, with 3 of 8 seeds, no effect on the lowest third is shown.")
+
+
+def test_a_difference_that_is_shown_is_named(make_arm, tmp_path):
+    records = arms(make_arm, seeds=8, signal=0.75, anew=0.75)
+    text = " ".join(rollouts_section(write_suite(tmp_path, records)).split())
+    # Eight pairs of one sign: p = 2/256, Holm over three 0.023 at most. 0.75 at 640 of 800 rollouts is 0.6.
+    assert "Against uniform sampling by expected signal is higher at the end, dead groups anew is higher at" in text
+    assert "dead in the neglected, anew is lower at the end" in text
+    assert "by expected signal is higher on the way" in text
+
+
+def test_without_a_whole_seed_nothing_is_said(make_arm, tmp_path):
+    records = [*arms(make_arm, seeds=1), make_arm("rising", UNIFORM, 0, 0.5)]
+    assert "no seed is whole, of 5 cells" in rollouts_section(write_suite(tmp_path, records))

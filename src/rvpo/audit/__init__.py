@@ -7,10 +7,9 @@ audit_log("scores.csv", group="prompt", rewards=["a", "b"]).headline
 """
 
 from rvpo.audit.analysis import EXAMPLE, REAL_EXAMPLE, audit_groups, audit_log
-from rvpo.audit.differences import AuditComparison, compare
 from rvpo.audit.groups import Groups
 from rvpo.audit.page import audit_page
-from rvpo.audit.result import AuditResult
+from rvpo.audit.result import AuditComparison, AuditResult, compare
 
 __all__ = [
     "EXAMPLE",

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rvpo.audit.differences import AuditComparison
 from rvpo.audit.estimates import HORIZON, LEVEL
 from rvpo.audit.findings import CONFLICT
-from rvpo.audit.result import AuditResult, ChannelAudit, Estimate, MethodAudit, Pair
+from rvpo.audit.result import AuditComparison, AuditResult, ChannelAudit, Estimate, MethodAudit, Pair
 from rvpo.stats import NEGLECTED
 from rvpo.text import capital, interval, number, percent, shown, signed
 

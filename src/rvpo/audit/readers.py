@@ -2,7 +2,7 @@
 
     output/completions/completions_00010.parquet    TRL with log_completions=True, stock or rvpo's trainer
     rollouts/10.jsonl                               verl with trainer.rollout_data_dir
-    traces.jsonl, results.jsonl                     verifiers, see `rvpo.audit.verifiers`
+    traces.jsonl, results.jsonl                     verifiers, see `rvpo.audit.batches`
     anything.parquet, .csv, .tsv, .jsonl            a row per rollout, with a column that tells the prompt
 
 Files are read a batch at a time, so they may be larger than memory. A folder of files is read in the order of the

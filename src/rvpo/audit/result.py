@@ -1,23 +1,30 @@
-"""What an audit returns: figures of channels, methods and pairs, findings in words, and advice."""
+"""What an audit returns: figures of channels, methods and pairs, findings in words, and advice.
+
+And two audits side by side: what changed in every channel, and which findings only one of them has.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from rvpo.errors import unknown_name
+from rvpo.errors import ConfigError, unknown_name
+from rvpo.text import interval, shown, shown_names
 
 __all__ = [
     "Advice",
+    "AuditComparison",
     "AuditFinding",
     "AuditResult",
     "ChannelAudit",
+    "ChannelChange",
     "Course",
     "Estimate",
     "Forecast",
     "MethodAudit",
     "Pair",
     "as_json",
+    "compare",
 ]
 
 ALARMS = ("risk", "fading", "dead", "noise", "length", "conflict")
@@ -234,3 +241,90 @@ def as_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+@dataclass(frozen=True)
+class ChannelChange:
+    """A channel of both audits."""
+
+    name: str
+    before: ChannelAudit
+    after: ChannelAudit
+    mean: Estimate
+    """Mean after less mean before; the interval takes the two logs as independent."""
+
+
+@dataclass(frozen=True)
+class AuditComparison:
+    """Two audits, the second against the first."""
+
+    before: AuditResult
+    after: AuditResult
+    changes: list[ChannelChange]
+    """Channels of both, the largest fall first."""
+    only_before: tuple[str, ...]
+    """Channels of the first alone."""
+    only_after: tuple[str, ...]
+    gone: list[AuditFinding]
+    """Findings of the first that the second lacks, for all or for some of their channels."""
+    new: list[AuditFinding]
+    """Findings of the second that the first lacks, likewise."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the differences and the second audit as lists, mappings, numbers and texts that JSON has."""
+        return {
+            "headline": self.headline,
+            "changes": [{"name": change.name, "mean": as_json(change.mean)} for change in self.changes],
+            "only_before": list(self.only_before),
+            "only_after": list(self.only_after),
+            "gone": [as_json(asdict(finding)) for finding in self.gone],
+            "new": [as_json(asdict(finding)) for finding in self.new],
+            "after": self.after.to_dict(),
+        }
+
+    @property
+    def headline(self) -> str:
+        """The main difference as a line of text."""
+        fallen = [change for change in self.changes if change.mean.high < 0]
+        raised = [change for change in self.changes if change.mean.low > 0]
+        if not fallen and not raised:
+            return f"no reward differs: {len(self.changes)} compared"
+        which, largest = ("fall", fallen[0]) if fallen else ("rise", raised[-1])
+        return (
+            f"{len(raised)} of {len(self.changes)} rewards higher, {len(fallen)} lower; the largest {which}: "
+            f"{shown(largest.name)} {interval(*largest.mean)}"
+        )
+
+
+def compare(before: AuditResult, after: AuditResult) -> AuditComparison:
+    """Return two audits side by side.
+
+    Raises:
+        ConfigError: the two have no channel in common.
+    """
+    first, second = ({channel.name: channel for channel in audit.channels} for audit in (before, after))
+    changes = [
+        ChannelChange(name, channel, second[name], second[name].mean - channel.mean)
+        for name, channel in first.items()
+        if name in second
+    ]
+    if not changes:
+        names = [shown_names(channels) for channels in (first, second)]
+        raise ConfigError(f"nothing to compare: {names[0]} in one log, {names[1]} in the other")
+    statements = [{part for finding in audit.findings for part in _statements(finding)} for audit in (before, after)]
+    return AuditComparison(
+        before=before,
+        after=after,
+        changes=sorted(changes, key=lambda change: change.mean.value),
+        only_before=tuple(name for name in first if name not in second),
+        only_after=tuple(name for name in second if name not in first),
+        gone=[finding for finding in before.findings if not _statements(finding) <= statements[1]],
+        new=[finding for finding in after.findings if not _statements(finding) <= statements[0]],
+    )
+
+
+def _statements(finding: AuditFinding) -> set[tuple[str, tuple[str, ...]]]:
+    """Return the finding's kind with each of its channels, or with the pair of a conflict."""
+    if finding.kind == "conflict" or not finding.channels:
+        return {(finding.kind, finding.channels)}
+    return {(finding.kind, (name,)) for name in finding.channels}

@@ -92,6 +92,8 @@ def _accepts(method: Method, k: float | None) -> bool:
 
     Other errors of the method are raised here, rather than after the first block of the log was read.
     """
+    if method is METHODS.get(method.name) and (k is None or math.isfinite(k)):
+        return True
     try:
         compute_advantages(np.eye(2)[None], method=method, k=k)
     except ConfigError:

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from rvpo.cli.options import HelpfulParser
 from rvpo.data.describe import Description, RowProblem, SharedText, describe, histogram
+from rvpo.data.formats import POLARITY_RULES
 from rvpo.data.load import FORMATS, LoadedRows, load_rubric_rows
-from rvpo.data.rar import POLARITY_RULES
 from rvpo.data.rows import write_rows
 from rvpo.text import plural, shown
 

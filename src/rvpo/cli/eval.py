@@ -345,7 +345,7 @@ def _model(target: Target, options: argparse.Namespace) -> Any:
     """Return inspect's model: on a server, in a folder, or of any provider."""
     from inspect_ai.model import get_model
 
-    import rvpo.evals.registry  # noqa: F401  # the providers, also where the package's entry point is not installed
+    import rvpo.evals.tasks  # noqa: F401  # the providers, also where the package's entry point is not installed
 
     names = SERVED if options.base_url else LOCAL
     chosen = {name: value for name in names if (value := getattr(options, name)) is not None}

@@ -19,10 +19,9 @@ from rvpo.errors import ConfigError, reason
 from rvpo.files import write_whole
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Rubric
-from rvpo.judging.grading import LOST, Graded, Item
+from rvpo.judging.grading import LOST, Graded, Item, explicit_score
 from rvpo.judging.judge import Judge
-from rvpo.judging.scores import explicit_score
-from rvpo.llm.json_text import json_text, whole
+from rvpo.llm.model_text import json_text, whole
 from rvpo.text import plural
 
 __all__ = ["AnswerLine", "batches_graded", "grade", "locked", "read_answers"]

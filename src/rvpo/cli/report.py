@@ -12,8 +12,8 @@ from rvpo.errors import ConfigError
 from rvpo.files import write_whole
 
 if TYPE_CHECKING:
+    from rvpo.report.drawing import NamedFigure
     from rvpo.report.html import FiguresAndPage
-    from rvpo.report.images import NamedFigure
 
 __all__ = ["add_options", "check_installed", "main", "write_figure", "write_picture", "write_report"]
 
@@ -109,7 +109,7 @@ def write_picture(file: Path) -> Path:
 
 def write_figure(named: "NamedFigure", file: Path) -> Path:
     """Write a figure as SVG or PNG, by the file's suffix; return the file."""
-    from rvpo.report.images import png, svg
+    from rvpo.report.drawing import png, svg
 
     if file.suffix not in (".svg", ".png"):
         raise ConfigError(f"a picture needs a file that ends in .svg or .png, got {file}")

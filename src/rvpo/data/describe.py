@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from rvpo.data.rows import RubricRow
+from rvpo.judging.check import RubricProblem, plain_text, rubric_problems
 from rvpo.judging.criteria import Criterion, Rubric
-from rvpo.judging.problems import RubricProblem, plain_text, rubric_problems
 
 __all__ = ["Description", "RowProblem", "SharedText", "TagCount", "describe", "histogram"]
 

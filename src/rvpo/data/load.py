@@ -9,13 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rvpo.data.files import RawRow, raw_rows
-from rvpo.data.healthbench import healthbench_rubrics, read_healthbench, read_professional, read_rubrichub
-from rvpo.data.instructions import read_instructions
-from rvpo.data.plain import read_plain
-from rvpo.data.rar import POLARITY_RULES, default_rule, read_rar
-from rvpo.data.researchrubrics import read_researchrubrics
-from rvpo.data.rows import Draft, Message, Place, RubricRow
+from rvpo.data.formats import (
+    POLARITY_RULES,
+    default_rule,
+    healthbench_rubrics,
+    read_healthbench,
+    read_instructions,
+    read_plain,
+    read_professional,
+    read_rar,
+    read_researchrubrics,
+    read_rubrichub,
+)
+from rvpo.data.rows import Draft, Message, Place, RawRow, RubricRow, raw_rows
 from rvpo.errors import ConfigError, unknown_name
 from rvpo.judging.criteria import Rubric
 

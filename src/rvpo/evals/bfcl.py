@@ -33,7 +33,7 @@ from rvpo.evals.bfcl_forms import FORMS, turns_of
 from rvpo.evals.bfcl_library import VERSION, check_calls, load_cases, require
 from rvpo.evals.bfcl_turns import AskedCase, check_transcript, conversed, read_calls, read_transcript
 from rvpo.evals.models import Answer, Question
-from rvpo.llm.thoughts import without_thoughts
+from rvpo.llm.model_text import without_thoughts
 
 __all__ = ["CATEGORIES", "GROUPS", "WEIGHTS", "build", "record", "summarize"]
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from rvpo.errors import reason
 from rvpo.evals.bfcl_library import Calls, Case, documented, module, tools
-from rvpo.llm.thoughts import without_thoughts
+from rvpo.llm.model_text import without_thoughts
 from rvpo.llm.tool_calls import ATTEMPT, text_with_calls
 from rvpo.rewards.tool_calling import read_calls
 

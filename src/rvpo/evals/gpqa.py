@@ -23,7 +23,7 @@ from rvpo.data.rows import Place
 from rvpo.errors import ConfigError
 from rvpo.evals.benchmark import Benchmark, Record, mean_score, scored, unknown_record
 from rvpo.evals.models import Answer, Question
-from rvpo.llm.thoughts import without_thoughts
+from rvpo.llm.model_text import without_thoughts
 
 __all__ = ["Choice", "apart_note", "build", "choices", "parse_letter", "record", "summarize", "wilson", "with_wilson"]
 

@@ -19,15 +19,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from rvpo.data.healthbench import AXES
+from rvpo.data.formats import AXES
 from rvpo.data.rows import RubricRow
 from rvpo.errors import ConfigError, JudgeError
 from rvpo.evals.benchmark import Benchmark, Record, mean_score, repeated, scored
 from rvpo.evals.models import Answer, Question
 from rvpo.judging.criteria import Rubric
-from rvpo.judging.grading import Graded, Grader, Item
+from rvpo.judging.grading import Graded, Grader, Item, MetById, healthbench_bounds, healthbench_score
 from rvpo.judging.judge import Judge
-from rvpo.judging.scores import MetById, healthbench_bounds, healthbench_score
 from rvpo.llm.limits import MOST_MISSING, too_many_so_far
 
 __all__ = ["build", "example_scores", "judge_about", "record", "summarize"]

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rvpo.data.files import READERS, raw_rows
+from rvpo.data.rows import READERS, raw_rows
 from rvpo.errors import ConfigError
 from rvpo.evals.benchmark import Record
 

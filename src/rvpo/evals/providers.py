@@ -29,8 +29,8 @@ from pydantic import TypeAdapter
 from rvpo.evals.models import Answer, LocalModel, Prompt, Question, Sampling, native_text
 from rvpo.llm.client import ChatClient
 from rvpo.llm.config import ServerConfig
+from rvpo.llm.model_text import without_thoughts
 from rvpo.llm.reply import Failure, Refusal
-from rvpo.llm.thoughts import without_thoughts
 from rvpo.llm.tool_calls import text_with_calls
 
 __all__ = ["LocalAPI", "LostAnswerError", "ServerAPI", "chat_messages"]

@@ -1,14 +1,132 @@
-"""How far a judge can be trusted: agreement with itself, with itself in chunks, and what it makes of bad answers.
+"""What a person should look at before anybody is judged: rubrics that look wrong, and how far a judge can be trusted.
 
-Pure functions of verdicts; `rvpo judge check` asks for them.
+Of a rubric: texts and polarities. Of a judge: agreement with itself, with itself in chunks, and what it makes of bad
+answers; these are pure functions of verdicts, which `rvpo judge check` asks for.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal, NamedTuple
 
-__all__ = ["PROBES", "Agreement", "Probe", "agreement", "judge_calls", "reliability"]
+from rvpo.judging.criteria import Criterion, Polarity, Rubric
+
+__all__ = [
+    "PROBES",
+    "Agreement",
+    "Probe",
+    "RubricProblem",
+    "agreement",
+    "judge_calls",
+    "plain_text",
+    "reliability",
+    "rubric_problems",
+    "suspicious_polarity",
+    "wording",
+]
+
+
+class RubricProblem(NamedTuple):
+    """Something about a rubric that a person should look at."""
+
+    kind: Literal["duplicate_text", "empty_text", "suspicious_polarity"]
+    ids: tuple[str, ...]
+    """The criteria concerned, in their order."""
+    reason: str
+    """What is wrong, in words that repeat no text of the data."""
+
+
+def rubric_problems(rubric: Rubric) -> list[RubricProblem]:
+    """Return what a person should look at: texts that are empty or occur twice, and suspicious polarities.
+
+    Texts are compared without case and white space. Nothing is changed.
+    """
+    problems = []
+    ids_of_text: dict[str, list[str]] = {}
+    for criterion in rubric:
+        ids_of_text.setdefault(plain_text(criterion.text), []).append(criterion.id)
+        reason = suspicious_polarity(criterion)
+        if reason:
+            problems.append(RubricProblem("suspicious_polarity", (criterion.id,), reason))
+    for text, ids in ids_of_text.items():
+        if not text:
+            problems.append(RubricProblem("empty_text", tuple(ids), "there is nothing to judge"))
+        elif len(ids) > 1:
+            reason = "the same text, so it counts more than once"
+            problems.append(RubricProblem("duplicate_text", tuple(ids), reason))
+    return problems
+
+
+def plain_text(text: str) -> str:
+    """Return a text as it is compared with others: without case and without differences in white space."""
+    return " ".join(text.split()).casefold()
+
+
+# An optional subject, as in "The response fails to ..."; then the wording decides. Anchored at the beginning:
+# "explains that the label wrongly says ..." speaks of a fault that is not the answer's.
+_SUBJECT = (
+    r"^\W*(?:(?:the|this|an?|any|its?)\s+)?(?:(?:final|model'?s?|assistant'?s?)\s+)?"
+    r"(?:(?:response|answer|explanation|solution|report|analysis|model|assistant|text|output|it)s?\s+)?"
+)
+_WRONGLY = r"(?:(?:in(?:c?or+ect|accurate|appropriate)|wrong|false|erroneous|mistaken|improper|misleading)ly)"
+_BLUNDER = (
+    r"(?:mis(?:identif|interpret|represent|stat|lead|attribut|diagnos|classif|tak|understand|characteri)\w*"
+    r"|confus\w+|conflat\w+|contradict\w*|fabricat\w+|hallucinat\w+|invent\w*|overstat\w+|understat\w+|exaggerat\w+"
+    r"|downplay\w*|omit\w*|overlook\w*|ignor\w+|neglect\w*|forget\w*|fail(?:s|ed|ing|ure)?\s+to)"
+)
+_STATE = (
+    r"(?:mention|state|include|identify|address|note|specify|list|provide|discuss|explain|describe|acknowledge"
+    r"|consider|clarify|recogni[sz]e|cite|define|give|name|offer|emphasi[sz]e|highlight|ask|seek|inform|indicate"
+    r"|differentiate|distinguish|account|contain|present|reference|cover|warn|caution|follow|answer|meet)"
+)
+_AVOIDED = re.compile(
+    _SUBJECT + r"(?:avoid(?:s|ed|ing)?|refrains?|never|do\s+not"
+    r"|(?:must|should|shall)\s+(?:also\s+)?(?:not|never|avoid|refrain|steer)"
+    rf"|(?:does|did)(?:\s+not|n\W?t)\s+(?:{_WRONGLY}|{_BLUNDER})"
+    r"|(?:warn|caution)s?\s+against|(?:is|are|stays?|remains?)\s+free\s+(?:of|from))\b",
+    re.IGNORECASE,
+)
+_FAULT = re.compile(
+    _SUBJECT + r"(?:(?:may|might|could|would)\s+)?(?:\w+ly\s+(?:but\s+)?)?"
+    rf"(?:(?:do|does|did)(?:\s+not|n\W?t)\s+(?:\w+ly\s+)?{_STATE}|{_WRONGLY}|{_BLUNDER}"
+    r"|miss(?:es|ed|ing)?|lack(?:s|ed|ing)?)\b",
+    re.IGNORECASE,
+)
+
+
+def wording(text: str) -> Polarity | None:
+    """Return the polarity that a criterion's wording suggests, None where it suggests none.
+
+    "positive": a prohibition or its observance ("avoids X", "must not X", "does not wrongly X"), which is good to
+    meet. "negative": a fault of the answer ("fails to X", "omits X", "does not mention X", "incorrectly X").
+    Only the beginning is read, in English, and no sense is made of X: "does not mention that X may be ignored"
+    may be either, "does not recommend X" is left undecided because X may be good or bad.
+
+    >>> wording("The response should not omit the unit"), wording("Omits the unit"), wording("States the unit")
+    ('positive', 'negative', None)
+    """
+    if _AVOIDED.match(text):
+        return "positive"
+    return "negative" if _FAULT.match(text) else None
+
+
+def suspicious_polarity(criterion: Criterion) -> str | None:
+    """Return why the polarity may be the wrong way round, or None if nothing speaks against it.
+
+    The wording is asked first (`wording`, whose limits hold here), then the sign of the points. A finding is a
+    reason to look, not an error: a rubric may want a bad answer described, or reward what reads as a fault.
+    """
+    counts = "good" if criterion.polarity == "positive" else "bad"
+    suggested = wording(criterion.text)
+    if suggested is not None:
+        reading = "something to avoid" if suggested == "positive" else "a fault"
+        return None if suggested == criterion.polarity else f"reads as {reading}, but being met counts as {counts}"
+    if criterion.points == 0 or (criterion.points > 0) == (criterion.polarity == "positive"):
+        return None
+    return f"has {'positive' if criterion.points > 0 else 'negative'} points, but being met counts as {counts}"
+
 
 PROBES = (" ", ":", ".", "Thought process:", "Let's solve this step by step.", "I cannot help with that.")
 """Answers without content; weak judges find criteria met in them."""

@@ -9,7 +9,7 @@ from typing import Any
 from rvpo.errors import ConfigError, reason, unknown_name
 from rvpo.llm.config import ServerConfig, check_whole, server_url
 from rvpo.llm.limits import MOST_MISSING
-from rvpo.llm.thoughts import TAGS
+from rvpo.llm.model_text import TAGS
 
 __all__ = ["JudgeConfig"]
 

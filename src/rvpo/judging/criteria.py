@@ -30,7 +30,7 @@ class Criterion:
 
     Raises ConfigError for an id that is empty or has a "/", a text that is none, points that are not a finite
     number, an unknown polarity, or tags that are not a tuple of non-empty strings. An empty text is possible; it is
-    a problem of the rubric (`rvpo.judging.problems`).
+    a problem of the rubric (`rvpo.judging.check`).
     """
 
     id: str

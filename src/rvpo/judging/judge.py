@@ -46,8 +46,8 @@ from rvpo.judging.verdicts import (
 from rvpo.llm.client import SCHEMA_FIELD, ChatClient
 from rvpo.llm.config import masked_url, server_url
 from rvpo.llm.limits import ENOUGH_TO_TELL, share_of_process, too_many_missing
+from rvpo.llm.model_text import TAGS, counted_answer
 from rvpo.llm.reply import Failure, Refusal, Reply
-from rvpo.llm.thoughts import TAGS, counted_answer
 from rvpo.text import plural
 
 __all__ = ["Judge"]

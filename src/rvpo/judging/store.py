@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError, JudgeError
-from rvpo.llm.json_text import whole
+from rvpo.llm.model_text import whole
 from rvpo.llm.reply import Reply
 
 __all__ = ["VerdictStore", "request_key"]

@@ -5,7 +5,7 @@ connection errors, timeouts, bodies cut short, 408, 409, 429 and 5xx, also as an
 honoured, otherwise the wait doubles up to a minute, with full jitter. The slot of a call is free while it waits, and
 its budget begins with its first attempt.
 
-Who is told to stop does not wait that long: `rvpo.llm.stopping` ends all waiting at once, and all calls, whose answers
+Who is told to stop does not wait that long: `rvpo.llm.limits` ends all waiting at once, and all calls, whose answers
 may be paid for, after GRACE seconds.
 """
 
@@ -29,10 +29,9 @@ import openai
 
 from rvpo.errors import JudgeError, StopRequestedError
 from rvpo.llm.config import ServerConfig, masked_url, server_url
-from rvpo.llm.json_text import json_text, whole
-from rvpo.llm.limits import share_of_process, world_size
+from rvpo.llm.limits import are_stopped, register, share_of_process, world_size
+from rvpo.llm.model_text import json_text, whole
 from rvpo.llm.reply import Failure, Refusal, Rejection, Reply, read_rejection, read_reply
-from rvpo.llm.stopping import are_stopped, register
 from rvpo.llm.wire import BadAnswer, exchange
 from rvpo.text import shown
 

@@ -1,8 +1,24 @@
-"""The limits of a run: each process's part of them, and when so much is missing that the run must stop."""
+"""What bounds and what ends a run's calls: each process's part of a limit, too much missing, and a stop for all.
+
+The stop is for all clients of a process that wait for a server. No client is imported, so that trainers need none.
+"""
 
 import os
+import weakref
+from typing import Protocol
 
-__all__ = ["ENOUGH_TO_TELL", "MOST_MISSING", "share_of_process", "too_many_missing", "too_many_so_far", "world_size"]
+__all__ = [
+    "ENOUGH_TO_TELL",
+    "MOST_MISSING",
+    "allow_calls",
+    "are_stopped",
+    "register",
+    "share_of_process",
+    "stop_calls",
+    "too_many_missing",
+    "too_many_so_far",
+    "world_size",
+]
 
 ENOUGH_TO_TELL = 20
 """Verdicts or answers below which there are too few to say that too many of them are missing."""
@@ -44,3 +60,37 @@ def share_of_process(total: int, *, least: int = 0) -> int:
     """
     world, rank = world_size(), int(os.environ.get("RANK", "0"))
     return max(total // world + (rank < total % world), least)
+
+
+class _Client(Protocol):
+    def stop(self) -> None:
+        """End all waiting, in whatever loop and thread."""
+
+
+_CLIENTS: "weakref.WeakSet[_Client]" = weakref.WeakSet()
+_STATE = {"stopped": False}
+
+
+def register(client: _Client) -> None:
+    """Let a client be told by `stop_calls`, as long as it lives."""
+    _CLIENTS.add(client)
+
+
+def stop_calls() -> None:
+    """End all waiting of this process's clients within seconds; their calls raise StopRequestedError.
+
+    Fit for a signal's handler. It holds, for new clients too, until `allow_calls`.
+    """
+    _STATE["stopped"] = True
+    for client in list(_CLIENTS):
+        client.stop()
+
+
+def allow_calls() -> None:
+    """Let clients ask again, over new connections, after `stop_calls`."""
+    _STATE["stopped"] = False
+
+
+def are_stopped() -> bool:
+    """Tell whether `stop_calls` holds."""
+    return _STATE["stopped"]

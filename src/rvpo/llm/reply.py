@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from rvpo.llm.json_text import whole
+from rvpo.llm.model_text import whole
 
 __all__ = ["Failure", "Refusal", "Rejection", "Reply", "read_rejection", "read_reply"]
 

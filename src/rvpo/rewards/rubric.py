@@ -16,10 +16,9 @@ from typing import Any
 from rvpo.errors import ConfigError
 from rvpo.judging.config import JudgeConfig
 from rvpo.judging.criteria import Rubric
-from rvpo.judging.grading import Graded, Grader, Item
+from rvpo.judging.grading import Graded, Grader, Item, category_weight, explicit_score
 from rvpo.judging.judge import Judge
-from rvpo.judging.scores import category_weight, explicit_score
-from rvpo.rewards.completions import completion_text
+from rvpo.llm.model_text import completion_text
 from rvpo.rewards.declarations import Channel, Declaration
 
 __all__ = ["RubricReward"]

@@ -36,8 +36,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rvpo.errors import reason
-from rvpo.llm.thoughts import without_thoughts
-from rvpo.rewards.completions import Completion, completion_text
+from rvpo.llm.model_text import Completion, completion_text, without_thoughts
 from rvpo.rewards.declarations import scalar_reward
 
 __all__ = ["ToolCall", "correctness_reward", "format_reward", "format_reward_opened", "read_calls"]

@@ -1,28 +1,26 @@
 """`rvpo bench neglect`: every task, method and seed, trained in TRL; `findings`, `gains`: what came out, and why;
-`pack`: its cells in one file."""
+`report`: one HTML page from suites, and training runs beside them; `pack`: a suite's cells in one file."""
 
 import argparse
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rvpo.cli.options import HelpfulParser
-from rvpo.cli.report import check_installed, write_figure
+from rvpo.cli.report import add_options, check_installed, write_figure, write_report
 from rvpo.errors import ConfigError
 from rvpo.files import write_whole
-from rvpo_lab.cli.bench_report import add_parser as add_report
-from rvpo_lab.cli.bench_report import report_on_suites
-from rvpo_lab.cli.live import LiveView
-from rvpo_lab.cli.scores import print_scores
-from rvpo_lab.cli.seeds import names_of, seeds_of
-from rvpo_lab.suite.folder import keep_settings, pack, read_cells
+from rvpo_lab.cli.suite_view import LiveView, print_scores
+from rvpo_lab.option_text import names_of, seeds_of
 from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, SuiteSettings, cells
 from rvpo_lab.suite.results import channel_means, run_scores
 from rvpo_lab.suite.schedule import run_cells
-from rvpo_lab.tasks.benchmark import summarize
+from rvpo_lab.suite.storage import keep_settings, pack, read_cells
 from rvpo_lab.tasks.catalog import SUITE, TASKS
+from rvpo_lab.tasks.task import summarize
 
-__all__ = ["BUDGETS", "embedded_tasks", "main", "summarize"]
+__all__ = ["BUDGETS", "embedded_tasks", "main", "report_on_suites", "summarize"]
 
 NINE = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy", "corr_grpo", "gd2po", "tchebycheff"]
 BUDGETS = {
@@ -168,7 +166,7 @@ def write_findings(options: argparse.Namespace) -> int:
         texts["real"] = markdown(options.real)
     if options.figure:
         check_installed()
-        from rvpo_lab.report.pictures import lowest_picture
+        from rvpo_lab.report.suite_figures import lowest_picture
 
         print(f"written: {write_figure(lowest_picture(run_scores(records)), options.figure)}")
     page, out = findings(texts) if document is None else refill(document, texts), options.fill or options.out
@@ -183,7 +181,7 @@ def write_findings(options: argparse.Namespace) -> int:
 def draw_gains(options: argparse.Namespace) -> int:
     """Draw gains from the model and from the runs of one task and method, or print the model's table."""
     check_installed()
-    from rvpo_lab.report.pictures import gains_picture
+    from rvpo_lab.report.suite_figures import gains_picture
     from rvpo_lab.suite.gains import gains_table
 
     if options.table:
@@ -213,3 +211,42 @@ def neglect(options: argparse.Namespace) -> int:
     print(f"cells: {options.out / 'cells'}\nheld-out mean of every channel at every evaluation: {file}")
     print(f"report: rvpo bench report {options.out}    tables: rvpo bench findings {options.out}")
     return 0
+
+
+REPORT_DESCRIPTION = """\
+Write one self-contained HTML page: what was compared and found, held-out curves
+per axis and channel, scores, k and weights over training, sample answers with
+their verdicts. It needs no network and prints on A4.
+
+FOLDER is that of a suite or of the quickstart, or the output folder of `rvpo train`,
+which gives training curves only. Several are shown in one page.
+"""
+
+
+def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `report` to the commands of `rvpo bench`."""
+    parser = commands.add_parser(
+        "report",
+        help="one HTML page: findings, curves, scores, sample answers",
+        description=REPORT_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="folder of a suite or a training run")
+    parser.add_argument(
+        "--task", action="append", default=[], metavar="NAME", help="only this task, or a,b; may be repeated"
+    )
+    add_options(parser)
+
+
+def report_on_suites(
+    folders: Sequence[Path], *, tasks: Sequence[str] = (), out: Path | None = None, figures: Path | None = None
+) -> None:
+    """Write the page of these folders, limited to these tasks of suites, and its figures if a folder is given."""
+    check_installed()
+    from rvpo_lab.report.inputs import read_inputs
+    from rvpo_lab.report.page import make_suite_report
+
+    names = [name.strip() for text in tasks for name in text.split(",") if name.strip()]
+    words = ["rvpo", "bench", "report", *map(str, folders), *(["--task", ",".join(names)] if names else [])]
+    report = make_suite_report(read_inputs(folders, names), reproduce=shlex.join(words))
+    write_report(report, out or folders[0] / "report.html", figures)

@@ -6,11 +6,10 @@ from typing import Any
 from inspect_ai import task as inspect_task
 
 from rvpo.errors import ConfigError
-from rvpo.evals.harness import as_task
+from rvpo.evals.tasks import as_task
 from rvpo_lab.instructions.task import INSTRUCTIONS
-from rvpo_lab.tasks.benchmark import PROMPTS, build
 from rvpo_lab.tasks.catalog import TASKS
-from rvpo_lab.tasks.task import GradedTask
+from rvpo_lab.tasks.task import PROMPTS, GradedTask, build
 
 __all__ = ["BENCHMARKS"]
 

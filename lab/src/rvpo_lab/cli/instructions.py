@@ -12,10 +12,10 @@ from pathlib import Path
 from rvpo.cli.options import HelpfulParser
 from rvpo.errors import ConfigError
 from rvpo.text import number
-from rvpo_lab.cli.seeds import names_of, seeds_of
-from rvpo_lab.instructions.cells import HELP, METHODS, TASK, Settings, cells
-from rvpo_lab.suite.folder import keep_settings
+from rvpo_lab.instructions.task import HELP, METHODS, TASK, Settings, cells
+from rvpo_lab.option_text import names_of, seeds_of
 from rvpo_lab.suite.plan import Cell, label
+from rvpo_lab.suite.storage import keep_settings
 
 __all__ = ["main"]
 
@@ -138,7 +138,7 @@ def _rates_of(settings: Settings, policy: str, options: argparse.Namespace, dead
     """Train GDPO at each learning rate, side by side; print the table and write the best into rate.json."""
     from rvpo_lab.instructions.program import Workers
     from rvpo_lab.instructions.table import best_rate
-    from rvpo_lab.suite.cell_file import read_cell, read_file, write_file
+    from rvpo_lab.suite.storage import read_cell, read_file, write_file
 
     packed, place = options.out / "rates.parquet", options.out / "rates"
     done = (

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from rvpo.cli.options import HelpfulParser
 from rvpo.cli.report import check_installed
-from rvpo_lab.cli.bench_report import report_on_suites
-from rvpo_lab.cli.live import LiveView, duration
-from rvpo_lab.cli.scores import print_scores
-from rvpo_lab.cli.seeds import seeds_of
-from rvpo_lab.suite.folder import keep_settings, read_cells
+from rvpo_lab.cli.bench import report_on_suites
+from rvpo_lab.cli.suite_view import LiveView, duration, print_scores
+from rvpo_lab.option_text import seeds_of
 from rvpo_lab.suite.plan import SuiteSettings, cells
 from rvpo_lab.suite.schedule import run_cells
+from rvpo_lab.suite.storage import keep_settings, read_cells
 
 __all__ = ["METHODS", "main"]
 

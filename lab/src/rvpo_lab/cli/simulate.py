@@ -20,10 +20,17 @@ from rvpo.errors import ConfigError
 from rvpo.files import write_whole
 from rvpo.stats import NEGLECTED, paired_test
 from rvpo.text import number, percent, plural, signed
-from rvpo_lab.cli.seeds import names_of
-from rvpo_lab.wind_tunnel.measures import BOOTSTRAP_DRAWS, MeasureRow, Measures, compare, measures
+from rvpo_lab.option_text import names_of
 from rvpo_lab.wind_tunnel.settings import DEFAULT_METHODS, SPREADS, SimulatedMethod, SimulationSettings
-from rvpo_lab.wind_tunnel.training import Simulation, simulate
+from rvpo_lab.wind_tunnel.simulation import (
+    BOOTSTRAP_DRAWS,
+    MeasureRow,
+    Measures,
+    Simulation,
+    compare,
+    measures,
+    simulate,
+)
 
 __all__ = ["main"]
 

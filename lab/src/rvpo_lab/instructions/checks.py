@@ -14,10 +14,9 @@ from rvpo import METHODS, RVPOConfig, RVPOTrainer, compute_advantages
 from rvpo.errors import RvpoError
 from rvpo.llm.tokenizer import load_tokenizer
 from rvpo.text import markdown_table, number
-from rvpo_lab.instructions.cells import Settings
 from rvpo_lab.instructions.kinds import KINDS
 from rvpo_lab.instructions.sampler import Sampler
-from rvpo_lab.instructions.task import grade, rows
+from rvpo_lab.instructions.task import Settings, grade, rows
 
 # TRL is first imported by the trainer, behind the check of its version.
 import torch  # isort: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError
-from rvpo_lab.tasks.warm_start import cache_folder
+from rvpo_lab.tasks.policy import cache_folder
 
 __all__ = ["HUB_NAME", "build_policy", "policy_folder"]
 

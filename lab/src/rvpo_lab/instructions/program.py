@@ -21,10 +21,9 @@ from typing import Any
 
 from rvpo.errors import RvpoError
 from rvpo.text import number
-from rvpo_lab.instructions.cells import TASK, Settings
-from rvpo_lab.suite.cell_file import read_cell
-from rvpo_lab.suite.folder import cell_path, finished
+from rvpo_lab.instructions.task import TASK, Settings
 from rvpo_lab.suite.plan import Cell
+from rvpo_lab.suite.storage import cell_path, finished, read_cell
 
 __all__ = ["Pace", "Workers", "probe", "run_cells"]
 

@@ -1,6 +1,6 @@
 """The methods on the task `instructions`, from stored cells, as Markdown: at equal steps and at equal distance.
 
-Held-out means are of kinds: a kind's mean over the prompts that have it. `rvpo_lab.suite.distance` pairs and compares.
+Held-out means are of kinds: a kind's mean over the prompts that have it. `rvpo_lab.suite.compare` pairs and compares.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,19 @@ import numpy as np
 from rvpo.stats import NEGLECTED
 from rvpo.text import markdown_table as table
 from rvpo.text import number, p_value, percent, plural, signed
-from rvpo_lab.instructions.cells import METHODS
-from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.compare import difference
-from rvpo_lab.suite.distance import MEASURES, Comparison, compare_at_distance, compare_at_end, end_of
-from rvpo_lab.suite.folder import read_cells
-from rvpo_lab.suite.foresight_page import paragraph
+from rvpo_lab.instructions.task import METHODS
+from rvpo_lab.suite.compare import (
+    MEASURES,
+    Comparison,
+    compare_at_distance,
+    compare_at_end,
+    difference,
+    end_of,
+    paragraph,
+)
 from rvpo_lab.suite.plan import BASELINE, label
 from rvpo_lab.suite.results import means_of_channels, score_curves
+from rvpo_lab.suite.storage import CellRecord, read_cells
 
 __all__ = ["best_rate", "markdown"]
 

@@ -22,13 +22,11 @@ from transformers import AutoModelForCausalLM, PrinterCallback, ProgressCallback
 from trl import ModelConfig  # isort: skip
 
 from rvpo.report.runs import columns_of_log
-from rvpo_lab.instructions.cells import Settings
 from rvpo_lab.instructions.sampler import Sampler, fits
-from rvpo_lab.instructions.task import grade, rows
-from rvpo_lab.suite.cell_file import CellRecord, write_cell
-from rvpo_lab.suite.divergence import divergence
+from rvpo_lab.instructions.task import Settings, grade, rows
 from rvpo_lab.suite.plan import Cell, find_contender
-from rvpo_lab.suite.train_cell import Interrupted, answers, groups_of_rewards
+from rvpo_lab.suite.storage import CellRecord, write_cell
+from rvpo_lab.suite.train_cell import Interrupted, answers, divergence, groups_of_rewards
 
 __all__ = ["Progress", "train_cell"]
 

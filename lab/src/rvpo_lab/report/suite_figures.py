@@ -1,13 +1,17 @@
-"""Figures of suites: numbers in, matplotlib figures out."""
+"""Figures of suites: numbers in, matplotlib figures out.
+
+The figures of the findings are made from runs: where every method leaves the lowest third of the channels, and what
+each teaches.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rvpo.report.curves import finite_mean
 from rvpo.report.drawing import (
     FAINT,
     INK,
@@ -16,19 +20,35 @@ from rvpo.report.drawing import (
     TEXT,
     WIDTH,
     Look,
+    NamedFigure,
     axes_at,
     bare_figure,
     beside,
     legend,
     legend_rows,
     line,
+    looks_of,
     plain,
     title,
     write,
 )
+from rvpo.report.training import finite_mean
+from rvpo.stats import bootstrap_interval
 from rvpo.text import number, percent
+from rvpo_lab.suite.gains import LINES, RATES, measured_gains, model_gains
+from rvpo_lab.suite.plan import label
+from rvpo_lab.suite.storage import CellRecord
 
-__all__ = ["Final", "Gains", "Level", "gains_figure", "levels_figure", "overview_figure"]
+__all__ = [
+    "Final",
+    "Gains",
+    "Level",
+    "gains_figure",
+    "gains_picture",
+    "levels_figure",
+    "lowest_picture",
+    "overview_figure",
+]
 
 
 @dataclass(frozen=True)
@@ -171,3 +191,42 @@ def _rates_below(axes: Axes) -> None:
     axes.spines["bottom"].set_visible(False)
     axes.set_xlabel("pass rate of the criterion", fontsize=SMALL, color=INK, alpha=MUTED, labelpad=2)
     axes.set_ylabel("gain per step", fontsize=SMALL, color=INK, alpha=MUTED, labelpad=2)
+
+
+def lowest_picture(runs: pd.DataFrame) -> NamedFigure:
+    """Return the figure of the lowest third at the end of training: means and 95 % intervals over seeds.
+
+    `runs` has the rows of `rvpo_lab.suite.results.run_scores`.
+    """
+    levels = []
+    for (task, method), of_method in runs.groupby(["task", "method"], sort=False):
+        final = bootstrap_interval(of_method["final_lowest"])
+        levels.append(Level(str(task), str(method), final.mean, final.low, final.high))
+    looks = looks_of({level.method: label(level.method) for level in levels})
+    title = "Mean of the lowest third of the channels at the end, 95 % intervals over seeds"
+    means = "; ".join(f"{level.task} {label(level.method)} {level.mean:.2f}" for level in levels)
+    return NamedFigure("lowest", title, f"{title}: {means}.", levels_figure(levels, looks, title))
+
+
+def gains_picture(records: Sequence[CellRecord] = ()) -> NamedFigure:
+    """Return the figure of gains: a probe's in the model, and those of the channels of these runs, if any.
+
+    Channels that are always or never met have no gain and no place on the axis; they are left out.
+    """
+    expected = [Gains(name, RATES, gains) for name, gains in model_gains().items()]
+    points = [point for point in (measured_gains(records) if records else []) if 0 < point.rate < 1]
+    by_line = {line.name: [point for point in points if point.line == line.name] for line in LINES}
+    measured = [
+        Gains(name, tuple(point.rate for point in of_line), tuple(point.gain for point in of_line))
+        for name, of_line in by_line.items()
+    ]
+    looks = looks_of({line.name: line.label for line in LINES})
+    middle = len(RATES) // 2
+    values = "; ".join(
+        f"{line.label} {curve.gains[0]:.3f} at {RATES[0]:.2f}, {curve.gains[middle]:.3f} at {RATES[middle]:.2f} "
+        f"and {curve.gains[-1]:.3f} at {RATES[-1]:.2f}"
+        for line, curve in zip(LINES, expected, strict=True)
+    )
+    description = f"First-order gain of a criterion per unit of advantage against its pass rate: {values}."
+    title = "What each method teaches about a criterion, by its pass rate"
+    return NamedFigure("gains", title, description, gains_figure(expected, measured if points else [], looks))

@@ -1,9 +1,19 @@
-"""The paper's claims, the costs that it reports, and this project's measures, each a test on the suite's runs.
+"""The paper's claims and costs and this project's measures, each a test on the suite's runs; and the aim.
 
-The rule of the verdict was fixed beforehand. A statement that one method is above another is *reproduced* if the
-paired difference has the stated sign and its Holm-adjusted p (over all such statements) is at most 0.05, *not
+The rule of the verdict on a claim was fixed beforehand. A statement that one method is above another is *reproduced*
+if the paired difference has the stated sign and its Holm-adjusted p (over all such statements) is at most 0.05, *not
 reproduced* if it has the other sign and such a p, else *undecided*. A statement that two methods are equal is
 reproduced if the 95 % interval lies within +-0.05, not reproduced if it excludes 0 and is not within, else undecided.
+
+The aim: no reward neglected, and nothing paid for it. At the end of training, against GDPO on the same tasks and
+seeds:
+
+    lowest   mean of the lowest third of the channels      at least `LOWEST` times GDPO's
+    mean     mean of all channels                          at least `MEAN` times GDPO's
+    kept     final mean over best mean of the same runs    at least `KEPT`
+
+The first asks for more than noise on every task that has a hard criterion or a conflict; the other two that it is
+not bought with the rest, or given back late.
 """
 
 import math
@@ -12,12 +22,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rvpo.stats import PairedTest, holm, paired_test
+from rvpo.stats import PairedTest, Ratio, bootstrap_ratio, holm, paired_test
 from rvpo.text import markdown_table, number, p_value
-from rvpo_lab.suite.compare import axis_scores, channel_area, difference, paired_runs
-from rvpo_lab.suite.foresight_page import paragraph
+from rvpo_lab.suite.compare import axis_scores, channel_area, difference, paired_runs, paragraph
+from rvpo_lab.suite.plan import BASELINE
 
-__all__ = ["EQUAL", "Judged", "claims_tables", "judge_claims"]
+__all__ = ["EQUAL", "KEPT", "LOWEST", "MEAN", "Aim", "Judged", "claims_tables", "hold_against_aim", "judge_claims"]
 
 EQUAL = 0.05
 """Half-width of the interval inside which two means count as equal."""
@@ -173,3 +183,58 @@ def _table(judged: Sequence[Judged], *, is_quoted: bool = True) -> str:
     head = ["measured a / b", "a - b, 95 % interval", "p (Holm)", "pairs"]
     head = ["claim", "the paper (quoted)", *head, "verdict"] if is_quoted else ["question", *head]
     return markdown_table(head, rows)
+
+
+LOWEST, MEAN, KEPT = 1.21, 0.98, 0.97
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One method on one task."""
+
+    task: str
+    lowest_a: float
+    """Mean of the lowest third at the end, the method's and the baseline's."""
+    lowest_b: float
+    lowest: Ratio
+    mean: Ratio
+    kept: Ratio
+    p_value: float
+    """Two-sided, by sign flips over seeds, of the lowest third."""
+    adjusted: float
+    """The same after Holm's correction over the tasks."""
+
+    @property
+    def missed(self) -> list[str]:
+        """The parts of the aim that the estimates do not reach."""
+        parts = (("lowest third", self.lowest, LOWEST), ("mean", self.mean, MEAN), ("final / best", self.kept, KEPT))
+        return [name for name, ratio, aim in parts if not ratio.value >= aim]
+
+
+def hold_against_aim(runs: pd.DataFrame, method: str, *, baseline: str = BASELINE) -> list[Aim]:
+    """Hold the runs of a method (rows of `results.run_scores`) against the aim, task by task.
+
+    Each seed is a unit: ratios are of means over seeds, intervals 95 % by bootstrap over seeds. Tasks without a
+    pair are left out.
+    """
+    compared: list[tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]] = []
+    for task, of_task in runs.groupby("task", sort=False):
+        lowest = paired_runs(of_task, method, baseline, "final_lowest")
+        if len(lowest):
+            of_method = of_task[of_task["method"] == method]
+            compared.append((str(task), lowest, paired_runs(of_task, method, baseline, "final_mean"), of_method))
+    tests = [paired_test(lowest["a"], lowest["b"]) for _, lowest, _, _ in compared]
+    adjusted_p = holm([test.p_value for test in tests])
+    return [
+        Aim(
+            task,
+            float(lowest["a"].mean()),
+            float(lowest["b"].mean()),
+            bootstrap_ratio(lowest["a"], lowest["b"]),
+            bootstrap_ratio(mean["a"], mean["b"]),
+            bootstrap_ratio(of_method["final_mean"], of_method["best_mean"]),
+            test.p_value,
+            float(adjusted),
+        )
+        for (task, lowest, mean, of_method), test, adjusted in zip(compared, tests, adjusted_p, strict=True)
+    ]

@@ -5,11 +5,16 @@ A page is made of sections by name. `refill` puts them into a document that has 
     <!-- begin aim -->
     what stands here is replaced
     <!-- end aim -->
+
+The section `late` asks under which condition a method gives back what it had learnt. It reads a folder of suites, one
+for each condition, each with settings of its own (`rvpo bench neglect --out FOLDER/CONDITION --learning-rate ...`).
+What a run gives back is its best mean less its final one (`drop` of `results.run_scores`).
 """
 
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,23 +22,16 @@ import pandas as pd
 from rvpo.errors import ConfigError
 from rvpo.stats import NEGLECTED, PairedTest
 from rvpo.text import markdown_table, number, p_value, signed
-from rvpo_lab.suite.aim import KEPT, LOWEST, MEAN, Aim, hold_against_aim
-from rvpo_lab.suite.cell_file import CellRecord
-from rvpo_lab.suite.claims import claims_tables
-from rvpo_lab.suite.compare import compare_runs, difference
-from rvpo_lab.suite.first_passage import steps_table
-from rvpo_lab.suite.folder import read_cells
-from rvpo_lab.suite.foresight_page import foresight, paragraph
-from rvpo_lab.suite.late import LateCondition, read_conditions
-from rvpo_lab.suite.method_table import adjusted, lowest_by_task, others, ratio
+from rvpo_lab.suite.claims import KEPT, LOWEST, MEAN, Aim, claims_tables, hold_against_aim
+from rvpo_lab.suite.compare import compare_runs, difference, paragraph, steps_table
+from rvpo_lab.suite.foresight import foresight
+from rvpo_lab.suite.method_tables import HEADS, adjusted, lowest_by_task, others, ratio, task_tables
 from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
-from rvpo_lab.suite.regressions import BANDS, change_by_band
-from rvpo_lab.suite.results import channel_means, prompt_scores, run_scores
-from rvpo_lab.suite.rivals import regimes_section, rivals_section
-from rvpo_lab.suite.rollouts import rollouts_section
-from rvpo_lab.suite.task_tables import HEADS, task_tables
+from rvpo_lab.suite.results import BANDS, change_by_band, channel_means, prompt_scores, run_scores
+from rvpo_lab.suite.rivals import regimes_section, rivals_section, rollouts_section
+from rvpo_lab.suite.storage import CellRecord, is_suite, read_cells, read_settings
 
-__all__ = ["findings", "places", "refill", "sections"]
+__all__ = ["LateCondition", "findings", "places", "read_conditions", "refill", "sections"]
 
 COMPARED = ("final_mean", "best_mean", "final_lowest", "final_neglected", "final_all_met", "area", "drop")
 TITLES = {
@@ -78,7 +76,7 @@ def sections(
         names: which sections; empty: all.
         method: the contender that is held against the aim.
         unseen: seeds that nothing was chosen by; for them alone the aim is held as well.
-        late: folder of suites, one for each condition (`rvpo_lab.suite.late`).
+        late: folder of suites, one for each condition (`LateCondition`).
         candidates: suite in which candidates were tried.
         rivals: suite of the newest published methods, on seeds of their own.
         regimes: suite of the same methods on tasks that are not of `SUITE`.
@@ -247,6 +245,48 @@ def _regressions(changes: pd.DataFrame) -> str:
     return f"""{markdown_table(head, rows)}
 Change of a channel's held-out mean from warm start to end, averaged over channels, seeds and tasks but `tools`.
 """
+
+
+SETTING_WORDS = {
+    "steps": "{} steps",
+    "learning_rate": "learning rate {:g}",
+    "beta": "KL penalty {:g}",
+    "prompts_per_step": "{} prompts a step",
+    "num_generations": "groups of {}",
+    "num_iterations": "{} updates a batch",
+    "epsilon": "clipped beyond {:g}",
+    "hidden_size": "policy of width {}",
+}
+
+
+@dataclass(frozen=True)
+class LateCondition:
+    """One of the suites."""
+
+    name: str
+    settings: SuiteSettings
+    runs: pd.DataFrame
+    """Of `results.run_scores`."""
+
+    @property
+    def words(self) -> str:
+        """Its settings as far as they are not the suite's defaults."""
+        usual, settings = asdict(SuiteSettings()), asdict(self.settings)
+        changed = [
+            text.format(settings[name]) for name, text in SETTING_WORDS.items() if settings[name] != usual[name]
+        ]
+        return ", ".join(changed) or "the suite's settings"
+
+
+def read_conditions(folder: Path) -> list[LateCondition]:
+    """Return the suites in a folder, by name. Raises ConfigError if there is none."""
+    suites = [place for place in sorted(folder.glob("*/")) if is_suite(place)]
+    if not suites:
+        raise ConfigError(f"{folder} holds no suites: no folder in it has finished cells or settings of one")
+    return [
+        LateCondition(suite.name, read_settings(suite, SuiteSettings), run_scores(read_cells(suite)))
+        for suite in suites
+    ]
 
 
 def _late(records: Sequence[CellRecord], runs: pd.DataFrame, folder: Path) -> str:

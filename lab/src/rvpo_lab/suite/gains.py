@@ -22,8 +22,8 @@ from rvpo.audit.groups import ChannelNames
 from rvpo.core.advantages import compute_advantages
 from rvpo.core.zscores import divide
 from rvpo.text import markdown_table, number
-from rvpo_lab.suite.cell_file import CellRecord
 from rvpo_lab.suite.foresight import run_groups
+from rvpo_lab.suite.storage import CellRecord
 
 __all__ = ["LINES", "RATES", "Line", "Point", "expected_gains", "gains_table", "measured_gains", "model_gains"]
 

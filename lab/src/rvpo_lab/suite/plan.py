@@ -7,7 +7,7 @@ from typing import Any
 
 from rvpo.core.methods import METHODS, find_method
 from rvpo.errors import ConfigError, unknown_name
-from rvpo_lab.method_text import parse_method
+from rvpo_lab.option_text import parse_method
 from rvpo_lab.tasks.catalog import TASKS
 
 __all__ = [

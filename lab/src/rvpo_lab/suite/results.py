@@ -11,6 +11,10 @@ Scores of a run at an evaluation, from its channel means m_1..m_M:
     steps_to     first evaluated step with `mean` >= LEVEL, NaN if there is none
 
 *Final* is the last evaluation, *best* the first one with the highest `mean`. Missing values are left out of means.
+
+`change_by_band` tells what became of criteria that were met to begin with, and of those that were not. The paper's
+form weighs a failure the more, the more often the rest of the group succeeds (docs/algorithm.md), so this is where it
+should win: criteria that are mostly met must not be lost again.
 """
 
 import functools
@@ -23,14 +27,16 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from rvpo.stats import NEGLECTED, lowest_third
-from rvpo_lab.suite.cell_file import CellRecord
+from rvpo_lab.suite.storage import CellRecord
 from rvpo_lab.tasks.task import FULL, kind
 
 __all__ = [
+    "BANDS",
     "LEVEL",
     "RUN",
     "SCORES",
     "at_end",
+    "change_by_band",
     "channel_means",
     "held_out_values",
     "means_of_channels",
@@ -44,6 +50,8 @@ LEVEL = 0.6
 SCORES = ("mean", "lowest", "neglected", "all_met")
 RUN = ["task", "method", "seed"]
 """Columns that name a run."""
+BANDS = ((0.0, 0.2), (0.2, 0.5), (0.5, 0.8), (0.8, 1.0))
+"""Shares of the answers of the warm start that meet a channel; the last band holds its upper end."""
 
 
 def run_key(record: CellRecord) -> dict[str, str | int]:
@@ -166,3 +174,20 @@ def _run(record: CellRecord) -> dict[str, Any]:
         "drop": float(mean[best] - mean[-1]),
         "steps_to": float(record.steps[reached[0]]) if len(reached) else math.nan,
     }
+
+
+def change_by_band(means: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per task, method, seed and band: the mean change of its channels from warm start to end.
+
+    A channel's band is decided by the mean of its warm-start rates over all runs of the task. `channels` counts them.
+    `means` has the rows of `channel_means`.
+    """
+    key = [*RUN, "channel"]
+    start = means[means["step"] == 0].set_index(key)["mean"]
+    end = at_end(means).set_index(key)["mean"]
+    change = pd.DataFrame({"start": start, "change": end - start}).reset_index()
+    rate = change.groupby(["task", "channel"])["start"].transform("mean")
+    edges = [*(low for low, _ in BANDS), BANDS[-1][1] + 1e-9]
+    change["band"] = pd.cut(rate, edges, right=False, labels=range(len(BANDS))).astype(int)
+    grouped = change.groupby([*RUN, "band"], sort=False)["change"]
+    return pd.DataFrame({"change": grouped.mean(), "channels": grouped.size()}).reset_index()

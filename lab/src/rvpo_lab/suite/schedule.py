@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import RvpoError
-from rvpo_lab.suite.folder import cell_path, finished
 from rvpo_lab.suite.plan import Cell, SuiteSettings
+from rvpo_lab.suite.storage import cell_path, finished
 from rvpo_lab.tasks.catalog import TASKS
 
 __all__ = ["Standing", "run_cells"]
@@ -177,7 +177,7 @@ _messages: Any = None
 
 def _prepare(task: str, settings: SuiteSettings) -> None:
     """Worker: make a warm start."""
-    from rvpo_lab.tasks.warm_start import warm_policy
+    from rvpo_lab.tasks.policy import warm_policy
 
     policy = TASKS[task].policy
     warm_policy(

@@ -21,14 +21,13 @@ import torch  # isort: skip
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback  # isort: skip
 from trl import ModelConfig  # isort: skip
 
-from rvpo_lab.suite.cell_file import CellRecord, write_cell
-from rvpo_lab.suite.divergence import divergence
 from rvpo_lab.suite.plan import Cell, SuiteSettings, find_contender
+from rvpo_lab.suite.storage import CellRecord, write_cell
 from rvpo_lab.tasks.catalog import TASKS
+from rvpo_lab.tasks.policy import warm_policy
 from rvpo_lab.tasks.task import Row, Task, axis
-from rvpo_lab.tasks.warm_start import warm_policy
 
-__all__ = ["Interrupted", "Progress", "answers", "train_cell"]
+__all__ = ["Interrupted", "Progress", "answers", "divergence", "train_cell"]
 
 ROLLOUT_STEPS = 10
 """Training steps whose rewards are kept: what an audit of the run's beginning would have seen."""
@@ -37,6 +36,8 @@ WARM_UP = 10
 """Steps over which the learning rate rises: without, Adam's first steps throw a policy this small off its form."""
 SAMPLES = 3
 """Held-out prompts whose first and last answers are kept."""
+CHUNK = 16
+"""Answers whose logits over the whole vocabulary are held at once."""
 
 Progress = Callable[[int, dict[str, float]], None]
 """Called with the finished step and, after an evaluation, the held-out mean of each axis (else nothing)."""
@@ -56,6 +57,29 @@ def answers(model: Any, prompts: Mapping[str, Any], *, max_new_tokens: int, eos:
         output = model.generate(**prompts, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=max_new_tokens)
     rows: list[list[int]] = output[:, prompts["input_ids"].shape[1] :].tolist()
     return [row[: row.index(eos) + 1] if eos in row else row for row in rows]
+
+
+@torch.no_grad()
+def divergence(
+    model: Any, start: Any, prompts: Sequence[list[int]], answers: Sequence[list[int]], pad: int
+) -> tuple[float, float]:
+    """Return KL(model || start) over the whole vocabulary on the model's own answers: nats a token, nats an answer."""
+    total, tokens = 0.0, 0
+    for first in range(0, len(prompts), CHUNK):
+        pairs = list(zip(prompts[first : first + CHUNK], answers[first : first + CHUNK], strict=True))
+        before, after = (max(map(len, part)) for part in zip(*pairs, strict=True))
+        ids = [[pad] * (before - len(p)) + p + a + [pad] * (after - len(a)) for p, a in pairs]
+        seen = [[0] * (before - len(p)) + [1] * len(p + a) + [0] * (after - len(a)) for p, a in pairs]
+        batch = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(seen)}
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        now, then = (
+            policy(**batch, logits_to_keep=after + 1).logits[:, :-1].float().log_softmax(-1)
+            for policy in (model, start)
+        )
+        kl = (now.exp() * (now - then)).sum(-1)
+        total += float(kl[batch["attention_mask"][:, before:] == 1].sum())
+        tokens += sum(len(answer) for _, answer in pairs)
+    return total / tokens, total / len(prompts)
 
 
 class HeldOutGrading(TrainerCallback):

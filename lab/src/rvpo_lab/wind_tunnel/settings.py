@@ -10,7 +10,7 @@ import numpy as np
 from rvpo.core.advantages import compute_advantages
 from rvpo.core.schedules import constant, linear
 from rvpo.errors import ConfigError
-from rvpo_lab.method_text import parse_method
+from rvpo_lab.option_text import parse_method
 
 __all__ = ["DEFAULT_METHODS", "HIGHEST_START", "SPREADS", "SimulatedMethod", "SimulationSettings"]
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from rvpo.core.methods import find_method
 from rvpo.errors import ConfigError
 from rvpo.integrations.method_config import MethodConfig, as_mapping
-from rvpo.integrations.trl.version import check_trl
+from rvpo.integrations.versions import check_trl
 
 check_trl()
 

@@ -28,12 +28,12 @@ from transformers import AutoProcessor, ProcessorMixin, TrainerCallback  # isort
 from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, get_peft_config, get_quantization_config  # isort: skip
 from trl.scripts.utils import DatasetConfig  # isort: skip
 
-from rvpo.data.rar import POLARITY_RULES
+from rvpo.data.formats import POLARITY_RULES
 from rvpo.integrations.trl.rewards import BUILT_IN_REWARDS, JUDGED_REWARDS, REWARDS_WITH_REASONS, load_reward
 from rvpo.integrations.trl.rows import TRAINING_FORMATS, load_mixture, load_rows
-from rvpo.integrations.trl.run_log import RunLog
-from rvpo.integrations.trl.summary import print_summary, write_log
-from rvpo.llm.stopping import allow_calls, stop_calls
+from rvpo.integrations.trl.run_log import RunLog, write_log
+from rvpo.integrations.trl.summary import print_summary
+from rvpo.llm.limits import allow_calls, stop_calls
 from rvpo.llm.tokenizer import load_tokenizer
 
 __all__ = ["RVPOScriptArguments", "StopGracefully", "leave_processes", "run"]

@@ -1,6 +1,5 @@
-"""What a finished or interrupted run shows: its log as a file, and a table of its channels."""
+"""What a finished or interrupted run shows: a table of its channels."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -11,25 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rvpo.files import write_whole
 from rvpo.text import NOTHING, number
 
-__all__ = ["METRICS_FILE", "log_line", "print_summary", "short_name", "sparkline", "write_log"]
+__all__ = ["print_summary", "short_name", "sparkline"]
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-METRICS_FILE = "metrics.jsonl"
-
-
-def write_log(history: Sequence[Mapping[str, Any]], folder: Path) -> Path:
-    """Write every logged step as one line of JSON, null where a value is not finite; return the file."""
-    file = folder / METRICS_FILE
-    write_whole(file, "".join(map(log_line, history)))
-    return file
-
-
-def log_line(entry: Mapping[str, Any]) -> str:
-    """Return a logged step as a line of JSON, null where a value is not finite."""
-    return json.dumps({key: _finite_or_none(value) for key, value in entry.items()}) + "\n"
 
 
 def sparkline(values: Sequence[float], width: int = 16) -> str:
@@ -51,10 +36,6 @@ def sparkline(values: Sequence[float], width: int = 16) -> str:
 def short_name(channel: str) -> str:
     """Return a channel's name as tables show it: what every reward function is called by is left out."""
     return channel.removesuffix("_reward")
-
-
-def _finite_or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _series(history: Sequence[Mapping[str, Any]], key: str) -> list[float]:

@@ -41,9 +41,9 @@ from rvpo.integrations.trl.adapters import (
     check_before_loading,
     check_tags,
     different_names,
+    gather_batch,
 )
 from rvpo.integrations.trl.config import RVPOConfig
-from rvpo.integrations.trl.group_rewards import gather_batch
 from rvpo.integrations.trl.resampling import (
     Snapshot,
     dead_groups,
@@ -54,8 +54,8 @@ from rvpo.integrations.trl.resampling import (
     plan_refill,
 )
 from rvpo.integrations.trl.resuming import ResumingMixin
+from rvpo.integrations.trl.run_log import ShortMetrics
 from rvpo.integrations.trl.sampler import FLOOR, PromptSampler, group_signals, prompt_sampler
-from rvpo.integrations.trl.trackers import ShortMetrics
 from rvpo.rewards.channels import ChannelMatrix, Returned, assemble
 
 # TRL is first imported by the configuration, behind the check of its version.

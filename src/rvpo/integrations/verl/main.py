@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rvpo.errors import ConfigError, RvpoError
+from rvpo.errors import ConfigError, RvpoError, unknown_name
 from rvpo.integrations.verl.config import ESTIMATOR, VerlConfig, is_ours
-from rvpo.integrations.verl.version import check_verl
+from rvpo.integrations.versions import check_verl
 
 __all__ = ["check", "main"]
 
@@ -45,6 +45,8 @@ def check(config: Any) -> VerlConfig:
             f"algorithm.adv_estimator is {config.algorithm.get('adv_estimator')!r}; set it to {ESTIMATOR} "
             "(+algorithm.rvpo.method chooses among grpo, gdpo, rvpo and the others), or start verl.trainer.main_ppo"
         )
+    if "sizes" in config and config.get("size") not in config.sizes:  # a recipe of configs/paper/verl
+        raise unknown_name("size", config.get("size"), config.sizes)
     options = VerlConfig.from_algorithm(config.algorithm)
     rollouts = config.actor_rollout_ref.rollout.n
     if rollouts < 2:
@@ -106,7 +108,10 @@ def _run(arguments: Sequence[str]) -> None:
     # Workers on other machines do not have this process's environment.
     everywhere = f"++ray_kwargs.ray_init.runtime_env.env_vars.{MODULES}='{modules}'"
     before = sys.argv
-    sys.argv = [before[0], *arguments, everywhere]
+    # Beside the other overrides: Hydra takes none that an option parts from the rest.
+    overrides = [i for i, argument in enumerate(arguments, start=1) if "=" in argument and argument[0] != "-"]
+    place = overrides[-1] if overrides else len(arguments)
+    sys.argv = [before[0], *arguments[:place], everywhere, *arguments[place:]]
     try:
         main_ppo.main()
     finally:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-from rvpo.integrations.verl.version import check_verl
+from rvpo.integrations.versions import check_verl
 
 __all__ = ["AfterImport", "install"]
 

@@ -89,7 +89,7 @@ async def rubric(
         JudgeError: the server cannot be used as configured, or a budget is used up.
     """
     from rvpo.judging.criteria import Rubric
-    from rvpo.judging.scores import explicit_score
+    from rvpo.judging.grading import explicit_score
 
     try:
         criteria, prompt = json.loads(ground_truth), json.loads((extra_info or {})["prompt"])

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rvpo.data.formats import POLARITY_RULES
 from rvpo.data.load import FORMATS, load_rubric_rows
-from rvpo.data.rar import POLARITY_RULES
 from rvpo.data.rows import RubricRow
 from rvpo.errors import RvpoError
 from rvpo.files import replaced

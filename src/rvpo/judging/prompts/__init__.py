@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rvpo.errors import ConfigError
-from rvpo.llm.json_text import json_text, whole
+from rvpo.llm.model_text import json_text, whole
 
 __all__ = ["PROMPTS", "Conversation", "Prompt", "Sheet", "load_prompt"]
 
