@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import sys
+from collections import Counter
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -51,26 +52,28 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Schedulin
     return Scheduling(config, log)
 
 
-LONGEST_FIRST = (
-    "test_verl_program.py", "test_properties.py", "test_examples.py", "test_findings_page.py", "test_policy.py",
-    "test_cells.py",
+LONG = (
+    "test_cells.py", "test_examples.py", "test_findings_page.py", "test_policy.py", "test_real_server.py",
+    "test_sampler.py", "test_trl_judge.py", "test_trl_processes.py",
 )  # fmt: skip
-"""Files of which the last to begin would keep the other processes waiting."""
+"""Files of few tests that take long: were they last, the other processes would wait for them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files."""
-    items.sort(key=lambda item: item.path.name not in LONGEST_FIRST)
+    """Begin with the files of many tests, and with those of `LONG` among them."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: -tests[item.path] - 50 * (item.path.name in LONG))
 
 
 def pytest_collection_finish() -> None:
-    """Take out of every run what accelerate repeats in it, which takes longer than most of the runs here.
-
-    What is imported by now is kept out of garbage collections: it asks for a full one after every run. And it reads
-    the metadata of packages again for every model.
-    """
+    """Take out of every run what accelerate repeats in it: it reads the metadata of packages again for every model."""
     if packages := sys.modules.get("accelerate.utils.imports"):
         packages._is_package_available = functools.cache(packages._is_package_available)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_stays_is_not_collected_again() -> None:
+    """Keep what is there by now out of garbage collections: accelerate asks for a full one after every run."""
     gc.collect()
     gc.freeze()
 

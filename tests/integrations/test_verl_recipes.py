@@ -63,8 +63,23 @@ def compose():
 
 @pytest.fixture(scope="module")
 def recipe(compose):
-    """The configuration of a row; each is composed once, and not to be changed."""
-    return functools.cache(lambda task, size, method: compose(task, [f"size={size}", f"method={method}"]))
+    """The configuration of a row, not to be changed; a task is composed once, size and method are looked up in it."""
+    composed = functools.cache(compose)
+
+    @functools.cache
+    def of_row(task, size, method):
+        config = composed(task).copy()
+        config.size, config.method = size, method
+        return config
+
+    return of_row
+
+
+@pytest.mark.parametrize(
+    "row", [("rlla", "qwen2.5_3b_instruct", "gdpo"), ("rar_science", "qwen2.5_14b", "rar_single")]
+)
+def test_a_row_is_what_the_command_line_composes(recipe, compose, row):
+    assert compose(row[0], [f"size={row[1]}", f"method={row[2]}"]) == recipe(*row)
 
 
 def test_the_tables_are_the_rows_of_the_paper():

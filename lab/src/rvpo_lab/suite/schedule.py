@@ -88,6 +88,8 @@ def run_cells(
             runs = [executor.submit(_train, folder, cell, settings, keep) for cell in missing]
             _follow(runs, messages, standing, show)
             executor.shutdown()
+            standing.finished.update(missing)  # a worker's last message may come after its result
+            show(standing)
         except BrokenProcessPool:
             raise RvpoError(
                 "a worker process died, perhaps for lack of memory; start again to go on with what is missing, "
