@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from made_up import NAN, channel, forecast, method, result, sure
+
 from rvpo.audit import Groups, audit_groups, audit_log, audit_page
 from rvpo.audit.analysis import _Blocks
 from rvpo.audit.columns import find_columns

@@ -5,8 +5,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-
 from made_up import log, rewards
+
 from rvpo import compute_advantages
 from rvpo.audit import Groups, audit_groups
 from rvpo.audit.estimates import HORIZON, verdict

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from made_up import ALARMS, audit, clean, log, rewards
+
 from rvpo.audit import Groups, audit_groups
 
 SEEDS = range(10)

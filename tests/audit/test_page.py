@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-
 from made_up import channel, forecast, log, method, rewards
 from made_up import result as made_up_result
+
 from rvpo.audit import audit_groups, audit_page, compare
 from rvpo.audit.page import MOST_DRAWN, heat_map, points
 from rvpo.errors import ConfigError
