@@ -107,6 +107,8 @@ def parser() -> argparse.ArgumentParser:
         "--unseen", type=seeds_of, default=[], help="seeds that nothing was chosen by, told for themselves as well"
     )
     findings.add_argument("--late", type=Path, metavar="FOLDER", help="folder of suites, one for each condition")
+    findings.add_argument("--longer", type=Path, metavar="FOLDER", help="suite of some methods with more steps")
+    findings.add_argument("--courses", type=Path, metavar="FILE", help="draw the courses of --longer, as .svg or .png")
     findings.add_argument("--figure", type=Path, metavar="FILE", help="draw the lowest thirds too, as .svg or .png")
     findings.add_argument("--candidates", type=Path, metavar="FOLDER", help="suite in which candidates were tried")
     findings.add_argument("--rivals", type=Path, metavar="FOLDER", help="suite of the newest methods, on fresh seeds")
@@ -157,6 +159,7 @@ def write_findings(options: argparse.Namespace) -> int:
         method=options.method,
         unseen=options.unseen,
         late=options.late,
+        longer=options.longer,
         candidates=options.candidates,
         rivals=options.rivals,
         regimes=options.regimes,
@@ -169,6 +172,13 @@ def write_findings(options: argparse.Namespace) -> int:
         from rvpo_lab.report.suite_figures import lowest_picture
 
         print(f"written: {write_figure(lowest_picture(run_scores(records)), options.figure)}")
+    if options.courses:
+        if not options.longer:
+            raise ConfigError("--courses draws the runs of --longer FOLDER, which is not given")
+        check_installed()
+        from rvpo_lab.report.suite_figures import courses_picture
+
+        print(f"written: {write_figure(courses_picture(read_cells(options.longer)), options.courses)}")
     page, out = findings(texts) if document is None else refill(document, texts), options.fill or options.out
     if out is None:
         print(page, end="")

@@ -1,10 +1,11 @@
 """Figures of suites: numbers in, matplotlib figures out.
 
-The figures of the findings are made from runs: where every method leaves the lowest third of the channels, and what
-each teaches.
+The figures of the findings are made from runs: where every method leaves the lowest third of the channels, what each
+teaches, and the course of longer runs, with the channels that die out.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,17 +33,22 @@ from rvpo.report.drawing import (
     title,
     write,
 )
-from rvpo.report.training import finite_mean
+from rvpo.report.figures import curves_figure
+from rvpo.report.training import Panel, finite_mean, mean_curve
 from rvpo.stats import bootstrap_interval
 from rvpo.text import number, percent
 from rvpo_lab.suite.gains import LINES, RATES, measured_gains, model_gains
+from rvpo_lab.suite.longer import died_out
 from rvpo_lab.suite.plan import label
+from rvpo_lab.suite.results import means_of_channels, score_curves
+from rvpo_lab.suite.rivals import whole_seeds
 from rvpo_lab.suite.storage import CellRecord
 
 __all__ = [
     "Final",
     "Gains",
     "Level",
+    "courses_picture",
     "gains_figure",
     "gains_picture",
     "levels_figure",
@@ -230,3 +236,41 @@ def gains_picture(records: Sequence[CellRecord] = ()) -> NamedFigure:
     description = f"First-order gain of a criterion per unit of advantage against its pass rate: {values}."
     title = "What each method teaches about a criterion, by its pass rate"
     return NamedFigure("gains", title, description, gains_figure(expected, measured if points else [], looks))
+
+
+MOST_CHANNELS = 9
+"""Channels of the picture of courses."""
+
+
+def courses_picture(records: Sequence[CellRecord]) -> NamedFigure:
+    """Return the figure of longer runs: each task's lowest third, and the channels that most often died out.
+
+    A band reaches from the lowest seed to the highest. Only whole seeds are drawn, as in the tables beside it.
+    """
+    records = whole_seeds(records)
+    tasks = list(dict.fromkeys(record.cell.task for record in records))
+    died = Counter((record.cell.task, channel) for record in records for channel in died_out(record))
+    shown: list[tuple[str, str | None]] = [(task, None) for task in tasks]
+    shown += [channel for channel, _ in sorted(died.items(), key=lambda item: (-item[1], item[0]))[:MOST_CHANNELS]]
+    panels = [_course([record for record in records if record.cell.task == task], name) for task, name in shown]
+    looks = looks_of({name: label(name) for name in dict.fromkeys(record.cell.contender for record in records)})
+    title = "Longer training: the lowest third, and the channels that most often died out"
+    often = "; ".join(f"{channel} of {task} in {count} runs" for (task, channel), count in died.most_common())
+    return NamedFigure("courses", title, f"{title}. Died out: {often or 'none'}.", curves_figure(panels, looks))
+
+
+def _course(records: Sequence[CellRecord], channel: str | None) -> Panel:
+    """Return the panel of a channel of one task, or of its lowest third."""
+
+    def values(record: CellRecord) -> list[float]:
+        if channel is None:
+            return list(map(float, score_curves(record)["lowest"]))
+        means = means_of_channels(record)
+        return list(map(float, means.values[:, means.names.index(channel)]))
+
+    curves = [
+        mean_curve(name, [(record.steps, values(record)) for record in records if record.cell.contender == name])
+        for name in dict.fromkeys(record.cell.contender for record in records)
+    ]
+    task = records[0].cell.task
+    return Panel(f"{task}: lowest third" if channel is None else f"{task}: {channel}", tuple(curves))

@@ -25,6 +25,7 @@ from rvpo.text import markdown_table, number, p_value, signed
 from rvpo_lab.suite.claims import KEPT, LOWEST, MEAN, Aim, claims_tables, hold_against_aim
 from rvpo_lab.suite.compare import compare_runs, difference, paragraph, steps_table
 from rvpo_lab.suite.foresight import foresight
+from rvpo_lab.suite.longer import longer_section
 from rvpo_lab.suite.method_tables import HEADS, adjusted, lowest_by_task, others, ratio, task_tables
 from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
 from rvpo_lab.suite.results import BANDS, change_by_band, channel_means, prompt_scores, run_scores
@@ -46,6 +47,7 @@ TITLES = {
     "claims": "The paper's claims",
     "regressions": "What was met to begin with, and what was not",
     "late": "Late in training",
+    "longer": "Four times as long",
     "overall": "Against GDPO, over all runs",
     "tasks": "Task by task",
     "forecast": "The audit's forecast against what happened",
@@ -63,6 +65,7 @@ def sections(
     method: str = "rvpo_policy",
     unseen: Sequence[int] = (),
     late: Path | None = None,
+    longer: Path | None = None,
     candidates: Path | None = None,
     rivals: Path | None = None,
     regimes: Path | None = None,
@@ -77,6 +80,7 @@ def sections(
         method: the contender that is held against the aim.
         unseen: seeds that nothing was chosen by; for them alone the aim is held as well.
         late: folder of suites, one for each condition (`LateCondition`).
+        longer: suite of some of the methods, with more steps.
         candidates: suite in which candidates were tried.
         rivals: suite of the newest published methods, on seeds of their own.
         regimes: suite of the same methods on tasks that are not of `SUITE`.
@@ -96,6 +100,7 @@ def sections(
         "claims": lambda: claims_tables(runs, means),
         "regressions": lambda: _regressions(change_by_band(means)),
         "late": lambda: _late(records, runs, late) if late else "",
+        "longer": lambda: longer_section(longer) if longer else "",
         "overall": lambda: _against_baseline(runs),
         "tasks": lambda: _tasks(runs, means, prompt_scores(records)),
         "forecast": lambda: _forecast(records),

@@ -37,12 +37,16 @@ from rvpo_lab.suite.storage import CellRecord, read_cells
 from rvpo_lab.tasks.catalog import SUITE
 
 __all__ = [
+    "HELD",
+    "LEGEND",
     "at_rollouts",
     "decision",
+    "differences",
     "generated",
     "regimes_section",
     "rivals_section",
     "rollouts_section",
+    "section",
     "whole_seeds",
 ]
 
@@ -87,11 +91,11 @@ def rivals_section(folder: Path) -> str:
         f"{LEGEND} KL a token: the mean distance from the start at which the method's runs were compared; at equal "
         "distance it is the largest that both runs of a pair reached."
     )
-    return _section(
+    return section(
         folder,
         lambda records: [
             *(
-                f"{title}, against {label(baseline)}:\n\n{_differences(records, baseline, compare)}"
+                f"{title}, against {label(baseline)}:\n\n{differences(records, baseline, compare)}"
                 for title, compare in (("At equal steps", compare_at_end), ("At equal distance", compare_at_distance))
                 for baseline in (BASELINE, HELD)
             ),
@@ -106,12 +110,12 @@ def regimes_section(folder: Path) -> str:
 
     Raises ConfigError if there are no finished cells.
     """
-    return _section(
+    return section(
         folder,
         lambda records: [
             *(
                 f"`{task}`, against {label(baseline)}:\n\n"
-                + _differences([record for record in records if record.cell.task == task], baseline, compare_at_end)
+                + differences([record for record in records if record.cell.task == task], baseline, compare_at_end)
                 for task in _of(records, "task")
                 for baseline in (BASELINE, HELD)
             ),
@@ -120,7 +124,7 @@ def regimes_section(folder: Path) -> str:
     )
 
 
-def _section(folder: Path, parts: Callable[[Sequence[CellRecord]], list[str]]) -> str:
+def section(folder: Path, parts: Callable[[Sequence[CellRecord]], list[str]]) -> str:
     """Return what ran, the lowest thirds, and the parts that are made of the whole seeds."""
     finished = read_cells(folder)
     records = whole_seeds(finished)
@@ -152,7 +156,7 @@ def newcomers(records: Sequence[CellRecord]) -> list[str]:
     return sorted(names, key=lambda name: PUBLISHED.get(name, "9"))
 
 
-def _differences(records: Sequence[CellRecord], baseline: str, compare: Compare) -> str:
+def differences(records: Sequence[CellRecord], baseline: str, compare: Compare) -> str:
     """Return every method's differences to a baseline as a table."""
     methods = [method for method in _of(records, "contender") if method != baseline]
     compared = {method: compare(records, method, baseline) for method in methods}
