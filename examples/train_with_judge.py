@@ -51,7 +51,7 @@ trainer = RVPOTrainer(
     reward_funcs=[RubricReward(judge, log_reasons=True)],
     args=RVPOConfig(
         output_dir=options.out,
-        method="rvpo_policy",
+        method="maxrl",
         max_steps=options.steps,
         per_device_train_batch_size=8,
         num_generations=4,

@@ -35,11 +35,11 @@ def test_the_quickstart_trains_compares_and_reports(tmp_path):
     printed = done.stdout
     assert done.returncode == 0, printed + done.stderr
     assert "4/4 runs" in printed
-    for method in ("GRPO", "GDPO", "RVPO 0.5-2", "policy k=2"):
+    for method in ("GRPO", "GDPO", "RVPO 0.5-2", "MaxRL"):
         assert f"│ {method}" in printed
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "policy k=2" in page
-    for method in ("grpo", "gdpo", "rvpo", "rvpo_policy"):
+    assert "MaxRL" in page
+    for method in ("grpo", "gdpo", "rvpo", "maxrl"):
         log = (tmp_path / "out" / "runs" / f"rubric-{method}-0" / "metrics.jsonl").read_text().splitlines()
         assert "channels/rubric_reward/accuracy/mean" in json.loads(log[0])
 

@@ -1,5 +1,6 @@
 """MaxRL and POW3R: by hand, against plain loops, where they are another method, and at their boundaries."""
 
+import itertools
 import math
 
 import numpy as np
@@ -86,6 +87,15 @@ def test_one_success_of_a_large_group_is_worth_no_more_than_g_less_1():
     # A reward below its range by rounding counts as the lowest one, and does not take the mean to 0.
     rewards[0, 6] = -1e-6
     assert raw(rewards, "maxrl")[0, 5] == pytest.approx(63)
+
+
+@pytest.mark.parametrize("p", [0.01, 0.3, 0.9])
+def test_the_gain_that_the_documentation_derives(p):
+    """Over all groups of four: E Cov(R, A) = 1 - p - (1 - p)^4, a success being worth 1 - m unless nobody has one."""
+    groups = np.array(list(itertools.product((0.0, 1.0), repeat=4)))
+    chances = np.prod(np.where(groups == 1, p, 1 - p), axis=1)
+    gains = np.mean((groups - groups.mean(axis=1, keepdims=True)) * raw(groups[:, :, None], "maxrl"), axis=1)
+    assert chances @ gains == pytest.approx(1 - p - (1 - p) ** 4)
 
 
 def test_maxrl_is_not_whitened_unless_it_is_asked_for():

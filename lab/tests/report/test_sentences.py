@@ -116,7 +116,7 @@ def test_an_answer_of_a_step_that_was_not_evaluated_has_no_verdict():
 def test_the_quickstarts_command_is_known(tmp_path):
     def made(number, **settings):
         settings = {**cell().about["settings"], "steps": 20, "evaluate_every": 2, **settings}
-        names = ("grpo", "gdpo", "rvpo", "rvpo_policy")[:number]
+        names = ("grpo", "gdpo", "rvpo", "maxrl")[:number]
         records = [cell(name, 3, settings=settings, catalog_task="rubric") for name in names]
         return command(FinishedSuite("x", tmp_path, tuple(records)))
 

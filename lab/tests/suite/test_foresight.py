@@ -157,9 +157,24 @@ def test_the_page_tells_chosen_seeds_from_the_others():
     assert len(orders(audits(records))) == 4
 
 
+def test_runs_beside_the_rivals_stand_for_themselves():
+    """With MaxRL, and without the methods that weigh by the batch of a step, which a log does not tell."""
+    records = [run(method, seed) for seed in (0, 2) for method in ("gdpo", "rvpo", "grpo")]
+    rivals = [run(method, 8) for method in ("gdpo", "maxrl", "saw", "rvpo_policy")]
+    text = foresight(records, rivals)
+    own = text.partition("**Seeds 8, a test beside the rivals**")[2].partition("**Seeds 0, on which")[0]
+    assert "| MaxRL | 1 | 0 of 2 |" in own
+    assert "| all | 3 | 0 of 6 |" in own
+    assert "SAW" not in text
+
+
 def test_runs_that_say_nothing_are_an_error():
     with pytest.raises(ConfigError, match="no run of a known method"):
         forecasts(audits([run("unheard_of")]))
+    short = run()
+    short.steps = short.steps[:2]
+    with pytest.raises(ConfigError, match="three evaluations"):
+        foresight([short])
 
 
 def test_a_log_is_written_as_the_audit_reads_it(tmp_path):

@@ -171,6 +171,8 @@ def test_the_tables_by_hand(make_run, tmp_path):
     assert f"| {level} | +0.000 [+0.000, +0.000], p 1.000 | 3 |" in of_policy  # none neglected in either
     assert "| policy k=2 | 1.000 | +0.083 [+0.083, +0.083], p 0.250 | +0.250" in of_gdpo
     assert f"| SAW | 1.000 | {mean} | {lowest} |" in distance
+    # GDPO's 1/4 is a third of SAW's 3/4, which it rises to in ten steps.
+    assert "| SAW | 3 [3, 3] | 3 of 3 |" in text
 
 
 @pytest.mark.parametrize(
@@ -196,6 +198,14 @@ def test_the_decision_follows_the_rule(make_run, newcomers, outcome):
 def test_a_form_may_be_ahead_where_all_is_rare(make_run):
     text = decision(suite(make_run, saw=lambda task: (0.75 if task == "rising" else 0.25, 1.0)))
     assert "behind it: SAW; where all criteria are rare (`rising`), SAW is ahead of it." in text
+
+
+def test_what_was_seen_before_is_taken_out(make_run, tmp_path):
+    """MaxRL is ahead on `rising` alone, which it had run on before."""
+    records = suite(make_run, seeds=2, maxrl=lambda task: (1.0 if task == "rising" else 0.5, 1.0))
+    text = " ".join(rivals_section(write_suite(tmp_path, records)).split())
+    assert "Without `rising`, on which MaxRL had run before it joined, its lowest third ends +0.000" in text
+    assert "from that of policy k=2 (p 1.000, 14 pairs)." in text
 
 
 def test_fewer_than_eight_tasks_or_seeds_decide_nothing(make_run):

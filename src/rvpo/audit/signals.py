@@ -20,9 +20,7 @@ LOGGED = "logged"
 """Name of the advantage that the run itself used."""
 PLAIN_SUM = "gdpo"
 """The method that the others are compared with where no advantage was logged."""
-UNTRIED = ("maxrl", "pow3r")
-"""Forecast if asked for: no suite of training runs says yet what their forecast is worth."""
-BY_GROUP = tuple(name for name, method in METHODS.items() if not method.of_batch and name not in UNTRIED)
+BY_GROUP = tuple(name for name, method in METHODS.items() if not method.of_batch)
 """Built-in methods that depend on no more than a group; a log does not say what its batches were."""
 
 AnyMethod = str | Method | Aggregation

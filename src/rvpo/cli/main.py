@@ -49,7 +49,7 @@ Train language models on many rewards at once so that none is neglected.
 
 examples:
   rvpo audit --example
-  rvpo train --config run.yaml --method rvpo_policy --output_dir runs/policy
+  rvpo train --config run.yaml --method maxrl --output_dir runs/maxrl
 """
 
 

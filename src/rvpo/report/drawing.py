@@ -81,6 +81,7 @@ SLOTS: dict[str, tuple[str, Dashes, str]] = {
     "gd2po": (VERMILLION, DASHED, "o"),
     "tchebycheff": (GREEN, DASHED, "s"),
     "cvar": (PURPLE, MIXED, "D"),
+    "maxrl": (SKY, DASHED, "^"),
 }
 """Colour, dashes and marker of known methods; other names take what is free, in this order."""
 

@@ -70,7 +70,7 @@ METHODS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("grpo", "GRPO", {"method": "grpo"}),
     ("gdpo", "GDPO", {"method": "gdpo"}),
     ("rvpo", "RVPO, k = 2", {"method": "rvpo", "k": 2.0}),
-    ("rvpo_policy", "policy level, k = 2", {"method": "rvpo_policy", "k": 2.0}),
+    ("maxrl", "MaxRL", {"method": "maxrl"}),
 )
 SAME = 0.005
 """Advantages that are equal to two digits count as the same."""

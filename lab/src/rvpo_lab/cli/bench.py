@@ -24,7 +24,7 @@ __all__ = ["BUDGETS", "embedded_tasks", "main", "report_on_suites", "summarize"]
 
 NINE = ["grpo", "gdpo", "rvpo", "rvpo_k5", "hard_min", "rvpo_policy", "corr_grpo", "gd2po", "tchebycheff"]
 BUDGETS = {
-    "quick": (["rubric", "tools"], ["grpo", "gdpo", "rvpo", "rvpo_policy"], 1),
+    "quick": (["rubric", "tools"], ["grpo", "gdpo", "rvpo", "maxrl"], 1),
     "full": (list(SUITE), NINE, 8),
 }
 """Tasks, methods and number of seeds."""

@@ -15,13 +15,13 @@ from rvpo_lab.suite.storage import keep_settings, read_cells
 
 __all__ = ["METHODS", "main"]
 
-METHODS = ("grpo", "gdpo", "rvpo", "rvpo_policy")
+METHODS = ("grpo", "gdpo", "rvpo", "maxrl")
 
 INTRODUCTION = """\
 A policy of 0.8 million parameters answers patients; every prompt brings its
 own rubric of 5 to 17 criteria, each a reward. Some are met almost always, some
 hardly ever, and a length limit is in conflict with completeness. GRPO, GDPO,
-RVPO (the paper's, k from 0.5 to 2.0) and risk at the level of the policy train
+RVPO (the paper's, k from 0.5 to 2.0) and MaxRL, which is what we advise, train
 it from the same warm start, on the same prompts, for as many steps, in TRL."""
 
 EXAMPLES = """

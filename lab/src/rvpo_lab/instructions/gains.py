@@ -31,7 +31,12 @@ IN_GROUP = (0.0, 0.15, 0.3, 0.7, 0.85, 1.0)
 """Edges of pass rates inside a group: of eight rollouts 1; 2; 3 to 5; 6; 7. Always or never met teaches nothing."""
 OVERALL = (0.0, 0.05, 0.15, 0.35, 0.65, 1.0)
 """Edges of pass rates of a channel over all prompts."""
-FORMS = (("RVPO k=1", "rvpo", 1.0), ("RVPO k=2", "rvpo", 2.0), ("policy level k=2", "rvpo_policy", 2.0))
+FORMS = (
+    ("RVPO k=1", "rvpo", 1.0),
+    ("RVPO k=2", "rvpo", 2.0),
+    ("policy level k=2", "rvpo_policy", 2.0),
+    ("MaxRL", "maxrl", 0.0),
+)
 SHUFFLES = 50
 DRAWS = 10_000
 

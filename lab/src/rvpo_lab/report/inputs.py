@@ -97,7 +97,7 @@ def _records(folder: Path) -> list[CellRecord]:
     return read_cells(folder)
 
 
-QUICKSTART = (["rubric"], ["gdpo", "grpo", "rvpo", "rvpo_policy"])
+QUICKSTART = (["rubric"], ["gdpo", "grpo", "maxrl", "rvpo"])
 """Tasks and methods, sorted, of `rvpo quickstart`."""
 
 

@@ -29,7 +29,7 @@ from rvpo_lab.suite.longer import longer_section
 from rvpo_lab.suite.method_tables import HEADS, adjusted, lowest_by_task, others, ratio, task_tables
 from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
 from rvpo_lab.suite.results import BANDS, change_by_band, channel_means, prompt_scores, run_scores
-from rvpo_lab.suite.rivals import regimes_section, rivals_section, rollouts_section
+from rvpo_lab.suite.rivals import regimes_section, rivals_section, rollouts_section, whole_seeds
 from rvpo_lab.suite.storage import CellRecord, is_suite, read_cells, read_settings
 
 __all__ = ["LateCondition", "findings", "places", "read_conditions", "refill", "sections"]
@@ -103,7 +103,7 @@ def sections(
         "longer": lambda: longer_section(longer) if longer else "",
         "overall": lambda: _against_baseline(runs),
         "tasks": lambda: _tasks(runs, means, prompt_scores(records)),
-        "forecast": lambda: _forecast(records),
+        "forecast": lambda: _forecast(records, rivals),
         "candidates": lambda: _candidates(candidates) if candidates else "",
         "limits": lambda: _limits(records),
     }
@@ -337,10 +337,10 @@ def _tasks(*tables: pd.DataFrame) -> str:
     return "\n".join(task_tables(str(task), *(table[table["task"] == task] for table in tables)) for task in tasks)
 
 
-def _forecast(records: Sequence[CellRecord]) -> str:
+def _forecast(records: Sequence[CellRecord], rivals: Path | None) -> str:
     """Return what audits of the first steps foretold; that there is nothing to audit if so."""
     try:
-        tables = foresight(records)
+        tables = foresight(records, whole_seeds(read_cells(rivals)) if rivals else ())
     except ConfigError as error:
         return f"Not known: {error}.\n"
     opening = (

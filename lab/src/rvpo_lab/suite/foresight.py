@@ -38,6 +38,8 @@ __all__ = ["CHOSEN_ON", "SPANS", "Audited", "audits", "forecasts", "foresight", 
 
 SPANS = {"first": (0, 1), "next": (1, 2), "whole": (0, -1)}
 """Pairs of evaluations between which a mean moves: the first ten steps, which are audited, the next ten, and all."""
+EVALUATIONS = 3
+"""That a run needs for `SPANS`."""
 AUDIT_DRAWS = 200
 
 
@@ -67,6 +69,8 @@ def own_method(record: CellRecord) -> OwnMethod | None:
     if contender is None or "method_options" in contender.options or not record.rollouts:
         return None
     options = contender.options
+    if METHODS[options["method"]].of_batch:
+        return None
     k = float(options.get("k", 1.0))
     if options.get("k_schedule") == "linear":
         schedule = from_config("linear", {"start": k, "end": options["k_end"]})
@@ -84,11 +88,17 @@ def audit_run(record: CellRecord, methods: Iterable[OwnMethod]) -> AuditResult:
 
 
 def audits(records: Iterable[CellRecord]) -> list[Audited]:
-    """Return the audits of all runs whose method an audit compares, each under the run's own method.
+    """Return the audits of all runs whose method an audit compares and which have three evaluations.
+
+    Each is under the run's own method.
 
     The logs of `BASELINE` are audited under the methods of all runs of the same task and seed.
     """
-    runs = [(record, own) for record in records if (own := own_method(record)) is not None]
+    runs = [
+        (record, own)
+        for record in records
+        if len(record.steps) >= EVALUATIONS and (own := own_method(record)) is not None
+    ]
     rivals = defaultdict(list)
     for record, own in runs:
         rivals[record.cell.task, record.cell.seed].append(own)
@@ -147,7 +157,7 @@ def forecasts(audited: Iterable[Audited]) -> pd.DataFrame:
     `outlook`, `level` (recent mean on [0, 1]), `change`, `falls` (its interval is below 0), `neglected` at the end,
     and for each of `SPANS` the held-out change and its standard error. Raises ConfigError without any row.
     """
-    rows = [row for run in audited if len(run.record.steps) >= 3 for row in _rows(run)]
+    rows = [row for run in audited for row in _rows(run)]
     if not rows:
         raise ConfigError("no run of a known method has rollouts of its first steps and three evaluations")
     return pd.DataFrame(rows)
@@ -239,24 +249,31 @@ rose, which is what always saying "up" gets. *A fall said*: the forecast's whole
 """
 
 
-def foresight(records: Sequence[CellRecord], *, seed: int = 0) -> str:
+def foresight(records: Sequence[CellRecord], rivals: Sequence[CellRecord] = (), *, seed: int = 0) -> str:
     """Return as Markdown how well audits of the first steps foretell the end of the runs.
+
+    The runs of `rivals`, another suite with other methods, stand for themselves.
 
     Raises:
         ConfigError: no run of a known method with rollouts and two evaluations after them.
     """
-    audited = audits(records)
-    channels, methods = forecasts(audited), orders(audited)
-    parts = []
-    for chosen_on in (False, True):
-        rows = channels[channels["seed"].isin(CHOSEN_ON) == chosen_on]
-        if rows.empty:
-            continue
-        seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
-        title = f"Seeds {seeds}, on which the horizon was chosen" if chosen_on else f"Seeds {seeds}, a test"
-        order = _order_lines(methods[methods["seed"].isin(CHOSEN_ON) == chosen_on], seed)
-        parts.append("\n".join([f"**{title}**\n", _ranking(rows, seed), _sign_table(rows, seed), falls(rows), order]))
-    return "\n".join([*parts, LEGEND])
+    parts = {
+        "a test": [record for record in records if record.cell.seed not in CHOSEN_ON],
+        "a test beside the rivals": list(rivals),
+        "on which the horizon was chosen": [record for record in records if record.cell.seed in CHOSEN_ON],
+    }
+    audited = {what: audits(part) for what, part in parts.items()}
+    if not any(audited.values()):
+        forecasts([])  # says what is missing
+    return "\n".join([*(_part(what, runs, seed) for what, runs in audited.items() if runs), LEGEND])
+
+
+def _part(what: str, audited: Sequence[Audited], seed: int) -> str:
+    """Return the tables of some of the runs under their seeds."""
+    rows = forecasts(audited)
+    seeds = ", ".join(map(str, sorted(rows["seed"].unique())))
+    tables = [_ranking(rows, seed), _sign_table(rows, seed), falls(rows), _order_lines(orders(audited), seed)]
+    return "\n".join([f"**Seeds {seeds}, {what}**\n", *tables])
 
 
 def _by_method(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -51,8 +51,8 @@ LINES = (
     Line("rvpo_k5", "RVPO k=5", "rvpo", 5.0),
     Line("hard_min", "hard-min", "hard_min"),
     Line("rvpo_policy", "policy k=2", "rvpo_policy", 2.0),
+    Line("maxrl", "MaxRL", "maxrl"),
 )
-"""The methods of the neglect suite."""
 
 
 @dataclass(frozen=True)

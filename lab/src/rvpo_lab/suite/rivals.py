@@ -29,6 +29,7 @@ from rvpo_lab.suite.compare import (
     compare_runs,
     difference,
     paragraph,
+    steps_table,
 )
 from rvpo_lab.suite.method_tables import adjusted, lowest_by_task
 from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 HELD = "rvpo_policy"
-"""The contender that has the recommendation."""
+"""The contender that had the recommendation when the rule was written."""
 KNOWN = (BASELINE, "rvpo", HELD)
 PUBLISHED = {
     "maxrl": "2602.02710",
@@ -66,6 +67,9 @@ SEEDS = 8
 SIGNIFICANT = 0.05
 ALL_RARE = "rising"
 """The task in which all criteria are rare."""
+
+SEEN = {"maxrl": ALL_RARE}
+"""The task that a newcomer had run on before it joined, because of what came out there."""
 
 LEGEND = (
     "Differences over pairs of a task and a seed, 95 % by bootstrap; p by sign flips, that of a newcomer after Holm's "
@@ -83,7 +87,7 @@ def whole_seeds(records: Sequence[CellRecord]) -> list[CellRecord]:
 
 
 def rivals_section(folder: Path) -> str:
-    """Return the section: what ran, tables at equal steps and at equal distance, and the decision.
+    """Return the section: what ran, tables at equal steps and at equal distance, fewer steps, and the decision.
 
     Raises ConfigError if there are no finished cells.
     """
@@ -100,7 +104,9 @@ def rivals_section(folder: Path) -> str:
                 for baseline in (BASELINE, HELD)
             ),
             paragraph(legend),
+            steps_table(records),
             paragraph(decision(records)),
+            *_without_seen(records),
         ],
     )
 
@@ -200,6 +206,20 @@ def decision(records: Sequence[CellRecord]) -> str:
         )
     opening = "By the rule above, " if is_whole else "So far, which decides nothing before all seeds are whole, "
     return opening + "; ".join(sentences) + "."
+
+
+def _without_seen(records: Sequence[CellRecord]) -> list[str]:
+    """Return each newcomer of `SEEN` against the holder on the other tasks, in a sentence."""
+    sentences = []
+    for name, task in SEEN.items():
+        comparison = compare_at_end([record for record in records if record.cell.task != task], name, HELD)
+        if comparison:
+            test = comparison.tests["lowest"]
+            sentences.append(
+                f"Without `{task}`, on which {label(name)} had run before it joined, its lowest third ends "
+                f"{difference(test)} from that of {label(HELD)} (p {p_value(test.p_value)}, {test.pairs} pairs)."
+            )
+    return [paragraph(sentence) for sentence in sentences]
 
 
 def _names(methods: Sequence[str]) -> str:
