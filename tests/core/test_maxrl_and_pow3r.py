@@ -91,7 +91,7 @@ def test_one_success_of_a_large_group_is_worth_no_more_than_g_less_1():
 
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.9])
 def test_the_gain_that_the_documentation_derives(p):
-    """Over all groups of four: E Cov(R, A) = 1 - p - (1 - p)^4, a success being worth 1 - m unless nobody has one."""
+    """Over all groups of four: E Cov(R, A) = 1 - p - (1 - p)^4, 1 - m of a group of mean m > 0."""
     groups = np.array(list(itertools.product((0.0, 1.0), repeat=4)))
     chances = np.prod(np.where(groups == 1, p, 1 - p), axis=1)
     gains = np.mean((groups - groups.mean(axis=1, keepdims=True)) * raw(groups[:, :, None], "maxrl"), axis=1)
