@@ -36,7 +36,7 @@ from rvpo.report.drawing import (
 from rvpo.report.figures import curves_figure
 from rvpo.report.training import Panel, finite_mean, mean_curve
 from rvpo.stats import bootstrap_interval
-from rvpo.text import number, percent
+from rvpo.text import number, percent, plural
 from rvpo_lab.suite.gains import LINES, RATES, measured_gains, model_gains
 from rvpo_lab.suite.longer import died_out
 from rvpo_lab.suite.plan import label
@@ -238,7 +238,7 @@ def gains_picture(records: Sequence[CellRecord] = ()) -> NamedFigure:
     return NamedFigure("gains", title, description, gains_figure(expected, measured if points else [], looks))
 
 
-MOST_CHANNELS = 9
+MOST_CHANNELS = 6
 """Channels of the picture of courses."""
 
 
@@ -255,7 +255,9 @@ def courses_picture(records: Sequence[CellRecord]) -> NamedFigure:
     panels = [_course([record for record in records if record.cell.task == task], name) for task, name in shown]
     looks = looks_of({name: label(name) for name in dict.fromkeys(record.cell.contender for record in records)})
     title = "Longer training: the lowest third, and the channels that most often died out"
-    often = "; ".join(f"{channel} of {task} in {count} runs" for (task, channel), count in died.most_common())
+    often = "; ".join(
+        f"{channel} of {task} in {plural(count, 'run')}" for (task, channel), count in died.most_common()
+    )
     return NamedFigure("courses", title, f"{title}. Died out: {often or 'none'}.", curves_figure(panels, looks))
 
 
