@@ -4,9 +4,13 @@ import functools
 import gc
 import logging
 import os
+import signal
 import sys
 from collections import Counter
 
+# Started by `&` in a script, tests and what they start would ignore Ctrl-C, and wait for it for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

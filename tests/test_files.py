@@ -16,7 +16,7 @@ from rvpo.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 sys.exit(main(sys.argv[1:]))
 """
-"""A command on a disk with room for 4096 bytes a file."""
+"""A command on a disk with room for 4096 bytes a file; run with -B, or it leaves broken bytecode of ours there."""
 
 
 @pytest.mark.parametrize("option", ["--html", "--json"])
@@ -24,7 +24,7 @@ def test_a_full_disk_leaves_the_report_of_before(tmp_path, option):
     report = tmp_path / "report"
     report.write_text("of before")
     words = ["audit", "--example", option, str(report)]
-    ended = subprocess.run([sys.executable, "-c", FULL, *words], capture_output=True, text=True)
+    ended = subprocess.run([sys.executable, "-B", "-c", FULL, *words], capture_output=True, text=True)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr == f"rvpo: error: cannot write {report}: File too large\n"
     assert report.read_text() == "of before"
