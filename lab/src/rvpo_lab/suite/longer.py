@@ -17,11 +17,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from rvpo.text import markdown_table, number, p_value
-from rvpo_lab.suite.compare import compare_at_distance, compare_at_end, compare_runs, difference, paragraph
+from rvpo_lab.suite.compare import compare_runs, difference, paragraph
 from rvpo_lab.suite.method_tables import adjusted, others
 from rvpo_lab.suite.plan import BASELINE, SuiteSettings, label
 from rvpo_lab.suite.results import means_of_channels, run_key, score_curves
-from rvpo_lab.suite.rivals import HELD, LEGEND, differences, section
+from rvpo_lab.suite.rivals import both_ways, section
 from rvpo_lab.suite.storage import CellRecord
 
 __all__ = ["died_out", "fates", "longer_section", "over_evaluations"]
@@ -75,16 +75,7 @@ def longer_section(folder: Path) -> str:
     """
     return section(
         folder,
-        lambda records: [
-            *(
-                f"{title}, against {label(baseline)}:\n\n{differences(records, baseline, compare)}"
-                for title, compare in (("At the end", compare_at_end), ("At equal distance", compare_at_distance))
-                for baseline in (BASELINE, HELD)
-            ),
-            paragraph(LEGEND),
-            _leads(records),
-            _fates(records),
-        ],
+        lambda records: [*both_ways(records), _leads(records), _fates(records)],
     )
 
 

@@ -38,11 +38,9 @@ from rvpo_lab.suite.storage import CellRecord, read_cells
 from rvpo_lab.tasks.catalog import SUITE
 
 __all__ = [
-    "HELD",
-    "LEGEND",
     "at_rollouts",
+    "both_ways",
     "decision",
-    "differences",
     "generated",
     "regimes_section",
     "rivals_section",
@@ -91,24 +89,31 @@ def rivals_section(folder: Path) -> str:
 
     Raises ConfigError if there are no finished cells.
     """
-    legend = (
-        f"{LEGEND} KL a token: the mean distance from the start at which the method's runs were compared; at equal "
-        "distance it is the largest that both runs of a pair reached."
-    )
     return section(
         folder,
         lambda records: [
-            *(
-                f"{title}, against {label(baseline)}:\n\n{differences(records, baseline, compare)}"
-                for title, compare in (("At equal steps", compare_at_end), ("At equal distance", compare_at_distance))
-                for baseline in (BASELINE, HELD)
-            ),
-            paragraph(legend),
+            *both_ways(records),
             steps_table(records),
             paragraph(decision(records)),
             *_without_seen(records),
         ],
     )
+
+
+def both_ways(records: Sequence[CellRecord]) -> list[str]:
+    """Return the tables at equal steps and at equal distance, against GDPO and the holder, and their legend."""
+    legend = (
+        f"{LEGEND} KL a token: the mean distance from the start at which the method's runs were compared; at equal "
+        "distance it is the largest that both runs of a pair reached."
+    )
+    return [
+        *(
+            f"{title}, against {label(baseline)}:\n\n{_differences(records, baseline, compare)}"
+            for title, compare in (("At equal steps", compare_at_end), ("At equal distance", compare_at_distance))
+            for baseline in (BASELINE, HELD)
+        ),
+        paragraph(legend),
+    ]
 
 
 def regimes_section(folder: Path) -> str:
@@ -121,7 +126,7 @@ def regimes_section(folder: Path) -> str:
         lambda records: [
             *(
                 f"`{task}`, against {label(baseline)}:\n\n"
-                + differences([record for record in records if record.cell.task == task], baseline, compare_at_end)
+                + _differences([record for record in records if record.cell.task == task], baseline, compare_at_end)
                 for task in _of(records, "task")
                 for baseline in (BASELINE, HELD)
             ),
@@ -162,7 +167,7 @@ def newcomers(records: Sequence[CellRecord]) -> list[str]:
     return sorted(names, key=lambda name: PUBLISHED.get(name, "9"))
 
 
-def differences(records: Sequence[CellRecord], baseline: str, compare: Compare) -> str:
+def _differences(records: Sequence[CellRecord], baseline: str, compare: Compare) -> str:
     """Return every method's differences to a baseline as a table."""
     methods = [method for method in _of(records, "contender") if method != baseline]
     compared = {method: compare(records, method, baseline) for method in methods}
