@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from made_up_cells import write_suite
+from rvpo.errors import ConfigError
 from rvpo.report.drawing import svg
 from rvpo_lab.cli.bench import main
 from rvpo_lab.report.suite_figures import courses_picture
@@ -97,6 +98,13 @@ def test_the_picture_draws_the_lowest_third_and_what_died(tmp_path):
     assert titles == ["rubric: lowest third", "rubric: a/low"]
     assert picture.description.endswith("Died out: a/low of rubric in 4 runs.")
     assert "policy k=2" in svg(picture)
+
+
+@pytest.mark.parametrize(("figure", "folder"), [("--courses", "--longer"), ("--rivals-figure", "--rivals")])
+def test_a_figure_without_its_runs_is_refused(tmp_path, figure, folder):
+    suite = str(write_suite(tmp_path / "suite", made_suite()))
+    with pytest.raises(ConfigError, match=f"{figure} draws the runs of {folder} FOLDER, which is not given"):
+        main(["findings", suite, figure, str(tmp_path / "figure.svg")])
 
 
 def test_the_command_writes_both(tmp_path, capsys):

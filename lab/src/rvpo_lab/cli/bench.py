@@ -16,7 +16,7 @@ from rvpo_lab.option_text import names_of, seeds_of
 from rvpo_lab.suite.plan import CONTENDERS, OPTIONS, SuiteSettings, cells
 from rvpo_lab.suite.results import channel_means, run_scores
 from rvpo_lab.suite.schedule import run_cells
-from rvpo_lab.suite.storage import keep_settings, pack, read_cells
+from rvpo_lab.suite.storage import CellRecord, keep_settings, pack, read_cells
 from rvpo_lab.tasks.catalog import SUITE, TASKS
 from rvpo_lab.tasks.task import summarize
 
@@ -110,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     findings.add_argument("--longer", type=Path, metavar="FOLDER", help="suite of some methods with more steps")
     findings.add_argument("--courses", type=Path, metavar="FILE", help="draw the courses of --longer, as .svg or .png")
     findings.add_argument("--figure", type=Path, metavar="FILE", help="draw the lowest thirds too, as .svg or .png")
+    findings.add_argument("--rivals-figure", type=Path, metavar="FILE", help="draw the lowest thirds of --rivals")
     findings.add_argument("--candidates", type=Path, metavar="FOLDER", help="suite in which candidates were tried")
     findings.add_argument("--rivals", type=Path, metavar="FOLDER", help="suite of the newest methods, on fresh seeds")
     findings.add_argument("--regimes", type=Path, metavar="FOLDER", help="the same methods on tasks outside the suite")
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def write_findings(options: argparse.Namespace) -> int:
-    """Write the tables as a page, or into the places of a document; draw the figure if asked to."""
+    """Write the tables as a page, or into the places of a document; draw the figures if asked to."""
     from rvpo_lab.instructions.table import markdown
     from rvpo_lab.suite.findings import findings, places, refill, sections
 
@@ -152,6 +153,7 @@ def write_findings(options: argparse.Namespace) -> int:
         raise ConfigError(f"--fill needs a document to fill, but there is no file {options.fill}")
     document = options.fill.read_text() if options.fill else None
     records = read_cells(options.results)
+    _draw(options, records)
     texts = sections(
         records,
         places(document) if document is not None else (),
@@ -167,18 +169,6 @@ def write_findings(options: argparse.Namespace) -> int:
     )
     if options.real:
         texts["real"] = markdown(options.real)
-    if options.figure:
-        check_installed()
-        from rvpo_lab.report.suite_figures import lowest_picture
-
-        print(f"written: {write_figure(lowest_picture(run_scores(records)), options.figure)}")
-    if options.courses:
-        if not options.longer:
-            raise ConfigError("--courses draws the runs of --longer FOLDER, which is not given")
-        check_installed()
-        from rvpo_lab.report.suite_figures import courses_picture
-
-        print(f"written: {write_figure(courses_picture(read_cells(options.longer)), options.courses)}")
     page, out = findings(texts) if document is None else refill(document, texts), options.fill or options.out
     if out is None:
         print(page, end="")
@@ -186,6 +176,31 @@ def write_findings(options: argparse.Namespace) -> int:
         write_whole(out, page)
         print(f"written: {out}")
     return 0
+
+
+def _draw(options: argparse.Namespace, records: Sequence[CellRecord]) -> None:
+    """Draw the figures of the findings that are asked for."""
+    files = {"--figure": options.figure, "--rivals-figure": options.rivals_figure, "--courses": options.courses}
+    if not any(files.values()):
+        return
+    for figure, folder, where in (
+        ("--rivals-figure", options.rivals, "--rivals"),
+        ("--courses", options.longer, "--longer"),
+    ):
+        if files[figure] and not folder:
+            raise ConfigError(f"{figure} draws the runs of {where} FOLDER, which is not given")
+    check_installed()
+    from rvpo_lab.report.suite_figures import courses_picture, lowest_picture
+    from rvpo_lab.suite.rivals import whole_seeds
+
+    pictures = {
+        "--figure": lambda: lowest_picture(run_scores(records)),
+        "--rivals-figure": lambda: lowest_picture(run_scores(whole_seeds(read_cells(options.rivals)))),
+        "--courses": lambda: courses_picture(read_cells(options.longer)),
+    }
+    for name, file in files.items():
+        if file:
+            print(f"written: {write_figure(pictures[name](), file)}")
 
 
 def draw_gains(options: argparse.Namespace) -> int:

@@ -71,7 +71,8 @@ SEEN = {"maxrl": ALL_RARE}
 
 LEGEND = (
     "Differences over pairs of a task and a seed, 95 % by bootstrap; p by sign flips, that of a newcomer after Holm's "
-    "correction over the newcomers."
+    "correction over the newcomers. KL a token: the mean distance from the start at which the method's runs were "
+    "compared."
 )
 
 Compare = Callable[[Sequence[CellRecord], str, str], Comparison | None]
@@ -102,17 +103,13 @@ def rivals_section(folder: Path) -> str:
 
 def both_ways(records: Sequence[CellRecord]) -> list[str]:
     """Return the tables at equal steps and at equal distance, against GDPO and the holder, and their legend."""
-    legend = (
-        f"{LEGEND} KL a token: the mean distance from the start at which the method's runs were compared; at equal "
-        "distance it is the largest that both runs of a pair reached."
-    )
     return [
         *(
             f"{title}, against {label(baseline)}:\n\n{_differences(records, baseline, compare)}"
             for title, compare in (("At equal steps", compare_at_end), ("At equal distance", compare_at_distance))
             for baseline in (BASELINE, HELD)
         ),
-        paragraph(legend),
+        paragraph(f"{LEGEND} At equal distance it is the largest that both runs of a pair reached."),
     ]
 
 
