@@ -4,8 +4,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
+
+from tqdm import tqdm
 
 
 def start(words, printed=os.devnull, own_session=False, **environment):
@@ -16,12 +19,24 @@ def start(words, printed=os.devnull, own_session=False, **environment):
     return process
 
 
+def own_progress_lock():
+    """Give tqdm a lock of this process's own.
+
+    Its usual one is shared by all forks, so that one that is killed while it holds it stops the others for good.
+    """
+    lock, kinds = threading.RLock(), [tqdm]
+    for kind in kinds:
+        kind.set_lock(lock)
+        kinds += kind.__subclasses__()
+
+
 def _rvpo(words, printed, own_session, environment):
     from rvpo.cli.main import main
 
     if own_session:
         os.setsid()
     # As a new process would find them.
+    own_progress_lock()
     warnings.resetwarnings()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environment)

@@ -118,7 +118,10 @@ def run_all(order):
 
 
 def run_rank(rank, order, port):
+    import forked  # in the path of those who fork; this file is also a script
+
     # As a new process would find them; accelerate collects all garbage after each run.
+    forked.own_progress_lock()
     warnings.resetwarnings()
     AcceleratorState._reset_state(reset_partial_state=True)
     gc.freeze()
