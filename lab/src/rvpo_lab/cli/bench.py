@@ -180,27 +180,25 @@ def write_findings(options: argparse.Namespace) -> int:
 
 def _draw(options: argparse.Namespace, records: Sequence[CellRecord]) -> None:
     """Draw the figures of the findings that are asked for."""
-    files = {"--figure": options.figure, "--rivals-figure": options.rivals_figure, "--courses": options.courses}
-    if not any(files.values()):
-        return
-    for figure, folder, where in (
-        ("--rivals-figure", options.rivals, "--rivals"),
-        ("--courses", options.longer, "--longer"),
+    for figure, file, where, folder in (
+        ("--rivals-figure", options.rivals_figure, "--rivals", options.rivals),
+        ("--courses", options.courses, "--longer", options.longer),
     ):
-        if files[figure] and not folder:
+        if file and not folder:
             raise ConfigError(f"{figure} draws the runs of {where} FOLDER, which is not given")
+    if not (options.figure or options.rivals_figure or options.courses):
+        return
     check_installed()
     from rvpo_lab.report.suite_figures import courses_picture, lowest_picture
     from rvpo_lab.suite.rivals import whole_seeds
 
-    pictures = {
-        "--figure": lambda: lowest_picture(run_scores(records)),
-        "--rivals-figure": lambda: lowest_picture(run_scores(whole_seeds(read_cells(options.rivals)))),
-        "--courses": lambda: courses_picture(read_cells(options.longer)),
-    }
-    for name, file in files.items():
-        if file:
-            print(f"written: {write_figure(pictures[name](), file)}")
+    if file := options.figure:
+        print(f"written: {write_figure(lowest_picture(run_scores(records)), file)}")
+    if file := options.rivals_figure:
+        runs = run_scores(whole_seeds(read_cells(options.rivals)))
+        print(f"written: {write_figure(lowest_picture(runs), file)}")
+    if file := options.courses:
+        print(f"written: {write_figure(courses_picture(read_cells(options.longer)), file)}")
 
 
 def draw_gains(options: argparse.Namespace) -> int:

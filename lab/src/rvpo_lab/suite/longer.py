@@ -73,10 +73,7 @@ def longer_section(folder: Path) -> str:
 
     Raises ConfigError if there are no finished cells.
     """
-    return section(
-        folder,
-        lambda records: [*both_ways(records), _leads(records), _fates(records)],
-    )
+    return section(folder, lambda records: [*both_ways(records), _leads(records), _fates(records)])
 
 
 def _leads(records: Sequence[CellRecord]) -> str:
