@@ -14,7 +14,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-gc.set_threshold(50_000, 50, 50)  # collected at the usual pace, imports and tests take a twentieth longer
 
 from jaxtyping import install_import_hook
 
@@ -41,6 +40,7 @@ from xdist.scheduler import LoadFileScheduling
 
 settings.register_profile("rvpo", deadline=None, max_examples=100)
 settings.load_profile("rvpo")
+gc.set_threshold(50_000, 50, 50)  # collected at the usual pace, imports and tests take a twentieth longer
 
 
 class Scheduling(LoadFileScheduling):
