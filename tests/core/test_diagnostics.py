@@ -159,11 +159,19 @@ def test_a_channel_without_values_has_no_statistics():
     assert (stats.missing_share[1], stats.absent_share[1]) == (1, 1)
 
 
-def test_a_channel_of_weight_0_counts_as_absent():
-    stats = stats_of(np.random.default_rng(0).random((3, 4, 2)), weights=[1.0, 0.0])
-    assert math.isnan(stats.mean[1])
-    assert (stats.missing_share[1], stats.absent_share[1]) == (1, 1)
+def test_a_channel_of_weight_0_is_watched_and_moves_nothing():
+    watched = [[[0.0, 1.0], [1.0, 3.0], [1.0, NAN]], [[0.0, 2.0], [1.0, 2.0], [0.0, 2.0]]]
+    result = compute_advantages(watched, weights=[1.0, 0.0])
+    stats = result.stats
+    # Values 1, 3 and 2, 2, 2: the std inside the groups is sqrt(2) and 0.
+    assert float(stats.mean[1]) == 2.0
+    assert float(stats.std[1]) == pytest.approx(math.sqrt(2) / 2)
+    assert float(stats.dead_share[1]) == 0.5
+    assert float(stats.missing_share[1]) == pytest.approx(1 / 6)
+    assert (float(stats.absent_share[1]), float(stats.weight[1]), float(stats.weight[0])) == (0, 0, 1)
     assert float(stats.active_channels) == 1
+    alone = compute_advantages(np.array(watched)[:, :, :1])
+    np.testing.assert_array_equal(result.advantages, alone.advantages)
 
 
 def test_counts():

@@ -35,6 +35,8 @@ class GroupStats(NamedTuple):
     mean: Float[Array, "P M"]
     std: Float[Array, "P M"]
     count: Float[Array, "P M"]
+    live: Bool[Array, "P M"]
+    """The channel can move the policy: its values differ, and its weight is not 0."""
     weight: Float[Array, "P M"]
     """Channel weight, summed over the rollouts that have a value in the channel."""
 
@@ -55,7 +57,7 @@ class AdvantageStats(NamedTuple):
     k: float
     """Risk coefficient."""
     active_channels: Array
-    """Mean number of live channels (at least two values, not all equal) per group."""
+    """Mean number of live channels (at least two values, not all equal, weight above 0) per group."""
     effective_channels: Array
     """Mean over scored rollouts of exp(entropy of the channel weights), in [1, M]."""
     offset_share: Array
@@ -71,7 +73,8 @@ class AdvantageStats(NamedTuple):
     absent_share: Float[Array, " M"]
     """Share of the groups without any value in the channel (inapplicable, or lost as a whole)."""
     weight: Float[Array, " M"]
-    """Mean channel weight over the rollouts that have a value: who is the bottleneck."""
+    """Mean channel weight over the rollouts that have a value: who is the bottleneck. 0 for a channel that is only
+    watched (weight 0), which has all other diagnostics."""
 
 
 def entropy(weights: Float[Array, "... M"]) -> Float[Array, "..."]:
@@ -90,9 +93,10 @@ def group_stats(channels: Channels, aggregate: Aggregate) -> GroupStats:
     return GroupStats(
         scored=scored,
         effective=xp.broadcast_to(xp.exp(entropy(weights)), scored.shape),
-        mean=channels.mean[:, 0, :],
-        std=channels.std[:, 0, :],
-        count=channels.count[:, 0, :],
+        mean=channels.seen.mean[:, 0, :],
+        std=channels.seen.std[:, 0, :],
+        count=channels.seen.count[:, 0, :],
+        live=channels.live[:, 0, :],
         weight=weight[:, 0, :],
     )
 
@@ -129,7 +133,7 @@ def summarise(
     number_scored = xp.sum(scored)
     has_channel = xp.astype(groups.count > 0, dtype)
     has_spread = xp.astype(groups.count >= 2, dtype)
-    live = xp.astype(groups.std > 0, dtype)
+    dead = has_channel * xp.astype(groups.std == 0, dtype)
     values, with_channel = xp.sum(groups.count, axis=0), xp.sum(has_channel, axis=0)
     size = float(max(prompts * rollouts, 1))
     number = xp.asarray(float(prompts), dtype=dtype, device=device(advantages))
@@ -140,12 +144,12 @@ def summarise(
         scored=number_scored,
         dropped=number_scored - xp.sum(xp.astype(kept, dtype)),
         k=k,
-        active_channels=ratio(xp.sum(live), number),
+        active_channels=ratio(xp.sum(xp.astype(groups.live, dtype)), number),
         effective_channels=ratio(xp.sum(groups.effective * scored), number_scored),
         offset_share=offset_share(advantages, kept),
         mean=ratio(xp.sum(groups.mean * groups.count, axis=0), values),
         std=ratio(xp.sum(groups.std * has_spread, axis=0), xp.sum(has_spread, axis=0)),
-        dead_share=ratio(xp.sum(has_channel * (1.0 - live), axis=0), with_channel),
+        dead_share=ratio(xp.sum(dead, axis=0), with_channel),
         missing_share=1.0 - values / size,
         absent_share=1.0 - with_channel / float(max(prompts, 1)),
         weight=ratio(xp.sum(groups.weight, axis=0), values),

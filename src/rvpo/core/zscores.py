@@ -6,10 +6,21 @@ from jaxtyping import Bool, Float
 
 from rvpo.core.arrays import Array, namespace
 
-__all__ = ["STD_EPS", "Channels", "divide", "group_statistics", "standardize"]
+__all__ = ["STD_EPS", "Channels", "Seen", "divide", "group_statistics", "standardize"]
 
 STD_EPS = 1e-4
 """Added to standard deviations where nothing else is asked for, as in TRL."""
+
+
+class Seen(NamedTuple):
+    """What a group has of each channel, whether the channel's weight is 0 or not: for logs, not for aggregations."""
+
+    mean: Float[Array, "P 1 M"]
+    """Mean over the rollouts of the group that have a value; 0 without any."""
+    std: Float[Array, "P 1 M"]
+    """Standard deviation over the same values; exactly 0 with fewer than two, or equal ones."""
+    count: Float[Array, "P 1 M"]
+    """Number of rollouts of the group that have a value."""
 
 
 class Channels(NamedTuple):
@@ -29,7 +40,7 @@ class Channels(NamedTuple):
     std: Float[Array, "P 1 M"]
     """Standard deviation over the same values; exactly 0 in a dead channel."""
     count: Float[Array, "P 1 M"]
-    """Number of rollouts of the group that have a value."""
+    """Number of rollouts of the group that have a value; 0 if the channel's weight is."""
     present: Float[Array, "#P #G M"]
     """1 where the rollout has a value in this channel (and the channel's weight is not 0)."""
     active: Float[Array, "#P #G M"]
@@ -44,6 +55,8 @@ class Channels(NamedTuple):
     """The variance inside a group is the sum of squares over `count - ddof`."""
     eps: float
     """Added to the standard deviation by which z is divided."""
+    seen: Seen
+    """Mean, standard deviation and count, of channels of weight 0 too."""
 
     @property
     def live(self) -> Bool[Array, "P 1 M"]:
@@ -110,16 +123,20 @@ def standardize(
     `Z[p,g,j] = (R[p,g,j] - mean_g R[p,:,j]) / (std_g R[p,:,j] + eps)` over the rollouts that have a value
     (RVPO, arXiv 2605.05750; GDPO, arXiv 2601.05242). A channel with fewer than two values in a group, or
     with equal values, is dead there: its z is 0. With `mask_dead` it is also left out of `active`.
-    A channel of weight 0 counts as having no value. `rewards` holds 0 where `missing`; None: no value is.
+    A channel of weight 0 counts as having no value, except in `seen`. `rewards` holds 0 where `missing`; None: no
+    value is.
     """
     xp = namespace(rewards)
-    present = xp.astype(weights > 0, rewards.dtype)
     if missing is None:
+        present = xp.ones_like(weights)
         count = xp.zeros_like(rewards[:, :1, :]) + present * rewards.shape[1]
     else:
-        present = present * xp.astype(~missing, rewards.dtype)
+        present = xp.astype(~missing, rewards.dtype)
         count = xp.sum(present, axis=1, keepdims=True)
     deviations, mean, std = group_statistics(rewards, present, count, ddof=ddof)
+    seen = Seen(mean, std, count)
+    weighted = xp.astype(weights > 0, rewards.dtype)
+    present, count, mean, std = present * weighted, count * weighted, mean * weighted, std * weighted
     live = std > 0
     z = deviations
     z *= divide(xp.ones_like(std), std + eps, live)
@@ -136,4 +153,5 @@ def standardize(
         width=width,
         ddof=ddof,
         eps=eps,
+        seen=seen,
     )
