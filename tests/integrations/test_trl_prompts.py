@@ -347,9 +347,10 @@ def test_by_neglected_channels_a_group_is_dead_if_none_of_those_that_it_has_vari
     rewards = matrix(rows)
     assert neglected_channels(rewards, 2) == ["low"]
     assert dead_groups(rewards, 2, ["low"]).tolist() == [False, True, True, True]
-    assert (
-        dead_groups(rewards, 2, []).tolist() == dead_groups(rewards, 2, None).tolist() == [False, False, False, True]
-    )
+    by_all = [False, False, False, True]
+    assert dead_groups(rewards, 2, []).tolist() == dead_groups(rewards, 2, None).tolist() == by_all
+    # Watched only, the low one decides nothing: the groups are judged by the other.
+    assert dead_groups(matrix(rows, weights={"low": 0.0}), 2, ["low"]).tolist() == [True, False, False, True]
 
 
 def test_a_prompt_without_any_neglected_criterion_is_judged_by_all():

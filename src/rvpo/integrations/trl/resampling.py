@@ -50,16 +50,18 @@ def neglected_channels(matrix: ChannelMatrix, group_size: int) -> list[str]:
 def dead_groups(matrix: ChannelMatrix, group_size: int, channels: Sequence[str] | None) -> Bool[np.ndarray, " P"]:
     """Tell in which groups no channel with a weight has two values that differ.
 
-    With `channels`, only these count, in the groups that have any of them.
+    With `channels`, only these count, in the groups that have any of them with a weight.
     """
     values = matrix.values.reshape(-1, group_size, matrix.values.shape[1])
     missing = np.isnan(values)
     highest = np.where(missing, -np.inf, values).max(axis=1)
-    live = (highest > np.where(missing, np.inf, values).min(axis=1)) & (matrix.weights > 0)
+    live = highest > np.where(missing, np.inf, values).min(axis=1)
+    counted = np.broadcast_to(matrix.weights > 0, live.shape)
     if channels is not None:
         chosen = np.isin(matrix.labels, [matrix.names.index(name) for name in channels if name in matrix.names])
-        live &= chosen | ~chosen.any(axis=1, keepdims=True)
-    return np.asarray(~live.any(axis=1))
+        chosen &= counted
+        counted = np.where(chosen.any(axis=1, keepdims=True), chosen, counted)
+    return np.asarray(~(live & counted).any(axis=1))
 
 
 class Refill(NamedTuple):
