@@ -6,7 +6,7 @@ PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 unexport PYTHONDONTWRITEBYTECODE
 INSTALLED := .venv/installed
 
-.PHONY: install quickstart real-model test check docs docs-serve bench matrix engines clean
+.PHONY: install quickstart real-model test check style doctest docs docs-serve bench matrix engines clean
 
 install: $(INSTALLED)
 
@@ -35,10 +35,15 @@ real-model: install
 test: install
 	$(BIN)/pytest -n 3 --no-loadscope-reorder
 
-check: install
+check: style doctest
+
+style: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Of docstrings and of the documentation.
+doctest: install
 	$(BIN)/pytest --quiet --doctest-modules src lab/src --doctest-glob='*.md' README.md docs \
 		--ignore docs/make_site.py --ignore docs/add-a-method.md  # run by tests/core/test_add_a_method.py, as a module beside it
 

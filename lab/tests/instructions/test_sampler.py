@@ -208,7 +208,9 @@ def test_every_method_agrees_with_numpy_in_both_float_types():
         assert by_type["bfloat16"] < 0.04  # a unit in the last place at 4
 
 
-def test_a_step_of_ours_and_of_trls(tmp_path):
+def test_a_step_of_ours_and_of_trls(tmp_path, monkeypatch):
+    for name, fewer in (("PROMPTS", 4), ("WARM_UP_PAIRS", 1)):
+        monkeypatch.setattr(f"rvpo_lab.instructions.checks.{name}", fewer)
     policy = tiny_policy(tmp_path / "policy")
     result = step_ratio(policy, Settings(tokens=6), pairs=2)
     assert 0.2 < result["ratio"] < 5
