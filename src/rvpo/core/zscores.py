@@ -128,7 +128,7 @@ def standardize(
     """
     xp = namespace(rewards)
     if missing is None:
-        present = xp.ones_like(weights)
+        present = xp.ones_like(weights, dtype=rewards.dtype)
         count = xp.zeros_like(rewards[:, :1, :]) + present * rewards.shape[1]
     else:
         present = xp.astype(~missing, rewards.dtype)
