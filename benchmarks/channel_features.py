@@ -15,7 +15,9 @@ import numpy as np
 
 from rvpo.rewards import scalar_reward
 from rvpo.stats import holm, paired_test
+from rvpo.text import markdown_table, number, p_value
 from rvpo_lab.cli.suite_view import LiveView
+from rvpo_lab.suite.compare import difference
 from rvpo_lab.suite.plan import CONTENDERS, Contender, SuiteSettings, cells
 from rvpo_lab.suite.results import means_of_channels
 from rvpo_lab.suite.schedule import run_cells
@@ -42,9 +44,7 @@ def unlike(completions, **kwargs):
 
 # Here, because the processes that train import this file.
 TOOLS = TASKS["tools"]
-TASKS[TASK] = replace(
-    TASKS["tools"], name=TASK, reward_funcs=(*TASKS["tools"].reward_funcs, "channel_features.unlike")
-)
+TASKS[TASK] = replace(TOOLS, name=TASK, reward_funcs=(*TOOLS.reward_funcs, "channel_features.unlike"))
 for name, options in WAYS.items():
     CONTENDERS[name] = Contender(name, name, {"method": "gdpo", "channel_weights": {"unlike": 0.0}} | options)
 
@@ -77,13 +77,10 @@ def main():
     }
     tests = {way: {name: paired_test(values[way][name], values[BASE][name]) for name in MEASURES} for way in CHOSEN}
     corrected = holm([tests[way][name].p_value for way, name in CHOSEN.items()])
-    print(f"| way | {' | '.join(f'{name}, {where}' for name, where in MEASURES.items())} | p (Holm) of |")
-    print("|" + "---|" * (len(MEASURES) + 2))
-    print(f"| {BASE} | {' | '.join(f'{np.mean(values[BASE][name]):.3f}' for name in MEASURES)} | |")
+    rows = [[BASE, *(number(np.mean(values[BASE][name]), 3) for name in MEASURES), ""]]
     for (way, name), p in zip(CHOSEN.items(), corrected, strict=True):
-        compared = [tests[way][measure] for measure in MEASURES]
-        parts = [f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]" for test in compared]
-        print(f"| {way} | {' | '.join(parts)} | {name}: {p:.3f} |")
+        rows.append([way, *(difference(tests[way][measure]) for measure in MEASURES), f"{name}: {p_value(p)}"])
+    print(markdown_table(["way", *(f"{name}, {where}" for name, where in MEASURES.items()), "p (Holm) of"], rows))
 
 
 if __name__ == "__main__":
